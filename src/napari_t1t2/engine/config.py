@@ -1,0 +1,149 @@
+"""Every knob of a run, stated once: default, limits and help. The form, the command line and the checks read it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+Side = Literal["t1", "t2"]
+PresetName = Literal["laptop", "notebook", "gpu"]
+
+
+def setting(
+    default: Any, help: str, *, low: float | None = None, high: float | None = None, advanced: bool = False
+) -> Any:
+    """A dataclass field with its limits and help. `advanced` ones are folded away in the form."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "advanced": advanced})
+
+
+class Checked:
+    """Mixin: refuse a value outside the limits or choices that its field declares."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for f in fields(self):  # type: ignore[arg-type]
+            value, low, high = getattr(self, f.name), f.metadata.get("low"), f.metadata.get("high")
+            choices = get_args(hints[f.name]) if get_origin(hints[f.name]) is Literal else None
+            if choices and value not in choices:
+                raise ValueError(f"{f.name} is {value!r}, but must be one of {', '.join(map(str, choices))}.")
+            if low is not None and value < low:
+                raise ValueError(f"{f.name} is {value:g}, but must be at least {low:g}.")
+            if high is not None and value > high:
+                raise ValueError(f"{f.name} is {value:g}, but must be at most {high:g}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Checked):
+    """What one must know to use the networks: a model file carries it."""
+
+    t1_label: str = setting("T1", "What the first contrast is called.", advanced=True)
+    t2_label: str = setting("T2", "What the second contrast is called.", advanced=True)
+    size: int = setting(
+        0, "Side of the square each slice is fitted into, in pixels, never stretched; 0 keeps it as it is.", low=0
+    )
+    channels: int = setting(32, "Channels after the first convolution of each network.", low=4, advanced=True)
+    levels: int = setting(4, "How many times the U-Net halves the image.", low=1, high=8, advanced=True)
+    upsample: Literal["resize", "transposed"] = setting(
+        "resize", "How the U-Net doubles: resize then convolve, or transposed convolution.", advanced=True
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_side("size", self.size)
+        if not self.t1_label.strip() or self.t1_label.casefold() == self.t2_label.casefold():
+            raise ValueError(f"The contrasts are called {self.t1_label!r} and {self.t2_label!r}: give two names.")
+
+    @property
+    def multiple(self) -> int:
+        """Sides of an image inside the networks are multiples of this."""
+        return int(2**self.levels)
+
+    def check_side(self, name: str, side: int) -> None:
+        """Refuse a side that the U-Net cannot halve `levels` times; 0 stands for the slice's own."""
+        if side % self.multiple:
+            near = max(side // self.multiple, 1) * self.multiple
+            raise ValueError(
+                f"{name} is {side}, but a U-Net of {self.levels} levels needs a multiple of {self.multiple}: "
+                f"take {near} or {near + self.multiple}, or fewer levels."
+            )
+
+    def label(self, side: Side) -> str:
+        """The contrast's name as the user gave it."""
+        return self.t1_label if side == "t1" else self.t2_label
+
+    def side(self, label: str) -> Side:
+        """The side that a contrast's name stands for, whatever its case. Raises `ValueError`."""
+        sides: dict[str, Side] = {self.t1_label.casefold(): "t1", self.t2_label.casefold(): "t2"}
+        if label.casefold() not in sides:
+            raise ValueError(f"This model makes {self.t1_label} and {self.t2_label}, not {label!r}.")
+        return sides[label.casefold()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Checked):
+    """One training run. The defaults are the laptop preset."""
+
+    t1_folder: Path = setting(Path(), "Folder of images of the first contrast.")
+    t2_folder: Path = setting(Path(), "Folder of images of the second contrast; they need not pair with the first.")
+    run_folder: Path = setting(Path(), "Where the model, checkpoint, losses and previews go.")
+    minutes: float = setting(5.0, "Train for this long; 0 for no limit.", low=0.0)
+    steps: int = setting(0, "Train for this many optimiser steps; 0 for no limit.", low=0)
+    batch: int = setting(1, "Slices of each contrast in one step.", low=1)
+    crop: int = setting(128, "Side of the square cut from each slice, in pixels; 0 takes whole slices.", low=0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Where to compute; auto takes a GPU if it finds one.")
+    adversarial: Literal["least squares", "bce"] = setting(
+        "least squares", "How the discriminators judge (LSGAN, Mao 2017; or cross-entropy).", advanced=True
+    )
+    cycle_weight: float = setting(10.0, "Pull towards T1 -> T2 -> T1 giving back the input.", low=0.0, advanced=True)
+    identity_weight: float = setting(5.0, "Pull towards leaving a T2 put in for a T1 alone.", low=0.0, advanced=True)
+    learning_rate: float = setting(2e-4, "Adam's step size.", low=0.0, advanced=True)
+    beta1: float = setting(0.5, "Adam's memory of past gradients.", low=0.0, high=0.999, advanced=True)
+    decay_from: float = setting(
+        0.5, "Part of the budget after which the learning rate falls linearly to 0.", low=0.0, high=1.0, advanced=True
+    )
+    pool: int = setting(50, "Past synthetic slices that the discriminators also see; 0 for none.", low=0, advanced=True)
+    flip: bool = setting(True, "Mirror half of the slices left to right.", advanced=True)
+    hold_out: int = setting(1, "Slices of each contrast kept from training, for the previews.", low=1, advanced=True)
+    report_every: int = setting(5, "Steps between progress reports.", low=1, advanced=True)
+    preview_every: int = setting(50, "Steps between previews.", low=1, advanced=True)
+    save_every: int = setting(500, "Steps between checkpoints.", low=1, advanced=True)
+    seed: int = setting(0, "Makes a run repeatable.", low=0, advanced=True)
+    threads: int = setting(0, "CPU threads; 0 takes every core.", low=0, advanced=True)
+    model: ModelConfig = ModelConfig()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.model.check_side("crop", self.crop)
+        if self.model.size and self.crop > self.model.size:
+            raise ValueError(f"crop is {self.crop}, but slices are fitted into {self.model.size}: lower crop or set 0.")
+        if not (self.minutes or self.steps):
+            raise ValueError("minutes and steps are both 0: give one of them, or training never ends.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only, for JSON."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        paths = {k: Path(v) for k, v in values.items() if k.endswith("_folder")}
+        return cls(**values | paths | {"model": ModelConfig(**values["model"])})
+
+
+def preset(name: PresetName) -> TrainConfig:
+    """A starting point: edit it with `dataclasses.replace`.
+
+    `laptop` learns visibly within five minutes on two cores; `notebook` has the networks and settings of the
+    course notebooks this project grew from; `gpu` trains whole slices at their own size.
+    """
+    laptop = TrainConfig()
+    match name:
+        case "laptop":
+            return laptop
+        case "notebook":
+            model = ModelConfig(size=64, channels=64, levels=6, upsample="transposed")
+            return replace(laptop, model=model, crop=0, batch=32, adversarial="bce", minutes=30.0, report_every=1)
+        case "gpu":
+            model = ModelConfig(channels=64, levels=5)
+            return replace(laptop, model=model, crop=0, batch=4, minutes=30.0, report_every=20, preview_every=200)
