@@ -1,0 +1,114 @@
+"""Four networks, two optimizers, one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss
+
+from .config import TrainConfig
+from .losses import ImagePool, Verdict, cross_entropy, least_squares
+from .networks import PatchDiscriminator, UNetGenerator
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the generators made of one batch. `back_t1` is T1 -> T2 -> T1, `same_t1` is T1 put in for a T2."""
+
+    fake_t1: Tensor
+    fake_t2: Tensor
+    back_t1: Tensor
+    back_t2: Tensor
+    same_t1: Tensor | None
+    same_t2: Tensor | None
+
+
+class CycleGAN(nn.Module):
+    """Unpaired translation between two contrasts (Zhu et al., 2017)."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.says: Verdict = least_squares if config.adversarial == "least squares" else cross_entropy
+        self.t1_to_t2, self.t2_to_t1 = UNetGenerator(config.model), UNetGenerator(config.model)
+        self.disc_t1, self.disc_t2 = PatchDiscriminator(config.model), PatchDiscriminator(config.model)
+        self.generator_adam = self._adam(self.t1_to_t2, self.t2_to_t1)
+        self.discriminator_adam = self._adam(self.disc_t1, self.disc_t2)
+        self.pool_t1, self.pool_t2 = ImagePool(config.pool), ImagePool(config.pool)
+
+    def step(self, t1: Tensor, t2: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Improve the generators, then the discriminators. Returns detached losses, still on the device."""
+        made = self.translate(t1, t2)
+
+        with frozen(self.disc_t1, self.disc_t2):
+            losses = self.generator_losses(t1, t2, made)
+            _descend(self.generator_adam, torch.stack(list(losses.values())).sum())
+
+        fake_t1 = self.pool_t1.swap(made.fake_t1.detach(), rng)
+        fake_t2 = self.pool_t2.swap(made.fake_t2.detach(), rng)
+        losses["discriminators"] = self.discriminator_loss(t1, t2, fake_t1, fake_t2)
+        _descend(self.discriminator_adam, losses["discriminators"])
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def translate(self, t1: Tensor, t2: Tensor) -> Made:
+        """Each contrast into the other, and back again.
+
+        A generator translates one contrast and leaves the other alone in one forward: every slice is normalised
+        by itself, so the two halves of the batch do not see each other.
+        """
+        if not self.config.identity_weight:
+            fake_t2, fake_t1, same_t1, same_t2 = self.t1_to_t2(t1), self.t2_to_t1(t2), None, None
+        else:
+            fake_t2, same_t2 = self.t1_to_t2(torch.cat([t1, t2])).split(len(t1))
+            fake_t1, same_t1 = self.t2_to_t1(torch.cat([t2, t1])).split(len(t2))
+        return Made(fake_t1, fake_t2, self.t2_to_t1(fake_t2), self.t1_to_t2(fake_t1), same_t1, same_t2)
+
+    def generator_losses(self, t1: Tensor, t2: Tensor, made: Made) -> dict[str, Tensor]:
+        """Fool the discriminators, give the input back, leave the target contrast alone."""
+        c = self.config
+        losses = {
+            "adversarial": self.says(self.disc_t1(made.fake_t1), 1) + self.says(self.disc_t2(made.fake_t2), 1),
+            "cycle": c.cycle_weight * (l1_loss(made.back_t1, t1) + l1_loss(made.back_t2, t2)),
+        }
+        if made.same_t1 is not None and made.same_t2 is not None:
+            losses["identity"] = c.identity_weight * (l1_loss(made.same_t1, t1) + l1_loss(made.same_t2, t2))
+        return losses
+
+    def discriminator_loss(self, t1: Tensor, t2: Tensor, fake_t1: Tensor, fake_t2: Tensor) -> Tensor:
+        """Tell real slices from made ones."""
+        real_1, made_1 = self.disc_t1(torch.cat([t1, fake_t1])).split(len(t1))
+        real_2, made_2 = self.disc_t2(torch.cat([t2, fake_t2])).split(len(t2))
+        return 0.5 * (self.says(real_1, 1) + self.says(made_1, 0) + self.says(real_2, 1) + self.says(made_2, 0))
+
+    def set_learning_rate(self, rate: float) -> None:
+        """For both optimizers, from the next step on."""
+        for adam in (self.generator_adam, self.discriminator_adam):
+            for group in adam.param_groups:
+                group["lr"] = rate
+
+    def _adam(self, *modules: nn.Module) -> torch.optim.Adam:
+        parameters = [p for module in modules for p in module.parameters()]
+        return torch.optim.Adam(parameters, lr=self.config.learning_rate, betas=(self.config.beta1, 0.999))
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Let gradients flow through the modules but not into them."""
+    for module in modules:
+        module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.requires_grad_(True)
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()

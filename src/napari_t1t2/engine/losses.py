@@ -1,0 +1,52 @@
+"""How the networks are judged, and the memory of past synthetic slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+
+Verdict = Callable[[Tensor, float], Tensor]  # (score map, 1 for real or 0 for synthetic) -> loss
+
+
+def least_squares(score: Tensor, verdict: float) -> Tensor:
+    """How far a score map is from the verdict (LSGAN, Mao et al., 2017)."""
+    return mse_loss(score, torch.full_like(score, verdict))
+
+
+def cross_entropy(score: Tensor, verdict: float) -> Tensor:
+    """The original GAN's loss, the score map being logits (Goodfellow et al., 2014)."""
+    return binary_cross_entropy_with_logits(score, torch.full_like(score, verdict))
+
+
+class ImagePool:
+    """Past synthetic slices, so that a discriminator does not chase the generator's last trick.
+
+    Half of what it is asked for are slices from the past (Shrivastava et al., 2017). `images` is None while empty.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.images: Tensor | None = None  # (up to size, 1, H, W)
+
+    def swap(self, fresh: Tensor, rng: np.random.Generator) -> Tensor:
+        """(B, 1, H, W) of new slices in, as many out, some of them old."""
+        if self.size == 0:
+            return fresh
+        given: list[Tensor] = []
+        kept = [] if self.images is None else list(self.images)
+        for image in fresh:
+            if len(kept) < self.size:
+                kept.append(image)
+                given.append(image)
+            elif rng.random() < 0.5:
+                old = int(rng.integers(self.size))
+                given.append(kept[old])
+                kept[old] = image
+            else:
+                given.append(image)
+        self.images = torch.stack(kept)
+        return torch.stack(given)

@@ -1,0 +1,99 @@
+"""The slices of one contrast, ready for the networks, and seeded batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..images.frame import Frame
+from ..images.intensity import Intensity, measure_set
+from ..images.read import Folder
+from ..images.volume import Image
+from .config import ModelConfig, TrainConfig
+
+EMPTY = 0.01  # a slice with less of its pixels above the background than this shows no anatomy
+BACKGROUND = -0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """One contrast as the networks see it, its range, and what the user should know."""
+
+    images: Image  # (N, H, W) in [-1, 1]
+    intensity: Intensity
+    notes: tuple[str, ...]
+
+
+def prepare(folder: Folder, model: ModelConfig) -> Slices:
+    """Rescale, drop empty slices, fit into the frame. Raises `ValueError` with a sentence."""
+    sizes = folder.sizes()
+    if not model.size and len(sizes) > 1:
+        (rows, columns), *_ = sizes
+        odd = next(v for v in folder.volumes if v.data.shape[1:] != (rows, columns))
+        raise ValueError(
+            f"{folder.path} mixes sizes: most slices are {rows}x{columns}, but {odd.path.name if odd.path else odd.name} "
+            f"is {odd.data.shape[1]}x{odd.data.shape[2]}. Set size (64, 128, ...) to fit each into a square without "
+            "stretching, or remove the others."
+        )
+    ranges, spoken = measure_set(folder.volumes)
+    notes = folder.notes()
+    framed: list[Image] = []
+    empty = 0
+    for volume, intensity in zip(folder.volumes, ranges, strict=True):
+        unit = intensity.to_unit(volume.data)
+        anatomy = (unit > BACKGROUND).mean(axis=(1, 2)) >= EMPTY
+        empty += int((~anatomy).sum())
+        if anatomy.any():
+            frame = Frame.of(unit.shape[1:], model.size, model.multiple)
+            framed.append(frame.put(unit[anatomy]))
+    if empty:
+        notes.append(f"{empty} slices without anatomy were left out")
+    if model.size and len(sizes) > 1:
+        notes.append(f"slices of {len(sizes)} sizes were fitted into {model.size}x{model.size} without stretching")
+    if not framed:
+        raise ValueError(f"{folder.path}: every slice is empty; there is nothing to learn from.")
+    return Slices(np.concatenate(framed), spoken, tuple(f"{folder.path.name}: {note}" for note in notes))
+
+
+def split(images: Image, hold_out: int, where: str) -> tuple[Image, Image]:
+    """Training slices and held-out ones, the latter from the middle. Raises `ValueError` where too few are left."""
+    if len(images) <= hold_out:
+        raise ValueError(
+            f"{where} has {len(images)} usable slice{'s' * (len(images) != 1)}, but {hold_out} must be held out for "
+            f"the previews: training needs at least {hold_out + 1}. Add images."
+        )
+    first = (len(images) - hold_out) // 2
+    kept = np.r_[0:first, first + hold_out : len(images)]
+    return images[kept], images[first : first + hold_out]
+
+
+class Bank:
+    """Slices on the device. The batch of a step depends on the seed and the step alone, so a run resumes exactly."""
+
+    def __init__(self, images: Image, config: TrainConfig, device: torch.device, stream: int) -> None:
+        self._slices = torch.from_numpy(images).to(device)
+        self._config = config
+        self._stream = stream  # tells the two contrasts' random numbers apart
+
+    def batch(self, step: int) -> Tensor:
+        """(B, 1, H, W): each slice once per epoch, in a new order every epoch, cropped and mirrored at random."""
+        c, (_, height, width) = self._config, self._slices.shape
+        rng = np.random.default_rng((c.seed, self._stream, step))
+        rows, columns = (min(c.crop or side, side) for side in (height, width))
+        made: list[Tensor] = []
+        for index in self._order(step * c.batch, c.batch):
+            top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
+            image = self._slices[index, top : top + rows, left : left + columns]
+            made.append(image.flip(-1) if c.flip and rng.random() < 0.5 else image)
+        return torch.stack(made)[:, None]
+
+    def _order(self, start: int, count: int) -> Sequence[int]:
+        n = len(self._slices)
+        epochs = range(start // n, (start + count - 1) // n + 1)
+        order = np.concatenate([np.random.default_rng((self._config.seed, self._stream + 2, e)).permutation(n) for e in epochs])
+        chosen: list[int] = order[start % n : start % n + count].tolist()
+        return chosen

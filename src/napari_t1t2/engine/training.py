@@ -1,0 +1,229 @@
+"""The loop. Iterate it to train; it does nothing between two events that you do not ask for."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+from torch import Tensor
+
+from ..images.intensity import Intensity
+from ..images.read import read_folder
+from ..images.volume import Image
+from .checkpoint import CHECKPOINT_FILE, CONFIG_FILE, MODEL_FILE, load_checkpoint, load_config, save_checkpoint
+from .checkpoint import save_config, save_model
+from .config import Side, TrainConfig
+from .cyclegan import CycleGAN
+from .events import Finished, Preview, Progress, Saved, Started, TrainEvent
+from .slices import Bank, prepare, split
+
+LOSSES_FILE, PREVIEW_FOLDER = "losses.csv", "previews"
+MAY_CHANGE = frozenset(  # between two sittings of one run
+    {"t1_folder", "t2_folder", "run_folder", "minutes", "steps", "device", "threads"}
+    | {"report_every", "preview_every", "save_every"}
+)
+
+
+def pick_device(wish: str = "auto") -> torch.device:
+    """CUDA, else Apple's GPU, else the CPU; or the one wished for. Raises `ValueError` where it is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wish == "auto":
+        return torch.device(next(name for name, found in there.items() if found))
+    if not there[wish]:
+        raise ValueError(f"device is {wish}, but PyTorch finds none here: take auto or cpu.")
+    return torch.device(wish)
+
+
+def describe(device: torch.device) -> str:
+    """For a person: "cuda (NVIDIA H200)", "cpu (2 threads)"."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+
+
+def train(
+    config: TrainConfig, *, stop: Callable[[], bool] = lambda: False, resume: bool = False
+) -> Iterator[TrainEvent]:
+    """Train one CycleGAN.
+
+    Parameters
+    ----------
+    config
+        The run. It is stored in the run folder.
+    stop
+        Asked before each step. Once true, the run saves itself and ends with `Finished`. It may block: time spent
+        in it does not count.
+    resume
+        Go on from the checkpoint in the run folder. Budget, device and report intervals may differ from before.
+
+    Raises
+    ------
+    ValueError
+        A sentence for the user: unusable folders, a taken run folder, training that diverged.
+    """
+    run = config.run_folder
+    _check_run_folder(config, resume)
+    device = pick_device(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+
+    if config.t1_folder.resolve() == config.t2_folder.resolve():
+        raise ValueError(f"Both contrasts point to {config.t1_folder}: give a folder for each.")
+    t1 = prepare(read_folder(config.t1_folder, config.model.t1_label), config.model)
+    t2 = prepare(read_folder(config.t2_folder, config.model.t2_label), config.model)
+    train_t1, held_t1 = split(t1.images, config.hold_out, str(config.t1_folder))
+    train_t2, held_t2 = split(t2.images, config.hold_out, str(config.t2_folder))
+    bank_t1, bank_t2 = Bank(train_t1, config, device, 0), Bank(train_t2, config, device, 1)
+    shown = torch.from_numpy(held_t1[:1, None]).to(device), torch.from_numpy(held_t2[:1, None]).to(device)
+
+    torch.manual_seed(config.seed)
+    gan = CycleGAN(config).to(device).train()
+    step, seconds = load_checkpoint(run / CHECKPOINT_FILE, gan, device) if resume else (0, 0.0)
+    (run / PREVIEW_FOLDER).mkdir(parents=True, exist_ok=True)
+    save_config(run / CONFIG_FILE, config)
+    losses_csv = LossTable(run / LOSSES_FILE, keep_to=step)
+
+    def save() -> Saved:
+        save_checkpoint(run / CHECKPOINT_FILE, gan, step, seconds)
+        ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
+        save_model(run / MODEL_FILE, gan, ranges, step)
+        return Saved(step, run / MODEL_FILE)
+
+    counts, shape = (len(train_t1), len(train_t2)), bank_t1.batch(0).shape[-2:]
+    yield Started(step, describe(device), counts, (shape[0], shape[1]), t1.notes + t2.notes)
+    if step == 0:
+        yield preview(gan, *shown, step, run)
+
+    window: list[dict[str, Tensor]] = []
+    since = seconds
+    saved_at = step if resume else -1
+    reason: str = "completed"
+    while (fraction := _fraction(config, step, seconds)) < 1:
+        if stop():
+            reason = "stopped"
+            break
+
+        began = time.perf_counter()
+        gan.set_learning_rate(config.learning_rate * _decay(fraction, config.decay_from))
+        rng = np.random.default_rng((config.seed, 4, step))
+        window.append(gan.step(bank_t1.batch(step), bank_t2.batch(step), rng))
+        step += 1
+        due = step % config.report_every == 0
+        losses = _mean(window) if due else {}
+        seconds += time.perf_counter() - began
+
+        if due:
+            _refuse_divergence(losses, step, saved_at)
+            fraction = _fraction(config, step, seconds)
+            rate = len(window) * config.batch / (seconds - since)
+            progress = Progress(
+                step, step * config.batch, seconds, fraction, seconds * (1 / fraction - 1), rate, losses
+            )
+            losses_csv.add(progress)
+            yield progress
+            window, since = [], seconds
+
+        if step % config.preview_every == 0:
+            yield preview(gan, *shown, step, run)
+
+        if step % config.save_every == 0:
+            yield save()
+            saved_at = step
+
+    if saved_at != step:
+        yield save()
+    yield Finished(step, run / MODEL_FILE, "stopped" if reason == "stopped" else "completed")
+
+
+@torch.inference_mode()
+def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path) -> Preview:
+    """Translate one slice each way and back, (1, 1, H, W); also written as a PNG of two rows."""
+
+    def image(x: Tensor) -> Image:
+        result: Image = x[0, 0].float().cpu().numpy()
+        return result
+
+    made = gan.translate(t1, t2)
+    event = Preview(
+        step, *(image(x) for x in (t1, made.fake_t2, made.back_t1, t2, made.fake_t1, made.back_t2))
+    )
+    rows = np.vstack(
+        [
+            np.hstack([event.t1, event.fake_t2, event.back_t1]),
+            np.hstack([event.t2, event.fake_t1, event.back_t2]),
+        ]
+    )
+    picture = Pillow.fromarray(np.rint((rows + 1) * 127.5).astype(np.uint8))
+    picture.save(run / PREVIEW_FOLDER / f"step-{step:06d}.png")
+    return event
+
+
+class LossTable:
+    """`losses.csv`: one row a report."""
+
+    def __init__(self, path: Path, keep_to: int) -> None:
+        self._path = path
+        rows = list(csv.reader(path.open(newline="", encoding="utf-8"))) if keep_to and path.is_file() else []
+        kept = rows[:1] + [row for row in rows[1:] if row and int(row[0]) <= keep_to]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(kept)
+        self._empty = not kept
+
+    def add(self, progress: Progress) -> None:
+        """Append a report; each row is complete on disk before the next step."""
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if self._empty:
+                writer.writerow(["step", "images", "seconds", *progress.losses])
+                self._empty = False
+            numbers = (f"{value:.6g}" for value in progress.losses.values())
+            writer.writerow([progress.step, progress.images, f"{progress.seconds:.2f}", *numbers])
+
+
+def _check_run_folder(config: TrainConfig, resume: bool) -> None:
+    run = config.run_folder
+    if run == Path():
+        raise ValueError("No run folder was given: choose where the model goes.")
+    if run.exists() and not run.is_dir():
+        raise ValueError(f"{run} is a file: give a folder for the run.")
+    if not resume:
+        if (run / CHECKPOINT_FILE).exists() or (run / MODEL_FILE).exists():
+            raise ValueError(f"{run} already holds a trained model: resume it, or give another run folder.")
+        return
+    before, now = asdict(load_config(run)), asdict(config)
+    for name in before.keys() - MAY_CHANGE:
+        if before[name] != now[name]:
+            raise ValueError(
+                f"{name} was {before[name]} when {run} was trained and is {now[name]} now: it cannot change in a "
+                "resumed run. Take the old value, or a new run folder."
+            )
+
+
+def _fraction(config: TrainConfig, step: int, seconds: float) -> float:
+    """How much of the budget is used, by steps or by time, whichever is further."""
+    by_steps = step / config.steps if config.steps else 0.0
+    by_time = seconds / (60 * config.minutes) if config.minutes else 0.0
+    return max(by_steps, by_time)
+
+
+def _decay(fraction: float, start: float) -> float:
+    """1 up to `start` of the budget, then linearly to 0."""
+    return 1.0 if fraction <= start else (1 - fraction) / (1 - start)
+
+
+def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:
+    # .item() makes the CPU wait for the GPU, so it happens once per report, not once per step
+    return {name: torch.stack([losses[name] for losses in window]).mean().item() for name in window[0]}
+
+
+def _refuse_divergence(losses: dict[str, float], step: int, saved_at: int) -> None:
+    if not all(math.isfinite(value) for value in losses.values()):
+        kept = f"the model of step {saved_at} is kept" if saved_at >= 0 else "nothing was saved yet"
+        raise ValueError(f"Training diverged before step {step}: {kept}. Lower the learning_rate and train again.")
