@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 LayerData = tuple[Pixels, dict[str, Any], str]
 
 SPACING = 1.5  # mm, along every axis of a subject
 ROWS, COLUMNS = 144, 128
-PLANES = np.arange(52, 131, 6)  # mm above the template's lowest plane: from the pons to the top of the ventricles
+PLANES = np.arange(52, 131, 6)  # mm above the template's lowest plane: from the pons to near the crown
 T1_SUBJECTS, T2_SUBJECTS, HELD_OUT = (1, 2, 3), (4, 5, 6), 7
 NOISE = 0.015  # standard deviation in each quadrature channel; the brightest tissue is 1
 HEADROOM = 1.25  # grey value 255 stands for this signal, so that shading and noise do not clip
@@ -84,8 +85,8 @@ def load_template() -> Floats:
 def simulate_t2(grey: Floats, white: Floats, brain: npt.NDArray[np.bool_]) -> Floats:
     """The T2-weighted signal of a mixture of grey and white matter; what is left of the brain is CSF, of signal 1.
 
-    Relaxation times at 1.5 T and proton densities are those of the BrainWeb phantom (Kwan et al. 1999, IEEE TMI 18:1085;
-    Collins et al. 1998, IEEE TMI 17:463).
+    Relaxation times at 1.5 T and proton densities are those of the BrainWeb phantom (Collins et al. 1998, IEEE TMI
+    17:463; Kwan et al. 1999, IEEE TMI 18:1085).
     """
     fluid = spin_echo(density=1.0, t1=2569.0, t2=329.0)
     of_grey = spin_echo(density=0.86, t1=833.0, t2=83.0) / fluid
@@ -109,39 +110,44 @@ def scan(template: Floats, planes: npt.ArrayLike, *, subject: int, seed: int) ->
     from scipy.spatial.transform import Rotation
 
     random = np.random.default_rng([seed, subject])
-    grid = display_grid(template.shape[1:], planes)
-    centre = (np.array(template.shape[1:]) - 1) / 2
+    axes = display_axes(template.shape[1:], planes)
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"))
+    centre = (np.array(template.shape[1:]).reshape(3, 1, 1, 1) - 1) / 2
 
     pose = Rotation.from_euler("xyz", random.normal(0, 2, 3), degrees=True).as_matrix() * random.normal(1, 0.03, 3)
-    posed = np.tensordot(pose, grid - centre[:, None, None, None], axes=1) + centre[:, None, None, None]
-    bend = np.stack([smooth_field(random, grid, every=32) for _ in range(3)])  # mm, since one unit is one voxel
-    shading = np.exp(0.1 * smooth_field(random, grid, every=70))
+    bend = 3 * np.stack([smooth_field(random, axes, every=32) for _ in range(3)])  # mm, which are voxels here
+    shading = np.exp(0.1 * smooth_field(random, axes, every=70))
 
-    places = posed + 3 * bend
-    clean = np.stack([map_coordinates(contrast, places, order=1, output=np.float32) for contrast in template])
+    source = np.tensordot(pose, grid - centre, axes=1) + centre + bend
+    clean = np.stack([map_coordinates(contrast, source, order=1, output=np.float32) for contrast in template])
     real, imaginary = random.normal(0, NOISE, (2, *clean.shape))
-    magnitude = np.hypot(clean * shading + real, imaginary)  # hence Rician, not Gaussian, noise
-    return np.clip(np.rint(magnitude * (255 / HEADROOM)), 0, 255).astype(np.uint8)
+    signal = np.hypot(clean * shading + real, imaginary)  # a magnitude: hence Rician, not Gaussian, noise
+    pixels = np.clip(np.rint(signal * (255 / HEADROOM)), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels.transpose(0, 3, 2, 1))
 
 
-def display_grid(shape: tuple[int, ...], planes: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Where each pixel of a radiological display lies in a 1 mm (X, Y, Z) array of RAS+ axes: (3, Z, Y, X)."""
-    right_to_left = (shape[0] - 1) / 2 - SPACING * (np.arange(COLUMNS) - (COLUMNS - 1) / 2)
-    front_to_back = (shape[1] - 1) / 2 - SPACING * (np.arange(ROWS) - (ROWS - 1) / 2)
-    up, down_the_image, along_the_row = np.meshgrid(planes, front_to_back, right_to_left, indexing="ij")
-    return np.stack([along_the_row, down_the_image, up])
+def display_axes(shape: tuple[int, ...], planes: npt.ArrayLike) -> tuple[Doubles, Doubles, Doubles]:
+    """Where columns, rows and planes of a radiological display lie in a 1 mm (X, Y, Z) array of RAS+ axes."""
+    columns = (shape[0] - 1) / 2 - SPACING * (np.arange(COLUMNS, dtype=np.float64) - (COLUMNS - 1) / 2)
+    rows = (shape[1] - 1) / 2 - SPACING * (np.arange(ROWS, dtype=np.float64) - (ROWS - 1) / 2)
+    return columns, rows, np.asarray(planes, dtype=np.float64)
 
 
-def smooth_field(random: np.random.Generator, grid: npt.NDArray[np.float64], *, every: float) -> Floats:
-    """A random field of unit spread at `grid`: a cubic B-spline over knots `every` mm (Rueckert et al. 1999)."""
-    from scipy.ndimage import map_coordinates
-
-    # Knots cover a box larger than any template, whatever the planes, so that the same seed gives the same field.
-    knots = 3 * random.standard_normal((int(320 / every),) * 3)  # a spline averages its knots: a third of the spread
-    field: Floats = map_coordinates(
-        knots, grid / every + 1, order=3, mode="nearest", prefilter=False, output=np.float32
-    )
+def smooth_field(random: np.random.Generator, axes: tuple[Doubles, Doubles, Doubles], *, every: float) -> Doubles:
+    """A random (X, Y, Z) field of about unit spread: a cubic B-spline over knots `every` mm (Rueckert et al. 1999)."""
+    # The knots span any template whatever the planes are, so that one seed is one field.
+    knots = every * np.arange(-1, np.ceil(256 / every) + 2)
+    weights = [cubic_b_spline((axis[:, None] - knots) / every) for axis in axes]
+    heights = 3 * random.standard_normal((knots.size,) * 3)  # the spline's averaging takes two thirds of the spread
+    field: Doubles = np.einsum("xi,yj,zk,ijk->xyz", *weights, heights, optimize=True)
     return field
+
+
+def cubic_b_spline(distance: Doubles) -> Doubles:
+    """Weight of a knot that lies `distance` knots away."""
+    u = np.abs(distance)
+    near, far = 2 / 3 - u**2 + u**3 / 2, np.maximum(2 - u, 0) ** 3 / 6
+    return np.where(u < 1, near, far)
 
 
 def _write(slices: Pixels, folder: Path, stem: str, contrast: str) -> None:
