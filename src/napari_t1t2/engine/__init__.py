@@ -1,0 +1,1 @@
+"""The networks, their training and their use. Knows nothing of Qt or napari."""

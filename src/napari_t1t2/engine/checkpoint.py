@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .. import __version__
 from ..images.intensity import Intensity
-from .config import ModelConfig, Side, TrainConfig
+from .config import ModelConfig, Side
 from .cyclegan import CycleGAN
+from .files import FORMAT, About, put, read_about
 from .networks import UNetGenerator
-
-FORMAT = "1"
-MODEL_FILE, CHECKPOINT_FILE, CONFIG_FILE = "model.safetensors", "checkpoint.pt", "config.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
     """Both generators and what one must know to use them."""
 
-    config: ModelConfig
-    ranges: dict[Side, Intensity]  # of the training images
-    step: int
-    path: Path
+    about: About
     sha256: str
     generators: dict[Side, nn.Module]  # by the side they make
+
+    @property
+    def config(self) -> ModelConfig:
+        """The shape of the networks and the names of the contrasts."""
+        return self.about.config
 
 
 def save_checkpoint(path: Path, gan: CycleGAN, step: int, seconds: float) -> None:
@@ -53,7 +48,7 @@ def save_checkpoint(path: Path, gan: CycleGAN, step: int, seconds: float) -> Non
         },
         partial,
     )
-    _put(partial, path)
+    put(partial, path)
 
 
 def load_checkpoint(path: Path, gan: CycleGAN, device: torch.device) -> tuple[int, float]:
@@ -82,69 +77,26 @@ def save_model(path: Path, gan: CycleGAN, ranges: dict[Side, Intensity], step: i
         for name in ("t1_to_t2", "t2_to_t1")
         for key, tensor in getattr(gan, name).state_dict().items()
     }
-    about = {
-        "format": f"napari-t1t2 model {FORMAT}",
-        "version": __version__,
-        "config": json.dumps(asdict(gan.config.model)),
-        "ranges": json.dumps({side: asdict(intensity) for side, intensity in ranges.items()}),
-        "step": str(step),
-        "notice": "Makes synthetic images. Not for diagnosis.",
-    }
+    about = About(path, gan.config.model, ranges, step)
     partial = path.with_suffix(".partial")
-    save_file(weights, partial, metadata=about)
-    _put(partial, path)
+    save_file(weights, partial, metadata=about.to_header())
+    put(partial, path)
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     """Read a model file, or the one of a run folder. Raises `ValueError` with a sentence."""
-    path = path / MODEL_FILE if path.is_dir() else path
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist: give a run folder or a {MODEL_FILE} that training has written.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            about: dict[str, Any] = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is no model file, or is damaged ({error}): give a {MODEL_FILE}.") from error
-    found = about.get("format", "")
-    if found != f"napari-t1t2 model {FORMAT}":
-        what = f"is '{found}'" if found.startswith("napari-t1t2") else "was not written by napari-t1t2"
-        raise ValueError(f"{path} {what}; this version reads 'napari-t1t2 model {FORMAT}'.")
-    try:
-        config = ModelConfig(**json.loads(about["config"]))
-        ranges: dict[Side, Intensity] = {s: Intensity(**r) for s, r in json.loads(about["ranges"]).items()}
-        generators: dict[Side, nn.Module] = {}
-        names: dict[Side, str] = {"t2": "t1_to_t2", "t1": "t2_to_t1"}
-        for side, name in names.items():
-            network = UNetGenerator(config)
-            network.load_state_dict({k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")})
-            generators[side] = network.to(device).eval().requires_grad_(False)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: the weights do not fit the description in the file; it is damaged.") from error
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Model(config, ranges, int(about["step"]), path, sha256, generators)
-
-
-def save_config(path: Path, config: TrainConfig) -> None:
-    """As JSON, for people and for resuming."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    _put(partial, path)
-
-
-def load_config(run_folder: Path) -> TrainConfig:
-    """The config of a run folder. Raises `ValueError` with a sentence."""
-    path = run_folder / CONFIG_FILE
-    if not path.is_file():
-        raise ValueError(f"{run_folder} has no {CONFIG_FILE}, so there is no run to resume: train without resume.")
-    try:
-        return TrainConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): it was changed, or written by another version.") from error
-
-
-def _put(partial: Path, path: Path) -> None:
-    """A power cut leaves the old file or the new one, never half of one."""
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    about = read_about(path)
+    weights = load_file(about.path)
+    generators: dict[Side, nn.Module] = {}
+    names: dict[Side, str] = {"t2": "t1_to_t2.", "t1": "t2_to_t1."}
+    for side, prefix in names.items():
+        network = UNetGenerator(about.config)
+        try:
+            network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+        except RuntimeError as error:
+            raise ValueError(
+                f"{about.path}: the weights do not fit the file's own description; it is damaged."
+            ) from error
+        generators[side] = network.to(device).eval().requires_grad_(False)
+    sha256 = hashlib.sha256(about.path.read_bytes()).hexdigest()
+    return Model(about, sha256, generators)

@@ -90,8 +90,10 @@ class TrainConfig(Checked):
     minutes: float = setting(5.0, "Train for this long; 0 for no limit.", low=0.0)
     steps: int = setting(0, "Train for this many optimiser steps; 0 for no limit.", low=0)
     batch: int = setting(1, "Slices of each contrast in one step.", low=1)
-    crop: int = setting(128, "Side of the square cut from each slice, in pixels; 0 takes whole slices.", low=0)
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Where to compute; auto takes a GPU if it finds one.")
+    crop: int = setting(128, "Side of the square cut from each slice, in pixels, at most; 0 takes whole slices.", low=0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting(
+        "auto", "Where to compute; auto takes a GPU if it finds one."
+    )
     adversarial: Literal["least squares", "bce"] = setting(
         "least squares", "How the discriminators judge (LSGAN, Mao 2017; or cross-entropy).", advanced=True
     )
@@ -115,8 +117,6 @@ class TrainConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.model.check_side("crop", self.crop)
-        if self.model.size and self.crop > self.model.size:
-            raise ValueError(f"crop is {self.crop}, but slices are fitted into {self.model.size}: lower crop or set 0.")
         if not (self.minutes or self.steps):
             raise ValueError("minutes and steps are both 0: give one of them, or training never ends.")
 

@@ -21,7 +21,6 @@ class UNetGenerator(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.multiple = config.multiple
         widths = [min(config.channels * 2**level, WIDEST) for level in range(config.levels)]
         deepest = len(widths) - 1
         self.down = nn.ModuleList(
@@ -38,7 +37,8 @@ class UNetGenerator(nn.Module):
         self.head = nn.ConvTranspose2d(top, 1, 4, 2, 1) if transposed else nn.Conv2d(widths[0] // 2 + 1, 1, 3, 1, 1)
         self.apply(_paper_weights)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, 1, H, W) -> (B, 1, H, W), H and W multiples of `multiple`
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, H, W) to (B, 1, H, W); H and W are multiples of `2**levels`."""
         slices = x
         skips: list[Tensor] = []
         for down in self.down:

@@ -35,8 +35,8 @@ def prepare(folder: Folder, model: ModelConfig) -> Slices:
         (rows, columns), *_ = sizes
         odd = next(v for v in folder.volumes if v.data.shape[1:] != (rows, columns))
         raise ValueError(
-            f"{folder.path} mixes sizes: most slices are {rows}x{columns}, but {odd.path.name if odd.path else odd.name} "
-            f"is {odd.data.shape[1]}x{odd.data.shape[2]}. Set size (64, 128, ...) to fit each into a square without "
+            f"{folder.path} mixes sizes: most slices are {rows}x{columns}, but "
+            f"{odd.path.name if odd.path else odd.name} is {odd.data.shape[1]}x{odd.data.shape[2]}. Set size (64, 128, ...) to fit each into a square without "
             "stretching, or remove the others."
         )
     ranges, spoken = measure_set(folder.volumes)
@@ -94,6 +94,8 @@ class Bank:
     def _order(self, start: int, count: int) -> Sequence[int]:
         n = len(self._slices)
         epochs = range(start // n, (start + count - 1) // n + 1)
-        order = np.concatenate([np.random.default_rng((self._config.seed, self._stream + 2, e)).permutation(n) for e in epochs])
+        order = np.concatenate(
+            [np.random.default_rng((self._config.seed, self._stream + 2, e)).permutation(n) for e in epochs]
+        )
         chosen: list[int] = order[start % n : start % n + count].tolist()
         return chosen

@@ -6,7 +6,7 @@ import csv
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,22 @@ from torch import Tensor
 from ..images.intensity import Intensity
 from ..images.read import read_folder
 from ..images.volume import Image
-from .checkpoint import CHECKPOINT_FILE, CONFIG_FILE, MODEL_FILE, load_checkpoint, load_config, save_checkpoint
-from .checkpoint import save_config, save_model
+from .checkpoint import load_checkpoint, save_checkpoint, save_model
 from .config import Side, TrainConfig
 from .cyclegan import CycleGAN
 from .events import Finished, Preview, Progress, Saved, Started, TrainEvent
+from .files import (
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    LOSSES_FILE,
+    MODEL_FILE,
+    PREVIEW_FOLDER,
+    is_taken,
+    load_config,
+    save_config,
+)
 from .slices import Bank, prepare, split
 
-LOSSES_FILE, PREVIEW_FOLDER = "losses.csv", "previews"
 MAY_CHANGE = frozenset(  # between two sittings of one run
     {"t1_folder", "t2_folder", "run_folder", "minutes", "steps", "device", "threads"}
     | {"report_every", "preview_every", "save_every"}
@@ -151,9 +159,7 @@ def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path) -> Prev
         return result
 
     made = gan.translate(t1, t2)
-    event = Preview(
-        step, *(image(x) for x in (t1, made.fake_t2, made.back_t1, t2, made.fake_t1, made.back_t2))
-    )
+    event = Preview(step, *(image(x) for x in (t1, made.fake_t2, made.back_t1, t2, made.fake_t1, made.back_t2)))
     rows = np.vstack(
         [
             np.hstack([event.t1, event.fake_t2, event.back_t1]),
@@ -194,7 +200,7 @@ def _check_run_folder(config: TrainConfig, resume: bool) -> None:
     if run.exists() and not run.is_dir():
         raise ValueError(f"{run} is a file: give a folder for the run.")
     if not resume:
-        if (run / CHECKPOINT_FILE).exists() or (run / MODEL_FILE).exists():
+        if is_taken(run):
             raise ValueError(f"{run} already holds a trained model: resume it, or give another run folder.")
         return
     before, now = asdict(load_config(run)), asdict(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,9 +28,9 @@ def provenance(model: Model, to: Side, source: str) -> dict[str, Any]:
         "synthetic": True,
         "contrast": model.config.label(to),
         "notice": NOTICE,
-        "model": str(model.path),
+        "model": str(model.about.path),
         "model_sha256": model.sha256,
-        "step": model.step,
+        "step": model.about.step,
         "source": source,
     }
 
@@ -38,7 +38,7 @@ def provenance(model: Model, to: Side, source: str) -> dict[str, Any]:
 def input_range(data: Any, model: Model, to: Side) -> tuple[Intensity, str | None]:
     """The range to read `data` (..., rows, columns) with, measured on few slices of it, and a sentence if unusual."""
     slices = math.prod(data.shape[:-2])
-    return range_for(np.stack([_slice(data, i) for i in _some(slices)]), slices, model.ranges[_other(to)])
+    return range_for(np.stack([_slice(data, i) for i in _some(slices)]), slices, model.about.ranges[_other(to)])
 
 
 def stream(
@@ -49,7 +49,7 @@ def stream(
     Ends early once `stop` says so. Each slice is read once (and a few for their range), and never all at once.
     """
     check_shape(data.shape)
-    network, target = model.generators[to], model.ranges[to]
+    network, target = model.generators[to], model.about.ranges[to]
     device = next(network.parameters()).device
     source = intensity or input_range(data, model, to)[0]
     frame = Frame.of(tuple(data.shape[-2:]), model.config.size, model.config.multiple)
@@ -84,8 +84,14 @@ def translate(data: DataT, model: Model, *, to: Side) -> DataT:
     if isinstance(data, Volume):
         made = translate(data.data, model, to=to)
         label = model.config.label(to)
-        return replace(data, data=made, contrast=label, name=f"{label} (synthetic) from {data.name}",
-                       dtype=model.ranges[to].dtype, notes=(NOTICE,))
+        return replace(
+            data,
+            data=made,
+            contrast=label,
+            name=f"{label} (synthetic) from {data.name}",
+            dtype=model.about.ranges[to].dtype,
+            notes=(NOTICE,),
+        )
     out = np.empty(data.shape, np.float32)
     flat = out.reshape(-1, *data.shape[-2:])
     for event in stream(data, model, to=to):

@@ -1,0 +1,1 @@
+"""Files and arrays: reading, writing, rescaling. Knows neither torch nor Qt."""

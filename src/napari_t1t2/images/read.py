@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from .volume import Skipped, Volume
+from .volume import Skipped, UnusableError, Volume
 
 TIFF = frozenset({".tif", ".tiff"})
 READABLE = TIFF | {".png", ".jpg", ".jpeg", ".bmp"}
@@ -58,12 +58,12 @@ def natural(path: Path) -> list[tuple[int, int, str]]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The folder's files in natural order, hidden ones left out. Raises `ValueError` where it is no folder."""
+    """The folder's files in natural order, hidden ones left out. Raises `UnusableError` where it is no folder."""
     if folder == Path():
-        raise ValueError("No folder was given: choose one for each contrast.")
+        raise UnusableError("No folder was given: choose one for each contrast.")
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise ValueError(f"{folder} {what}: give a folder of images.")
+        raise UnusableError(f"{folder} {what}: give a folder of images.")
     return sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=natural)
 
 
@@ -72,7 +72,7 @@ def read_folder(folder: Path, contrast: str = "") -> Folder:
 
     Raises
     ------
-    ValueError
+    UnusableError
         Where the folder is missing or holds no usable image; a sentence that names it.
     """
     volumes: list[Volume] = []
@@ -80,44 +80,44 @@ def read_folder(folder: Path, contrast: str = "") -> Folder:
     for path in files_in(folder):
         try:
             volumes.append(read_image(path, contrast))
-        except ValueError as error:
+        except UnusableError as error:
             skipped.append(Skipped(path, str(error).removeprefix(f"{path.name}: ")))
     if not volumes:
         reasons = "; ".join(map(str, skipped[:3])) + (f"; and {len(skipped) - 3} more" if len(skipped) > 3 else "")
         found = f"none of its {len(skipped)} files can be used ({reasons})" if skipped else "it is empty"
-        raise ValueError(f"{folder} holds no images: {found}. Give a folder of {_readable()} files.")
+        raise UnusableError(f"{folder} holds no images: {found}. Give a folder of {_readable()} files.")
     return Folder(folder, volumes, skipped)
 
 
 def read_image(path: Path, contrast: str = "") -> Volume:
     """Read one PNG, JPEG, BMP or TIFF, a TIFF stack as a volume.
 
-    Colour becomes grey and is noted. Raises `ValueError` with a sentence where the file cannot be used.
+    Colour becomes grey and is noted. Raises `UnusableError` with a sentence where the file cannot be used.
     """
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: check the name.")
+        raise UnusableError(f"{path} does not exist: check the name.")
     suffix = path.suffix.casefold()
     if suffix not in READABLE:
-        raise ValueError(f"{path.name}: not an image that can be read here; give {_readable()}.")
+        raise UnusableError(f"{path.name}: not an image that can be read here; give {_readable()}.")
     if path.stat().st_size == 0:
-        raise ValueError(f"{path.name}: the file is empty (0 bytes); copy it again.")
+        raise UnusableError(f"{path.name}: the file is empty (0 bytes); copy it again.")
     try:
         data, notes = _read_tiff(path) if suffix in TIFF else _read_picture(path)
-    except ValueError:
+    except UnusableError:
         raise
     except Exception as error:  # decoders raise whatever they like on broken files
-        reason = str(error).rstrip(".") or type(error).__name__
-        raise ValueError(f"{path.name}: cannot be decoded ({reason}); it may be truncated or no image.") from error
+        reason = str(error).replace(f" {str(path)!r}", "").rstrip(".") or type(error).__name__
+        raise UnusableError(f"{path.name}: cannot be decoded ({reason}); is it truncated, or no image?") from error
 
     dtype = data.dtype.name
     values = data.astype(np.float32)
     if not (finite := np.isfinite(values)).all():
         if not finite.any():
-            raise ValueError(f"{path.name}: no pixel is a finite number.")
+            raise UnusableError(f"{path.name}: no pixel is a finite number.")
         notes += (f"{(~finite).sum()} pixels are NaN or infinite and were set to the lowest value",)
         values = np.where(finite, values, values[finite].min())
     if values.min() == values.max():
-        raise ValueError(f"{path.name}: every pixel is {values.flat[0]:g}; there is no image in it.")
+        raise UnusableError(f"{path.name}: every pixel is {values.flat[0]:g}; there is no image in it.")
     stack = values.reshape(-1, *values.shape[-2:])
     return Volume(data=stack, name=path.stem, contrast=contrast, dtype=dtype, path=path, notes=notes)
 
@@ -127,6 +127,17 @@ def to_grey(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
     red, green, blue = (data[..., i].astype(np.float64) for i in range(3))
     grey = 0.299 * red + 0.587 * green + 0.114 * blue
     return (np.rint(grey) if np.issubdtype(data.dtype, np.integer) else grey).astype(data.dtype)
+
+
+class GreyView:
+    """A colour array, (..., rows, columns, 3 or 4), seen as grey; converted where it is indexed, lazily."""
+
+    def __init__(self, colour: Any) -> None:
+        self._colour = colour
+        self.shape: tuple[int, ...] = tuple(colour.shape[:-1])
+
+    def __getitem__(self, index: Any) -> npt.NDArray[Any]:
+        return to_grey(np.asarray(self._colour[index]))
 
 
 def _read_picture(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
@@ -142,7 +153,7 @@ def _read_picture(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
 def _read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     with tifffile.TiffFile(path) as tiff:
         if not tiff.series:
-            raise ValueError(f"{path.name}: the TIFF holds no image.")
+            raise UnusableError(f"{path.name}: the TIFF holds no image.")
         series = tiff.series[0]
         data, axes = series.asarray(), series.axes
     notes: tuple[str, ...] = ()
@@ -150,7 +161,9 @@ def _read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
         data, notes = _grey(data, ())
     data = data.squeeze() if data.ndim > 3 else data
     if data.ndim not in (2, 3):
-        raise ValueError(f"{path.name}: shape {data.shape} is not one image or one stack; save one channel and time.")
+        raise UnusableError(
+            f"{path.name}: shape {data.shape} is not one image or one stack; save one channel and time."
+        )
     return data, notes
 
 

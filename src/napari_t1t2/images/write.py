@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,10 @@ def write_image(path: Path, volume: Volume, provenance: dict[str, Any]) -> None:
         Pillow.fromarray(as_stored(volume, of="png")[0]).save(partial, pnginfo=info)
     else:
         data = as_stored(volume)
-        tifffile.imwrite(partial, data[0] if len(data) == 1 else data, photometric="minisblack", description=description)
-    os.replace(partial, path)
+        tifffile.imwrite(
+            partial, data[0] if len(data) == 1 else data, photometric="minisblack", description=description
+        )
+    partial.replace(path)
 
 
 def as_stored(volume: Volume, of: str = "") -> np.ndarray[Any, np.dtype[Any]]:

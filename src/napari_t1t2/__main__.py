@@ -1,0 +1,352 @@
+"""The command line: check, train, translate, evaluate, demo. It prints the same events that the widgets show."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import time
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import Field, asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from . import __version__
+from .engine.config import ModelConfig, PresetName, TrainConfig, preset
+
+if TYPE_CHECKING:
+    from .engine.evaluation import Score
+    from .engine.events import TrainEvent
+    from .session import Session
+
+EPILOG = """\
+Folders hold PNG, TIFF, JPEG or BMP slices of one contrast each; they need not pair.
+Exit codes: 0 done, also when stopped with Ctrl-C (the run is saved); 2 could not be done, with the reason.
+Synthetic images are not for diagnosis."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own sentence names the file
+    try:
+        args.command(args)
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        from .session import explain
+
+        return _refuse(explain(error))
+    return 0
+
+
+def check(args: Namespace) -> None:
+    """Say what two folders hold and whether a model can be trained on them."""
+    from .engine.slices import prepare, split
+    from .images.read import read_folder
+
+    problems: list[str] = []
+    for path in (args.t1_folder, args.t2_folder):
+        try:
+            folder = read_folder(path)
+            print(f"{path}: {folder.summary()}")
+            slices = prepare(folder, ModelConfig(size=args.size))
+            print(*(f"  {note}" for note in slices.notes), sep="\n", end="\n" * bool(slices.notes))
+            split(slices.images, 1, str(path))
+            (n, height, width), i = slices.images.shape, slices.intensity
+            print(f"  the networks see {n} slices of {height}x{width}, {i.low:g} to {i.high:g} as -1 to 1")
+        except ValueError as error:
+            problems.append(str(error))
+    if args.t1_folder.resolve() == args.t2_folder.resolve():
+        problems.append(f"Both contrasts point to {args.t1_folder}: give a folder for each.")
+    if problems:
+        raise ValueError("\n".join(problems))
+    print("A model can be trained on these folders.")
+
+
+def train(args: Namespace) -> None:
+    """Train and print; Ctrl-C saves and ends."""
+    from .engine.files import load_config
+
+    if args.resume and args.preset:
+        raise ValueError("--preset does not go with --resume: a run goes on with the settings it began with.")
+    base = load_config(args.run_folder) if args.resume else preset(args.preset or "laptop")
+    config = _with_flags(base, args)
+    print_run(config, resume=args.resume)
+
+
+def print_run(config: TrainConfig, *, resume: bool = False) -> None:
+    """Drive one training run from a terminal. Raises `ValueError` where it failed."""
+    from .engine import training
+    from .engine.events import Failed, Finished, Preview, Progress, Saved, Started
+    from .session import Session
+
+    session: Session[TrainEvent] = Session(lambda stop: training.train(config, stop=stop, resume=resume))
+    line = ProgressLine()
+    with _ctrl_c(session):
+        for event in session:
+            match event:
+                case Started():
+                    t1, t2 = event.slices
+                    height, width = event.shape
+                    print(*event.notes, sep="\n", end="\n" * bool(event.notes), file=sys.stderr)
+                    begin = f"Resuming at step {event.step}" if event.step else "Training"
+                    data = f"{t1} {config.model.t1_label} and {t2} {config.model.t2_label} slices"
+                    print(f"{begin} on {event.device}: {data}, {height}x{width} at a time", flush=True)
+                case Progress():
+                    line.show(progress_text(event), last=event.fraction >= 1)
+                case Finished(step=step, path=path, reason=reason):
+                    line.end()
+                    print(f"{reason.capitalize()} at step {step}; the model is {path}")
+                case Failed(sentence=sentence):
+                    line.end()
+                    raise ValueError(sentence)
+                case Preview() | Saved():
+                    pass
+
+
+def progress_text(event: Any) -> str:
+    """Step, losses, speed and time left of a `Progress`, in one line."""
+    losses = " ".join(f"{name} {value:.3f}" for name, value in event.losses.items())
+    return f"step {event.step} | {losses} | {event.slices_per_second:.1f} slices/s | {clock(event.seconds_left)} left"
+
+
+def clock(seconds: float) -> str:
+    """Like 1:02:03 or 4:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class ProgressLine:
+    """One line that is rewritten on a terminal; in a log, a new line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._shown_at = 0.0
+        self._open = False
+
+    def show(self, text: str, *, last: bool = False) -> None:
+        """Rewrite the line, or add one if it is time (or the last)."""
+        if self._terminal:
+            print(f"\r\033[K{text}", end="", flush=True)
+            self._open = True
+        elif last or time.monotonic() - self._shown_at >= 10:
+            print(text, flush=True)
+            self._shown_at = time.monotonic()
+
+    def end(self) -> None:
+        """Go to a new line if the last one was rewritten."""
+        if self._open:
+            print()
+            self._open = False
+
+
+def translate(args: Namespace) -> None:
+    """Files to files, or a folder to a folder."""
+    from .engine.checkpoint import load_model
+    from .engine.training import describe, pick_device
+    from .engine.translation import input_range, provenance
+    from .engine.translation import translate as translate_volume
+    from .images.read import read_folder, read_image
+    from .images.write import WRITABLE, write_image
+
+    device = pick_device(args.device)
+    model = load_model(args.model, device)
+    to = model.config.side(args.to)
+    folders = [path for path in args.inputs if path.is_dir()]
+    if folders and len(args.inputs) > 1:
+        raise ValueError(f"{folders[0]} is a folder: give one folder, or files.")
+    if folders:
+        read = read_folder(folders[0])
+        volumes = read.volumes
+        print(*read.notes(), sep="\n", end="\n" * bool(read.notes()), file=sys.stderr)
+    else:
+        volumes = [read_image(path) for path in args.inputs]
+
+    into_folder = bool(folders) or len(volumes) > 1 or args.out.suffix.casefold() not in WRITABLE
+    if into_folder and args.out.is_file():
+        raise ValueError(f"{args.out} is a file: give a folder for {len(volumes)} images.")
+    targets = [args.out / _written_name(v.path) if into_folder and v.path else args.out for v in volumes]
+    sources = {v.path.resolve() for v in volumes if v.path}
+    for target in targets:
+        if target.resolve() in sources:
+            raise ValueError(f"{target} is one of the inputs: give another --out.")
+        if target.exists() and not args.overwrite:
+            raise ValueError(f"{target} exists: give --overwrite to replace it, or another --out.")
+        if targets.count(target) > 1:
+            raise ValueError(f"Two inputs would both become {target}: rename one, or translate them one by one.")
+
+    line = ProgressLine()
+    print(f"Translating {len(volumes)} images to {model.config.label(to)} on {describe(device)}")
+    for done, (volume, target) in enumerate(zip(volumes, targets, strict=True), 1):
+        unusual = input_range(volume.data, model, to)[1]
+        if unusual:
+            print(f"{volume.path}: {unusual}", file=sys.stderr)
+        made = translate_volume(volume, model, to=to)
+        write_image(target, made, provenance(model, to, volume.path.name if volume.path else volume.name))
+        line.show(f"{done} of {len(volumes)}: {target}", last=done == len(volumes))
+    line.end()
+
+
+def evaluate(args: Namespace) -> None:
+    """Score synthetic images against the real ones of the same name."""
+    from .engine.evaluation import evaluate as score
+    from .engine.evaluation import mean
+    from .images.read import files_in, read_image
+
+    if args.fake.is_dir() != args.real.is_dir():
+        raise ValueError("Give two files, or two folders with equal names.")
+    if args.fake.is_dir():
+        real_of = {path.stem: path for path in files_in(args.real)}
+        fakes = files_in(args.fake)
+        pairs = {fake.stem: (fake, real_of[fake.stem]) for fake in fakes if fake.stem in real_of}
+        if not pairs:
+            raise ValueError(f"No file of {args.fake} has the name of one in {args.real}.")
+        alone = [fake.name for fake in fakes if fake.stem not in real_of]
+        alone += [path.name for stem, path in real_of.items() if stem not in pairs]
+        if alone:
+            print(f"left out, no partner: {', '.join(alone)}", file=sys.stderr)
+    else:
+        pairs = {args.fake.stem: (args.fake, args.real)}
+
+    scores: dict[str, Score] = {}
+    for name, paths in pairs.items():
+        fake, real = (read_image(path) for path in paths)
+        try:
+            eight_bit = fake.dtype == real.dtype == "uint8"
+            scores[name] = score(fake.data, real.data, data_range=255.0 if eight_bit else None)
+        except ValueError as error:
+            raise ValueError(f"{paths[0]} against {paths[1]}: {error}") from error
+    total = mean(list(scores.values()))
+    if args.json:
+        print(json.dumps({"mean": asdict(total), "images": {n: asdict(s) for n, s in scores.items()}}, indent=2))
+        return
+    print(f"{len(scores)} images, {total.slices} slices; means over slices, MAE as a part of the data range")
+    print(f"{'':16}{'PSNR dB':>9}{'SSIM':>8}{'MAE':>8}")
+    print(f"{'full frame':16}{total.psnr:9.2f}{total.ssim:8.3f}{total.mae:8.4f}")
+    print(f"{'inside the head':16}{total.head_psnr:9.2f}{total.head_ssim:8.3f}{total.head_mae:8.4f}")
+
+
+def demo(args: Namespace) -> None:
+    """Train on the sample heads, score, draw; open napari where there is a screen."""
+    from .demo import run_demo
+
+    run_demo(args.out, minutes=args.minutes, train=print_run)
+
+
+def _refuse(sentences: str) -> int:
+    for sentence in sentences.splitlines():
+        print(f"napari-t1t2: {sentence}", file=sys.stderr)
+    return 2
+
+
+@contextmanager
+def _ctrl_c(session: Session[Any]) -> Iterator[None]:
+    """The first Ctrl-C (or a cluster's SIGTERM) stops and saves, a second one kills."""
+
+    def stop(number: int, _: Any) -> None:
+        print("\nStopping after this step and saving; once more to kill.", file=sys.stderr)
+        signal.signal(number, signal.SIG_DFL)
+        session.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _written_name(path: Path) -> str:
+    """The input's name, with an ending that can be written."""
+    return path.name if path.suffix.casefold() in {".png", ".tif", ".tiff"} else f"{path.stem}.png"
+
+
+def _with_flags(base: TrainConfig, args: Namespace) -> TrainConfig:
+    """The config with the flags that were given; a budget that was given stands alone."""
+    given = {k: v for k, v in vars(args).items() if v is not None}
+    if "steps" in given or "minutes" in given:
+        given = {"steps": 0, "minutes": 0.0} | given
+    model = {f.name: given[f.name] for f in fields(ModelConfig) if f.name in given}
+    run = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
+    return replace(base, **run, model=replace(base.model, **model))
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        "napari-t1t2",
+        description="Synthetic T1 and T2 MRI contrasts with a CycleGAN.",
+        epilog=EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(run: Any, name: str) -> ArgumentParser:
+        added = commands.add_parser(name, help=run.__doc__.rstrip("."), description=run.__doc__)
+        added.set_defaults(command=run)
+        return added
+
+    checks = command(check, "check")
+    _folders(checks)
+    checks.add_argument("--size", type=int, default=0, help=_help(_named(ModelConfig, "size")))
+
+    trains = command(train, "train")
+    _folders(trains)
+    trains.add_argument("--run", dest="run_folder", type=Path, required=True, metavar="RUN", help="folder of the run")
+    trains.add_argument("--preset", choices=get_args(PresetName), help="where the settings below start [laptop]")
+    trains.add_argument("--resume", action="store_true", help="go on with the run in RUN")
+    for config_class in (TrainConfig, ModelConfig):
+        for f in fields(config_class):
+            if not f.name.endswith("_folder") and f.name != "model":
+                _flag(trains, f, get_type_hints(config_class)[f.name])
+
+    translates = command(translate, "translate")
+    translates.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="image files, or one folder")
+    translates.add_argument("--model", type=Path, required=True, metavar="RUN_OR_FILE", help="run folder or model file")
+    translates.add_argument("--to", required=True, metavar="CONTRAST", help="what to make, such as T2")
+    translates.add_argument("--out", type=Path, required=True, metavar="PATH", help="file (.png, .tif) or folder")
+    translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    _flag(translates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")
+
+    evaluates = command(evaluate, "evaluate")
+    evaluates.add_argument("fake", type=Path, metavar="FAKE", help="synthetic file, or folder")
+    evaluates.add_argument("real", type=Path, metavar="REAL", help="real file, or folder with equal names")
+    evaluates.add_argument("--json", action="store_true", help="print JSON, each image by itself too")
+
+    demos = command(demo, "demo")
+    demos.add_argument("--out", type=Path, default=Path("demo"), help="folder for what it makes [demo]")
+    demos.add_argument("--minutes", type=float, default=4.0, help="time to train for [4]")
+    return parser
+
+
+def _folders(parser: ArgumentParser) -> None:
+    parser.add_argument("t1_folder", type=Path, metavar="T1", help=_help(_named(TrainConfig, "t1_folder")))
+    parser.add_argument("t2_folder", type=Path, metavar="T2", help=_help(_named(TrainConfig, "t2_folder")))
+
+
+def _named(config_class: type, name: str) -> Field[Any]:
+    return next(f for f in fields(config_class) if f.name == name)
+
+
+def _help(field: Field[Any]) -> str:
+    text: str = field.metadata["help"]
+    return text[0].lower() + text[1:].rstrip(".").replace("%", "%%")
+
+
+def _flag(parser: ArgumentParser, field: Field[Any], hint: Any, default: Any = None) -> None:
+    """One flag for one field; None means not given."""
+    options: dict[str, Any] = {"default": default, "help": f"{_help(field)} [{field.default}]"}
+    if hint is bool:
+        options["action"] = BooleanOptionalAction
+    elif get_origin(hint) is Literal:
+        options["choices"] = get_args(hint)
+    else:
+        options |= {"type": hint, "metavar": hint.__name__[0].upper()}
+    parser.add_argument("--" + field.name.replace("_", "-"), **options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

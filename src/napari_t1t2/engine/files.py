@@ -1,0 +1,90 @@
+"""What a run folder holds, and what can be known of it without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from .. import __version__
+from ..images.intensity import Intensity
+from .config import ModelConfig, Side, TrainConfig
+
+FORMAT = "1"
+MODEL_FILE, CHECKPOINT_FILE, CONFIG_FILE = "model.safetensors", "checkpoint.pt", "config.json"
+LOSSES_FILE, PREVIEW_FOLDER = "losses.csv", "previews"
+
+
+@dataclass(frozen=True, eq=False)
+class About:
+    """What a model file says of itself."""
+
+    path: Path
+    config: ModelConfig
+    ranges: dict[Side, Intensity]  # of the training images
+    step: int
+
+    def to_header(self) -> dict[str, str]:
+        """As safetensors keeps it: strings only."""
+        return {
+            "format": f"napari-t1t2 model {FORMAT}",
+            "version": __version__,
+            "config": json.dumps(asdict(self.config)),
+            "ranges": json.dumps({side: asdict(intensity) for side, intensity in self.ranges.items()}),
+            "step": str(self.step),
+            "notice": "Makes synthetic images. Not for diagnosis.",
+        }
+
+
+def read_about(path: Path) -> About:
+    """Read the description in a model file, or in that of a run folder. Raises `ValueError` with a sentence."""
+    path = path / MODEL_FILE if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: give a run folder, or a {MODEL_FILE} that training has written.")
+    try:
+        with safe_open(path, framework="np") as file:
+            header: dict[str, str] = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is no model file, or is damaged ({error}): give a {MODEL_FILE}.") from error
+    found = header.get("format", "")
+    if found != f"napari-t1t2 model {FORMAT}":
+        what = f"is a '{found}'" if found.startswith("napari-t1t2") else "was not written by napari-t1t2"
+        raise ValueError(f"{path} {what}; this version reads a 'napari-t1t2 model {FORMAT}'. Train a new one.")
+    try:
+        ranges: dict[Side, Intensity] = {s: Intensity(**r) for s, r in json.loads(header["ranges"]).items()}
+        return About(path, ModelConfig(**json.loads(header["config"])), ranges, int(header["step"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} describes itself in a way this version cannot read ({error}).") from error
+
+
+def save_config(path: Path, config: TrainConfig) -> None:
+    """As JSON, for people and for resuming."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    put(partial, path)
+
+
+def load_config(run_folder: Path) -> TrainConfig:
+    """The config of a run folder. Raises `ValueError` with a sentence."""
+    path = run_folder / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(f"{run_folder} has no {CONFIG_FILE}, so there is no run to resume: train without resume.")
+    try:
+        return TrainConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): it was changed, or written by another version.") from error
+
+
+def is_taken(run_folder: Path) -> bool:
+    """Whether a run has already left something there."""
+    return any((run_folder / name).exists() for name in (MODEL_FILE, CHECKPOINT_FILE))
+
+
+def put(partial: Path, path: Path) -> None:
+    """Rename what was written beside: a power cut leaves the old file or the new one, never half of one."""
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,72 @@
+"""Rows for the fields of a config: limits, choices and help taken from the field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import Field, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from magicgui.widgets import Container, Widget, create_widget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from ..engine.config import ModelConfig, TrainConfig
+
+
+class TrainForm(QWidget):
+    """Edit a frozen `TrainConfig`; rows are reached by field name, as in `form["minutes"].value = 10`."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        described = [*_rows(config, TrainConfig), *_rows(config.model, ModelConfig)]
+        self._rows: dict[str, Any] = {row.name: row for _, row in described}
+        self._base = config
+        basic = Container(widgets=[row for f, row in described if not f.metadata["advanced"]])
+        advanced = Container(widgets=[row for f, row in described if f.metadata["advanced"]])
+        self._folded = QCollapsible("More settings")
+        self._folded.addWidget(advanced.native)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(basic.native)
+        layout.addWidget(self._folded)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._rows[name]
+
+    @property
+    def config(self) -> TrainConfig:
+        """A new, checked config. Raises `ValueError` with a sentence for the user."""
+        values = {name: row.value for name, row in self._rows.items()}
+        model = {f.name: values.pop(f.name) for f in fields(ModelConfig)}
+        return replace(self._base, **values, model=ModelConfig(**model))
+
+    def fill(self, config: TrainConfig, *, keep: Iterable[str] = ()) -> None:
+        """Show another config, but leave the rows in `keep` as they are."""
+        values = {f.name: getattr(config, f.name) for f in fields(TrainConfig)}
+        values |= {f.name: getattr(config.model, f.name) for f in fields(ModelConfig)}
+        for name, row in self._rows.items():
+            if name not in keep:
+                row.value = values[name]
+
+
+def _rows(config: Any, config_class: type) -> list[tuple[Field[Any], Widget]]:
+    return [
+        (f, field_row(config_class, f.name, getattr(config, f.name))) for f in fields(config_class) if f.name != "model"
+    ]
+
+
+def field_row(config_class: type, name: str, value: Any = None) -> Widget:
+    """One row for one field of a config class; starts with the field's default unless told."""
+    field = next(f for f in fields(config_class) if f.name == name)
+    hint = get_type_hints(config_class)[name]
+    value = field.default if value is None else value
+    limits = {"min": field.metadata["low"], "max": field.metadata["high"]}
+    options = {k: v for k, v in limits.items() if v is not None} | {"tooltip": field.metadata["help"]}
+    if hint is Path:
+        options["mode"] = "d"  # every path of a config is a folder
+    if hint in (int, float):
+        options.setdefault("max", 10_000_000)
+    if hint is float:
+        options["step"] = 10.0 ** (int(f"{value or 1:e}".split("e")[1]) - 1)
+    return create_widget(value=value, annotation=hint, name=field.name, options=options)

@@ -1,0 +1,161 @@
+"""What the dock widgets share: a form, a job in a worker thread, and the one place where threads meet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from napari.qt.threading import GeneratorWorker, create_worker
+from napari.utils.notifications import show_error, show_warning
+from qtpy.QtCore import QCoreApplication, Qt
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
+
+from ..engine.events import Failed
+from ..session import Session
+
+
+class _Slot:
+    """The running session; outlives the widget, so that a closed dock can still stop it."""
+
+    session: Session[Any] | None = None
+
+    def stop(self) -> None:
+        if self.session is not None:
+            self.session.stop()
+
+
+class JobWidget(QWidget):
+    """A form on top; below it the buttons `go` and `stop`, a progress bar and a status line.
+
+    From a script: set the form's rows, `go.click()`, then `wait()` for the last event.
+    """
+
+    def __init__(self, form: QWidget, go: str) -> None:
+        super().__init__()
+        self._slot = slot = _Slot()
+        self._last: Any = None
+        self.go = QPushButton(go)
+        self.stop = QPushButton("Stop")
+        self.stop.setEnabled(False)
+        self.buttons = QHBoxLayout()
+        self.buttons.addWidget(self.go, 2)
+        self.buttons.addWidget(self.stop, 1)
+        self.progress = QProgressBar()
+        self.progress.setRange(0, 1000)
+        self.progress.hide()
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._form = form
+
+        scroll = QScrollArea()  # a small screen still shows the buttons
+        scroll.setWidget(form)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.body = QVBoxLayout(self)
+        self.body.addWidget(scroll, 1)
+        self.body.addLayout(self.buttons)
+        self.body.addWidget(self.progress)
+        self.body.addWidget(self.status)
+
+        self.go.clicked.connect(self._on_go)
+        self.stop.clicked.connect(self._on_stop)
+        self.destroyed.connect(lambda: slot.stop())  # napari destroys a plugin's dock when it is closed
+
+    @property
+    def running(self) -> bool:
+        """Whether a job is under way."""
+        return self._slot.session is not None
+
+    def wait(self, seconds: float = 3600) -> Any:
+        """Keep the window alive until the job has ended; returns its last event.
+
+        Raises
+        ------
+        TimeoutError
+            When it is still running after `seconds`.
+        """
+        until = time.monotonic() + seconds
+        while self.running:
+            if time.monotonic() > until:
+                raise TimeoutError(f"{self.go.text()} is still running after {seconds:g} s.")
+            QCoreApplication.processEvents()
+            time.sleep(0.005)
+        return self._last
+
+    def start(self) -> Callable[[Callable[[], bool]], Iterator[Any]]:
+        """Read the form and return what `Session` begins. Raises `ValueError` with a sentence."""
+        raise NotImplementedError(f"{type(self).__name__} must say what it does.")
+
+    def on_event(self, event: Any) -> None:
+        """Show an event; runs in the GUI thread."""
+
+    def tell(self, sentence: str) -> None:
+        """Show a notice that does not end the job."""
+        show_warning(sentence)
+
+    def _listen(self, emitter: Any, callback: Callable[..., None]) -> None:
+        """Connect to an event of napari until this widget is destroyed."""
+        emitter.connect(callback)
+        self.destroyed.connect(lambda: emitter.disconnect(callback))
+
+    def show_fraction(self, fraction: float, text: str) -> None:
+        """Move the progress bar."""
+        self.progress.setValue(round(1000 * fraction))
+        self.progress.setFormat(text.replace("%", "%%"))
+
+    def _on_go(self) -> None:
+        try:
+            begin = self.start()
+        except (ValueError, OSError) as error:
+            self._fail(str(error))
+            return
+        session: Session[Any] = Session(begin)
+        self._slot.session = session
+        self._set_running(True)
+
+        def drive() -> Iterator[Any]:
+            yield from session
+
+        class Worker(GeneratorWorker[Any, None, None]):
+            """Quits by letting the run save itself: napari calls this when it closes."""
+
+            def quit(self) -> None:
+                session.stop()
+
+        worker = create_worker(drive, _start_thread=False, _worker_class=Worker)
+        worker.yielded.connect(self._on_yielded)
+        worker.finished.connect(self._on_finished)
+        worker.start()
+
+    def _on_stop(self) -> None:
+        self._slot.stop()
+        self.stop.setEnabled(False)
+        self.status.setText("Stopping after this step ...")
+
+    def _on_yielded(self, event: Any) -> None:
+        self._last = event
+        if isinstance(event, Failed):
+            self._fail(event.sentence)
+        self.on_event(event)
+
+    def _on_finished(self) -> None:
+        self._slot.session = None
+        self._set_running(False)
+
+    def _set_running(self, running: bool) -> None:
+        if running:
+            self._last = None
+            self.status.setText("Starting ...")
+            self.show_fraction(0, "")
+        self._form.setEnabled(not running)
+        self.go.setEnabled(not running)
+        self.stop.setEnabled(running)
+        self.progress.setVisible(running)
+
+    def _fail(self, sentence: str) -> None:
+        self._last = Failed(sentence)
+        self.status.setText(sentence)
+        show_error(sentence)

@@ -1,0 +1,64 @@
+"""Layers and their geometry: what napari must be told so that images lie in the right place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.layers import Layer
+
+from ..images.read import GreyView
+
+if TYPE_CHECKING:
+    import napari
+
+    from ..images.volume import Image
+
+GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+
+
+def geometry_of(layer: Layer) -> dict[str, Any]:
+    """Everything that decides where a layer lies, as arguments for a new one of the same dimensions."""
+    return {name: getattr(layer, name) for name in GEOMETRY if hasattr(layer, name)}
+
+
+def pixels_of(layer: Layer) -> tuple[Any, str | None]:
+    """The layer's array, (..., rows, columns), and a notice where it is not used as it is.
+
+    Dask and zarr arrays stay lazy. Raises `ValueError` with a sentence for what cannot be translated.
+    """
+    if not isinstance(layer, ImageLayer):
+        kind = type(layer).__name__
+        raise ValueError(f"{layer.name!r} is a {kind} layer: only image layers can be translated. Choose another.")
+    data = layer.data[0] if layer.multiscale else layer.data
+    notice = f"{layer.name!r} has several resolutions; the finest was translated." if layer.multiscale else None
+    if layer.rgb:
+        return GreyView(data), f"{layer.name!r} is in colour; its brightness was translated."
+    return data, notice
+
+
+def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> None:
+    """Images side by side in one new row or rows right of everything else, or new data for those already there."""
+    missing = {name: image for name, image in images.items() if name not in viewer.layers}
+    if missing:
+        extent = viewer.layers.extent.world[:, -2:]
+        right = float(extent[1, 1]) + 10 if len(viewer.layers) else 0.0
+        top = float(extent[0, 0]) if len(viewer.layers) else 0.0
+        units = (
+            {"units": viewer.layers[0].units[-2:]} if len(viewer.layers) and hasattr(viewer.layers[0], "units") else {}
+        )
+        for i, (name, image) in enumerate(images.items()):
+            height, width = image.shape
+            viewer.add_image(
+                image,
+                name=name,
+                contrast_limits=(-1, 1),
+                translate=(top + i // 3 * (height + 4), right + i % 3 * (width + 4)),
+                metadata={"preview": True, "synthetic": "synthetic" in name},
+                **units,
+            )
+        viewer.reset_view()
+        return
+    for name, image in images.items():
+        viewer.layers[name].data = np.asarray(image)

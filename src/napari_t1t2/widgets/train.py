@@ -1,0 +1,167 @@
+"""Train a CycleGAN and watch it learn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from magicgui.widgets import CheckBox, ComboBox, Container
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+
+from ..engine.config import PresetName, preset
+from ..engine.events import Failed, Finished, Preview, Progress, Saved, Started, TrainEvent
+from ..engine.files import is_taken, load_config
+from ._curve import LossCurve
+from ._form import TrainForm
+from ._job import JobWidget
+from ._layers import show_preview
+from ._memory import memory
+
+if TYPE_CHECKING:
+    import napari
+
+RUNS = Path("~/napari-t1t2")
+BUDGET = ("minutes", "steps", "device", "threads", "run_folder")  # rows that a resumed run may change
+
+
+class TrainWidget(JobWidget):
+    """A form made from the config; buttons to train, pause and stop; loss curve; previews as layers."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        self.form = TrainForm(preset("laptop"))
+        self.start_rows: Container[Any] = Container(
+            widgets=[
+                ComboBox(name="preset", choices=get_args(PresetName), tooltip="Fills the rows below."),
+                CheckBox(name="resume", text="Go on with the run in the run folder"),
+            ]
+        )
+        whole = QWidget()
+        layout = QVBoxLayout(whole)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.start_rows.native)
+        layout.addWidget(self.form)
+        layout.addStretch()
+        super().__init__(whole, "Train")
+        self.pause = QPushButton("Pause")
+        self.pause.setEnabled(False)
+        self.buttons.insertWidget(1, self.pause, 1)
+        self.curve = LossCurve()
+        self.body.addWidget(self.curve)
+
+        self._viewer = napari_viewer
+        self._own_run_folder = self._propose_run_folder()
+        self.pause.clicked.connect(self._on_pause)
+        self.start_rows["preset"].changed.connect(self._on_preset)
+        self.start_rows["resume"].changed.connect(self._on_resume)
+        self._listen(napari_viewer.layers.events.inserted, self._adopt_folders)
+        self._adopt_folders()
+
+    def start(self) -> Callable[[Callable[[], bool]], Iterator[TrainEvent]]:
+        """Read the form."""
+        resume = self.start_rows["resume"].value
+        if not resume and self.form["run_folder"].value == self._own_run_folder and is_taken(self._own_run_folder):
+            self._own_run_folder = self._propose_run_folder()
+        config = self.form.config
+        if not config.threads:  # a core is left to the window
+            config = replace(config, threads=max(1, (os.cpu_count() or 2) - 1))
+        self._labels = (config.model.t1_label, config.model.t2_label)
+        self.curve.clear()
+
+        def begin(stop: Callable[[], bool]) -> Iterator[TrainEvent]:
+            from ..engine.training import train  # brings torch, which takes seconds: not in the GUI thread
+
+            return train(config, stop=stop, resume=resume)
+
+        return begin
+
+    def on_event(self, event: TrainEvent | Failed) -> None:
+        """Show an event."""
+        match event:
+            case Started(notes=notes):
+                t1, t2 = event.slices
+                height, width = event.shape
+                self.status.setText(
+                    f"{t1} {self._labels[0]} and {t2} {self._labels[1]} slices, {height}x{width}, on {event.device}"
+                )
+                if notes:
+                    self.tell("\n".join(notes))
+            case Progress():
+                left = _clock(event.seconds_left)
+                self.show_fraction(
+                    event.fraction, f"step {event.step}, {left} left, {event.slices_per_second:.1f} slices/s"
+                )
+                self.curve.add(event.step, event.losses)
+            case Preview():
+                show_preview(self._viewer, self._named(event))
+            case Saved(path=path):
+                memory.last_model = path
+            case Finished(step=step, path=path, reason=reason):
+                self.status.setText(f"{reason.capitalize()} at step {step}. The model is {path}")
+                self.curve.draw_now()
+            case Failed():
+                pass
+
+    def _set_running(self, running: bool) -> None:
+        super()._set_running(running)
+        self.pause.setEnabled(running)
+        self.pause.setText("Pause")
+
+    def _on_pause(self) -> None:
+        session = self._slot.session
+        if session is None:
+            return
+        if session.paused:
+            session.go_on()
+        else:
+            session.pause()
+        self.pause.setText("Go on" if session.paused else "Pause")
+
+    def _on_preset(self, name: PresetName) -> None:
+        self.form.fill(preset(name), keep=("t1_folder", "t2_folder", "run_folder", "t1_label", "t2_label"))
+
+    def _on_resume(self, resume: bool) -> None:
+        if not resume:
+            return
+        if (
+            self.form["run_folder"].value == self._own_run_folder
+            and not is_taken(self._own_run_folder)
+            and memory.last_model
+        ):
+            self.form["run_folder"].value = memory.last_model.parent
+        try:
+            self.form.fill(load_config(self.form["run_folder"].value), keep=BUDGET)
+        except ValueError as error:
+            self.status.setText(str(error))
+
+    def _propose_run_folder(self) -> Path:
+        folder = RUNS.expanduser() / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        self.form["run_folder"].value = folder
+        return folder
+
+    def _adopt_folders(self, *_: Any) -> None:
+        """Take over the folders that the Load widget has turned into layers."""
+        for layer in self._viewer.layers:
+            side, folder = layer.metadata.get("side"), layer.metadata.get("folder")
+            if side in ("t1", "t2") and folder and not self.running:
+                self.form[f"{side}_folder"].value = Path(folder)
+                self.form[f"{side}_label"].value = layer.metadata["contrast"]
+
+    def _named(self, event: Preview) -> dict[str, Any]:
+        t1, t2 = self._labels
+        return {
+            f"preview {t1}": event.t1,
+            f"preview {t2} (synthetic)": event.fake_t2,
+            f"preview {t1} (synthetic, back again)": event.back_t1,
+            f"preview {t2}": event.t2,
+            f"preview {t1} (synthetic)": event.fake_t1,
+            f"preview {t2} (synthetic, back again)": event.back_t2,
+        }
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"

@@ -1,0 +1,193 @@
+"""Turn the layer on screen into the other contrast, laid over it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from magicgui.types import FileDialogMode
+from magicgui.widgets import ComboBox, Container, FileEdit
+from napari.layers import Image as ImageLayer
+from napari.layers import Layer
+
+from ..engine.config import Side, TrainConfig
+from ..engine.events import Failed, Translated
+from ..engine.files import About, read_about
+from ._form import field_row
+from ._job import JobWidget
+from ._layers import geometry_of, pixels_of
+from ._memory import memory
+
+if TYPE_CHECKING:
+    import napari
+
+    from ..images.intensity import Intensity
+
+REFRESH = 0.2  # seconds between two looks at a layer that fills
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """The model is read; `metadata` is what the new layer will say of itself."""
+
+    device: str
+    metadata: dict[str, Any]
+    target: Intensity
+    notice: str | None
+
+
+class TranslateWidget(JobWidget):
+    """Layer, model, direction; the result is a new layer in the same place, named and marked as synthetic."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        self._viewer = napari_viewer
+        self._about: About | None = None
+        self._source: Layer | None = None
+        self._made: ImageLayer | None = None
+        self._refreshed_at = 0.0
+        self.form: Container[Any] = Container(
+            widgets=[
+                ComboBox(name="layer", choices=self._layers, tooltip="The image to translate."),
+                FileEdit(
+                    name="model",
+                    mode=FileDialogMode.EXISTING_FILE,
+                    filter="*.safetensors",
+                    tooltip="A model file that training wrote.",
+                ),
+                ComboBox(name="to", label="make", choices=self._contrasts, tooltip="The contrast to make."),
+                field_row(TrainConfig, "device"),
+            ]
+        )
+        super().__init__(self.form.native, "Translate")
+        self.form["model"].changed.connect(self._on_model)
+        self.form["layer"].changed.connect(self._suggest_direction)
+        self._listen(napari_viewer.layers.events.inserted, self._on_layers)
+        self._listen(napari_viewer.layers.events.removed, self._on_layers)
+        self._listen(napari_viewer.layers.selection.events.active, self._on_active)
+        memory.model_changed.connect(self._on_trained)
+        if memory.last_model:
+            self.form["model"].value = memory.last_model
+        self._on_active()
+
+    def start(self) -> Callable[[Callable[[], bool]], Iterator[Begun | Translated]]:
+        """Read the form."""
+        layer: Layer | None = self.form["layer"].value
+        if layer is None:
+            raise ValueError("There is no layer to translate: open an image first.")
+        data, notice = pixels_of(layer)
+        if self.form["model"].value == Path():
+            raise ValueError("No model was chosen: train one, or choose the model.safetensors of a run.")
+        about = read_about(self.form["model"].value)
+        to = about.config.side(self.form["to"].value or "")
+        if str(layer.metadata.get("contrast", "")).casefold() == about.config.label(to).casefold():
+            self.tell(f"{layer.name!r} says it is {about.config.label(to)} already; it is translated as asked.")
+        if notice:
+            self.tell(notice)
+        self._source, self._made = layer, None
+        wish, name = self.form["device"].value, layer.name
+        return lambda stop: translated(data, about.path, to, wish, name, stop)
+
+    def on_event(self, event: Begun | Translated | Failed) -> None:
+        """Make the layer, fill it, say how far it is."""
+        match event:
+            case Begun(device=device, notice=notice):
+                if notice:
+                    self.tell(notice)
+                self.status.setText(f"Translating on {device} ...")
+                self._begun = event
+            case Translated(start=start, total=total, slices=slices):
+                layer = self._made or self._new_layer(slices)
+                layer.data.reshape(-1, *slices.shape[1:])[start : start + len(slices)] = slices
+                done = start + len(slices)
+                self.show_fraction(done / total, f"{done} of {total} slices")
+                if done == total:
+                    layer.refresh()
+                    self.status.setText(f"Made {layer.name!r}. Synthetic image, not for diagnosis.")
+                    self._made = None
+                elif time.monotonic() - self._refreshed_at > REFRESH:
+                    layer.refresh()
+                    self._refreshed_at = time.monotonic()
+            case Failed():
+                pass
+
+    def _on_finished(self) -> None:
+        if self._made is not None:  # stopped or failed half-way; half an image would mislead
+            if self._made in self._viewer.layers:
+                self._viewer.layers.remove(self._made)
+            if not isinstance(self._last, Failed):
+                self.status.setText("Stopped; the unfinished layer was removed.")
+            self._made = None
+        super()._on_finished()
+
+    def _new_layer(self, slices: np.ndarray[Any, Any]) -> ImageLayer:
+        assert self._source is not None
+        source, metadata = self._source, self._begun.metadata
+        data, _ = pixels_of(source)
+        self._made = self._viewer.add_image(
+            np.zeros(data.shape, np.float32),
+            name=f"{metadata['contrast']} (synthetic) from {source.name}",
+            contrast_limits=(self._begun.target.low, self._begun.target.high),
+            metadata=metadata,
+            **geometry_of(source),
+        )
+        return self._made
+
+    def _layers(self, _: Any) -> list[Layer]:
+        return list(self._viewer.layers)
+
+    def _contrasts(self, _: Any) -> list[str]:
+        return [self._about.config.t2_label, self._about.config.t1_label] if self._about else []
+
+    def _on_layers(self, _: Any = None) -> None:
+        self.form["layer"].reset_choices()
+
+    def _on_active(self, _: Any = None) -> None:
+        """The layer that the user has selected is the one to translate."""
+        active = self._viewer.layers.selection.active
+        if active is not None and not self.running:
+            self.form["layer"].reset_choices()
+            self.form["layer"].value = active
+
+    def _on_trained(self, path: str) -> None:
+        self.form["model"].value = Path(path)
+        self._on_model()
+
+    def _on_model(self, _: Any = None) -> None:
+        try:
+            self._about = read_about(self.form["model"].value)
+        except ValueError as error:
+            self._about = None
+            self.status.setText(str(error))
+        else:
+            self.status.setText(f"Model of step {self._about.step}: {self._about.path}")
+        self.form["to"].reset_choices()
+        self._suggest_direction()
+
+    def _suggest_direction(self, _: Any = None) -> None:
+        """The other contrast than the layer's own."""
+        layer = self.form["layer"].value
+        if self._about is None or layer is None:
+            return
+        own = str(layer.metadata.get("contrast", "")).casefold()
+        for label, other in (self._contrasts(None), self._contrasts(None)[::-1]):
+            if own == label.casefold():
+                self.form["to"].value = other
+
+
+def translated(
+    data: Any, model_path: Path, to: Side, device: str, source: str, stop: Callable[[], bool]
+) -> Iterator[Begun | Translated]:
+    """Read the model and translate; runs in the worker thread."""
+    from ..engine.checkpoint import load_model  # these bring torch, which takes seconds: not in the GUI thread
+    from ..engine.training import describe, pick_device
+    from ..engine.translation import input_range, provenance, stream
+
+    where = pick_device(device)
+    model = load_model(model_path, where)
+    intensity, notice = input_range(data, model, to)
+    yield Begun(describe(where), provenance(model, to, source), model.about.ranges[to], notice)
+    yield from stream(data, model, to=to, stop=stop, intensity=intensity)
