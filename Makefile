@@ -4,34 +4,39 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# What Qt and OpenGL need beside pip's wheels on a bare Debian, and a screen for where there is none.
-QT_PACKAGES := libdbus-1-3 libegl1 libfontconfig1 libgl1 libgl1-mesa-dri libglib2.0-0 libopengl0 libx11-xcb1 \
+# What Debian has to bring. It ships python3 without the means to make an environment; Qt and OpenGL need more
+# than pip's wheels wherever there is a window, and the tests need a screen where there is none.
+VENV_PACKAGE = $(if $(wildcard $(BIN)/pip),,$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	$(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'))
+WINDOW_PACKAGES = libdbus-1-3 libegl1 libfontconfig1 libgl1 libgl1-mesa-dri libglib2.0-0 libopengl0 libx11-xcb1 \
 	libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 \
 	libxcb-xkb1 libxkbcommon-x11-0 libxkbcommon0
-SCREEN_PACKAGES := xauth xvfb
+TESTING := $(filter test,$(MAKECMDGOALS))
+PACKAGES = $(VENV_PACKAGE) $(if $(TESTING)$(DISPLAY)$(WAYLAND_DISPLAY),$(WINDOW_PACKAGES)) \
+	$(if $(TESTING),$(if $(DISPLAY),,xauth xvfb))
 
-.PHONY: demo test env clean
+.PHONY: demo test env clean system
 
 demo: .venv/made
-	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; then scripts/debian-packages $(QT_PACKAGES); fi
 	$(BIN)/napari-t1t2 demo --out demo
 
-# A test window on a real screen is second best: it takes the keyboard from whoever sits there.
+# The real screen is second choice: windows that open and close there take the keyboard from whoever sits at it.
 test: export OMP_NUM_THREADS := 1
 test: .venv/made
-	@scripts/debian-packages $(QT_PACKAGES) $(SCREEN_PACKAGES) || [ -n "$$DISPLAY" ]
 	@if command -v xvfb-run >/dev/null; \
 	then set -x; xvfb-run -a -s "-screen 0 1600x1000x24" $(BIN)/python -m pytest $(PYTEST_ARGS); \
 	else set -x; $(BIN)/python -m pytest $(PYTEST_ARGS); fi
 
 env: .venv/made
 
-# One environment for all. The constraints pin torch too: an unpinned one would take the newest CUDA build.
-.venv/made: pyproject.toml constraints.txt
+# All packages in one go, so that who may not install them is told one line.
+system:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
-		|| scripts/debian-packages $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+	@scripts/debian-packages $(PACKAGES)
+
+# One environment for all. The constraints pin torch too: an unpinned one would take the newest CUDA build.
+.venv/made: pyproject.toml constraints.txt | system
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	@touch $@
