@@ -42,7 +42,7 @@ class ModelConfig(Checked):
     size: int = setting(
         0, "Side of the square each slice is fitted into, in pixels, never stretched; 0 keeps it as it is.", low=0
     )
-    channels: int = setting(32, "Channels after the first convolution of each network.", low=4, advanced=True)
+    channels: int = setting(32, "Channels after a generator's first convolution.", low=4, advanced=True)
     levels: int = setting(4, "How many times the U-Net halves the image.", low=1, high=8, advanced=True)
     upsample: Literal["resize", "transposed"] = setting(
         "resize", "How the U-Net doubles: resize then convolve, or transposed convolution.", advanced=True
@@ -97,6 +97,7 @@ class TrainConfig(Checked):
     adversarial: Literal["least squares", "bce"] = setting(
         "least squares", "How the discriminators judge (LSGAN, Mao 2017; or cross-entropy).", advanced=True
     )
+    disc_channels: int = setting(16, "Channels after a discriminator's first convolution.", low=4, advanced=True)
     cycle_weight: float = setting(10.0, "Pull towards T1 -> T2 -> T1 giving back the input.", low=0.0, advanced=True)
     identity_weight: float = setting(5.0, "Pull towards leaving a T2 put in for a T1 alone.", low=0.0, advanced=True)
     learning_rate: float = setting(2e-4, "Adam's step size.", low=0.0, advanced=True)
@@ -143,7 +144,11 @@ def preset(name: PresetName) -> TrainConfig:
             return laptop
         case "notebook":
             model = ModelConfig(size=64, channels=64, levels=6, upsample="transposed")
-            return replace(laptop, model=model, crop=0, batch=32, adversarial="bce", minutes=30.0, report_every=1)
+            return replace(
+                laptop, model=model, crop=0, batch=32, adversarial="bce", disc_channels=64, minutes=30.0, report_every=1
+            )
         case "gpu":
             model = ModelConfig(channels=64, levels=5)
-            return replace(laptop, model=model, crop=0, batch=4, minutes=30.0, report_every=20, preview_every=200)
+            return replace(
+                laptop, model=model, crop=0, batch=4, disc_channels=64, minutes=30.0, report_every=20, preview_every=200
+            )

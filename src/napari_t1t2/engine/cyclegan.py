@@ -36,7 +36,8 @@ class CycleGAN(nn.Module):
         self.config = config
         self.says: Verdict = least_squares if config.adversarial == "least squares" else cross_entropy
         self.t1_to_t2, self.t2_to_t1 = UNetGenerator(config.model), UNetGenerator(config.model)
-        self.disc_t1, self.disc_t2 = PatchDiscriminator(config.model), PatchDiscriminator(config.model)
+        width = config.disc_channels
+        self.disc_t1, self.disc_t2 = PatchDiscriminator(width), PatchDiscriminator(width)
         self.generator_adam = self._adam(self.t1_to_t2, self.t2_to_t1)
         self.discriminator_adam = self._adam(self.disc_t1, self.disc_t2)
         self.pool_t1, self.pool_t2 = ImagePool(config.pool), ImagePool(config.pool)

@@ -16,7 +16,7 @@ class UNetGenerator(nn.Module):
     The U-Net of Isola et al. (2017) with InstanceNorm: each level halves by a 4x4 convolution, each level back
     doubles and sees the skip. The deepest map is not normalised, as it may be a single pixel.
     With `upsample="resize"` levels double by a convolution and a bilinear resize (no checkerboard; Odena et al.,
-    2016), and the last convolution sees the input slice as well, which keeps its fine detail.
+    2016), the last one by pixel shuffle (Shi et al., 2016), which keeps the detail that a resize would blur.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -33,13 +33,11 @@ class UNetGenerator(nn.Module):
             for level in range(deepest, 0, -1)
         )
         top = widths[0] * (2 if deepest else 1)
-        self.last_up = None if transposed else _up(top, widths[0] // 2, transposed)
-        self.head = nn.ConvTranspose2d(top, 1, 4, 2, 1) if transposed else nn.Conv2d(widths[0] // 2 + 1, 1, 3, 1, 1)
+        self.head = nn.ConvTranspose2d(top, 1, 4, 2, 1) if transposed else _shuffle_head(top, widths[0])
         self.apply(_paper_weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) to (B, 1, H, W); H and W are multiples of `2**levels`."""
-        slices = x
         skips: list[Tensor] = []
         for down in self.down:
             x = down(x)
@@ -49,16 +47,14 @@ class UNetGenerator(nn.Module):
         for up in self.up:
             x = torch.cat([up(x), skips.pop()], dim=1)
 
-        if self.last_up is not None:
-            x = torch.cat([self.last_up(x), slices], dim=1)
         return torch.tanh(self.head(x))
 
 
 class PatchDiscriminator(nn.Sequential):
     """One score per 70x70 patch: high where the patch looks real (Isola et al., 2017)."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        w = config.channels
+    def __init__(self, channels: int) -> None:
+        w = channels
         super().__init__(
             _down(1, w, normed=False),
             _down(w, w * 2, normed=True),
@@ -87,6 +83,16 @@ def _up(channels_in: int, channels_out: int, transposed: bool) -> nn.Sequential:
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
         ]
     return nn.Sequential(*double, nn.InstanceNorm2d(channels_out), nn.ReLU(inplace=True))
+
+
+def _shuffle_head(channels_in: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels, 3, 1, 1, bias=False),
+        nn.InstanceNorm2d(channels),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels, 4, 3, 1, 1),
+        nn.PixelShuffle(2),
+    )
 
 
 def _paper_weights(module: nn.Module) -> None:

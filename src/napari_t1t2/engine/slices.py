@@ -36,7 +36,8 @@ def prepare(folder: Folder, model: ModelConfig) -> Slices:
         odd = next(v for v in folder.volumes if v.data.shape[1:] != (rows, columns))
         raise ValueError(
             f"{folder.path} mixes sizes: most slices are {rows}x{columns}, but "
-            f"{odd.path.name if odd.path else odd.name} is {odd.data.shape[1]}x{odd.data.shape[2]}. Set size (64, 128, ...) to fit each into a square without "
+            f"{odd.path.name if odd.path else odd.name} is {odd.data.shape[1]}x{odd.data.shape[2]}. "
+            "Set size (64, 128, ...) to fit each into a square without "
             "stretching, or remove the others."
         )
     ranges, spoken = measure_set(folder.volumes)
