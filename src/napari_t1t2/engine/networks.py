@@ -16,29 +16,41 @@ class UNetGenerator(nn.Module):
     The U-Net of Isola et al. (2017) with InstanceNorm: each level halves by a 4x4 convolution, each level back
     doubles and sees the skip. The deepest map is not normalised, as it may be a single pixel.
     With `upsample="resize"` levels double by a convolution and a bilinear resize (no checkerboard; Odena et al.,
-    2016), the last one by pixel shuffle (Shi et al., 2016), which keeps the detail that a resize would blur.
+    2016), and two convolutions at full size, beside the way down, keep the finest detail.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         widths = [min(config.channels * 2**level, WIDEST) for level in range(config.levels)]
         deepest = len(widths) - 1
+        transposed = config.upsample == "transposed"
+        fine = 0 if transposed else config.channels // 2
+        self.stem = nn.Sequential(nn.Conv2d(1, fine, 3, 1, 1), nn.LeakyReLU(0.2, inplace=True)) if fine else None
         self.down = nn.ModuleList(
             _down(before, after, normed=0 < level < deepest)
-            for level, (before, after) in enumerate(zip([1, *widths], widths, strict=False))
+            for level, (before, after) in enumerate(zip([fine or 1, *widths], widths, strict=False))
         )
-        transposed = config.upsample == "transposed"
         self.up = nn.ModuleList(
             _up(widths[level] * (1 if level == deepest else 2), widths[level - 1], transposed)
             for level in range(deepest, 0, -1)
         )
         top = widths[0] * (2 if deepest else 1)
-        self.head = nn.ConvTranspose2d(top, 1, 4, 2, 1) if transposed else _shuffle_head(top, widths[0])
+        if fine:
+            self.last_up = _up(top, fine, transposed)
+            self.head = nn.Sequential(
+                nn.Conv2d(2 * fine, fine, 3, 1, 1), nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(fine, 1, 3, 1, 1)
+            )
+        else:
+            self.last_up = nn.Sequential()
+            self.head = nn.Sequential(nn.ConvTranspose2d(top, 1, 4, 2, 1))
         self.apply(_paper_weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) to (B, 1, H, W); H and W are multiples of `2**levels`."""
         skips: list[Tensor] = []
+        if self.stem is not None:
+            x = self.stem(x)
+            skips.append(x)
         for down in self.down:
             x = down(x)
             skips.append(x)
@@ -47,6 +59,8 @@ class UNetGenerator(nn.Module):
         for up in self.up:
             x = torch.cat([up(x), skips.pop()], dim=1)
 
+        if skips:
+            x = torch.cat([self.last_up(x), skips.pop()], dim=1)
         return torch.tanh(self.head(x))
 
 
@@ -83,16 +97,6 @@ def _up(channels_in: int, channels_out: int, transposed: bool) -> nn.Sequential:
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
         ]
     return nn.Sequential(*double, nn.InstanceNorm2d(channels_out), nn.ReLU(inplace=True))
-
-
-def _shuffle_head(channels_in: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels, 3, 1, 1, bias=False),
-        nn.InstanceNorm2d(channels),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(channels, 4, 3, 1, 1),
-        nn.PixelShuffle(2),
-    )
 
 
 def _paper_weights(module: nn.Module) -> None:

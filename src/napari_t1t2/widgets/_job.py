@@ -8,7 +8,7 @@ from typing import Any
 
 from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import QCoreApplication, Qt
+from qtpy.QtCore import QCoreApplication, QEvent, Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from ..engine.events import Failed
@@ -49,8 +49,13 @@ class JobWidget(QWidget):
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._form = form
 
+        rows = QWidget()
+        packed = QVBoxLayout(rows)
+        packed.setContentsMargins(0, 0, 0, 0)
+        packed.addWidget(form)
+        packed.addStretch()
         scroll = QScrollArea()  # a small screen still shows the buttons
-        scroll.setWidget(form)
+        scroll.setWidget(rows)
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -62,7 +67,13 @@ class JobWidget(QWidget):
 
         self.go.clicked.connect(self._on_go)
         self.stop.clicked.connect(self._on_stop)
-        self.destroyed.connect(lambda: slot.stop())  # napari destroys a plugin's dock when it is closed
+        self.destroyed.connect(lambda: slot.stop())
+
+    def event(self, event: QEvent) -> bool:
+        """Stop the job when the dock is closed: napari then takes the widget out of it and sends no close event."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._slot.stop()
+        return bool(super().event(event))
 
     @property
     def running(self) -> bool:
@@ -95,11 +106,6 @@ class JobWidget(QWidget):
     def tell(self, sentence: str) -> None:
         """Show a notice that does not end the job."""
         show_warning(sentence)
-
-    def _listen(self, emitter: Any, callback: Callable[..., None]) -> None:
-        """Connect to an event of napari until this widget is destroyed."""
-        emitter.connect(callback)
-        self.destroyed.connect(lambda: emitter.disconnect(callback))
 
     def show_fraction(self, fraction: float, text: str) -> None:
         """Move the progress bar."""

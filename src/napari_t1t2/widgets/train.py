@@ -44,7 +44,6 @@ class TrainWidget(JobWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.start_rows.native)
         layout.addWidget(self.form)
-        layout.addStretch()
         super().__init__(whole, "Train")
         self.pause = QPushButton("Pause")
         self.pause.setEnabled(False)
@@ -57,7 +56,7 @@ class TrainWidget(JobWidget):
         self.pause.clicked.connect(self._on_pause)
         self.start_rows["preset"].changed.connect(self._on_preset)
         self.start_rows["resume"].changed.connect(self._on_resume)
-        self._listen(napari_viewer.layers.events.inserted, self._adopt_folders)
+        napari_viewer.layers.events.inserted.connect(self._adopt_folders)
         self._adopt_folders()
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[TrainEvent]]:

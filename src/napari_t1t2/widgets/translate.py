@@ -65,9 +65,9 @@ class TranslateWidget(JobWidget):
         super().__init__(self.form.native, "Translate")
         self.form["model"].changed.connect(self._on_model)
         self.form["layer"].changed.connect(self._suggest_direction)
-        self._listen(napari_viewer.layers.events.inserted, self._on_layers)
-        self._listen(napari_viewer.layers.events.removed, self._on_layers)
-        self._listen(napari_viewer.layers.selection.events.active, self._on_active)
+        napari_viewer.layers.events.inserted.connect(self._on_layers)
+        napari_viewer.layers.events.removed.connect(self._on_layers)
+        napari_viewer.layers.selection.events.active.connect(self._on_active)
         memory.model_changed.connect(self._on_trained)
         if memory.last_model:
             self.form["model"].value = memory.last_model

@@ -1,0 +1,44 @@
+"""The rooms of the house: who may import whom."""
+
+import subprocess
+import sys
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_engine_images_and_session_import_where_qt_and_napari_are_absent():
+    run(
+        "import sys; sys.modules.update(dict.fromkeys(['qtpy', 'napari', 'magicgui', 'superqt', 'PyQt6', 'PySide6']))\n"
+        "import napari_t1t2.session, napari_t1t2.images.write, napari_t1t2.engine.training\n"
+        "import napari_t1t2.engine.translation, napari_t1t2.engine.evaluation, napari_t1t2.__main__, napari_t1t2.demo"
+    )
+
+
+def test_images_sample_and_command_line_load_without_torch():
+    run(
+        "import sys; sys.modules['torch'] = None\n"
+        "import napari_t1t2.images.read, napari_t1t2.images.write, napari_t1t2.images.frame, napari_t1t2.sample\n"
+        "import napari_t1t2.engine.config, napari_t1t2.engine.files, napari_t1t2.__main__"
+    )
+
+
+def test_the_package_itself_imports_nothing_heavy():
+    loaded = run("import sys, napari_t1t2; print(*sys.modules)").split()
+    assert not {"torch", "numpy", "qtpy", "napari", "skimage", "matplotlib"} & set(loaded)
+
+
+def test_widgets_import_and_open_without_torch_or_matplotlib():
+    loaded = run(
+        "import sys\n"
+        "from napari_t1t2.widgets.load import LoadWidget\n"
+        "from napari_t1t2.widgets.train import TrainWidget\n"
+        "from napari_t1t2.widgets.translate import TranslateWidget\n"
+        "from qtpy.QtWidgets import QApplication\n"
+        "from napari.components import ViewerModel\n"
+        "app, viewer = QApplication([]), ViewerModel()\n"
+        "widgets = LoadWidget(viewer), TrainWidget(viewer), TranslateWidget(viewer)\n"
+        "print(*sys.modules)"
+    ).split()
+    assert not {"torch", "matplotlib"} & set(loaded)

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtCore import QSettings
+from superqt.utils import WorkerBase
+
+from napari_t1t2.widgets import _job
+
+
+@pytest.fixture
+def viewer():
+    """napari's viewer without a window: layers and events, no OpenGL."""
+    return ViewerModel()
+
+
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path):
+    """The user's remembered model is neither read nor overwritten by tests."""
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path / "settings"))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left_behind():
+    yield
+    WorkerBase.await_workers(10_000)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What was shown to the user as notifications."""
+    sentences = []
+    for name in ("show_error", "show_warning"):
+        monkeypatch.setattr(_job, name, sentences.append)
+    return sentences
+
+
+@pytest.fixture
+def head(head) -> np.ndarray:
+    """One slice of 44x36, in 0..255."""
+    return head(0, "T1").astype(np.float32)

@@ -1,0 +1,39 @@
+"""The real window: what a user does from the menus."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy):  # its proxy fails where a worker thread touches the viewer
+    return make_napari_viewer_proxy()
+
+
+def open_widget(viewer, name):
+    return viewer.window.add_plugin_dock_widget("napari-t1t2", name)[1]
+
+
+def test_load_train_and_translate_in_one_session(viewer, config, told):
+    load = open_widget(viewer, "Load T1/T2 folders")
+    load.form["t1_folder"].value, load.form["t2_folder"].value = config.t1_folder, config.t2_folder
+    load.go.click()
+    load.wait(60)
+
+    train = open_widget(viewer, "Train")
+    train.form.fill(config, keep=["t1_folder", "t2_folder"])
+    train.go.click()
+    assert train.wait(60).reason == "completed"
+
+    translate = open_widget(viewer, "Translate")
+    viewer.layers.selection.active = viewer.layers["T1: T1"]
+    translate.go.click()
+    translate.wait(60)
+    made = viewer.layers["T2 (synthetic) from T1: T1"]
+    assert made.data.shape == viewer.layers["T1: T1"].data.shape and np.ptp(made.data) > 0
+    assert not told
+
+
+def test_the_sample_opens_from_the_menu(viewer):
+    pytest.importorskip("nilearn", reason="the sample heads need nilearn (extra demo)")
+    viewer.open_sample("napari-t1t2", "heads")
+    assert [layer.metadata["contrast"] for layer in viewer.layers] == ["T1", "T2"]

@@ -1,0 +1,184 @@
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from superqt.utils import WorkerBase
+
+from napari_t1t2.engine import training
+from napari_t1t2.engine.config import ModelConfig, TrainConfig, preset
+from napari_t1t2.engine.events import Failed, Finished
+from napari_t1t2.engine.files import is_taken, read_about
+from napari_t1t2.widgets.load import LoadWidget
+from napari_t1t2.widgets.train import TrainWidget
+
+ENDLESS = 1_000_000
+
+
+@pytest.fixture
+def widget(viewer, qtbot, told, config, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_t1t2.widgets.train.RUNS", tmp_path / "runs")
+    widget = TrainWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.form.fill(config)
+    return widget
+
+
+def run_until_it_learns(widget, qtbot):
+    widget.go.click()
+    qtbot.waitUntil(lambda: len(widget.curve.steps) > 0, timeout=60_000)
+
+
+def test_the_form_has_a_row_for_every_field_and_gives_the_config_back(widget, config):
+    names = {f.name for f in (*fields(TrainConfig), *fields(ModelConfig))} - {"model"}
+    assert all(widget.form[name] is not None for name in names)
+    assert widget.form.config == config
+
+
+def test_a_preset_fills_the_form_but_keeps_the_folders(widget, config):
+    widget.start_rows["preset"].value = "notebook"
+    folders = {name: getattr(config, name) for name in ("t1_folder", "t2_folder", "run_folder")}
+    assert widget.form.config == replace(preset("notebook"), **folders)
+
+
+def test_a_run_ends_with_a_model_previews_and_a_curve(widget, viewer, config):
+    widget.go.click()
+    assert widget.running and not widget.go.isEnabled()
+    assert isinstance(widget.wait(60), Finished)
+    assert read_about(config.run_folder).step == config.steps
+    assert [layer.name for layer in viewer.layers] == [
+        "preview T1",
+        "preview T2 (synthetic)",
+        "preview T1 (synthetic, back again)",
+        "preview T2",
+        "preview T1 (synthetic)",
+        "preview T2 (synthetic, back again)",
+    ]
+    assert set(widget.curve.losses) == {"adversarial", "cycle", "identity", "discriminators"}
+    assert widget.go.isEnabled() and str(config.run_folder) in widget.status.text()
+
+
+def test_previews_change_while_it_learns_and_do_not_pile_up(widget, viewer):
+    seen = []
+    viewer.layers.events.inserted.connect(lambda e: e.value.events.data.connect(lambda _: seen.append(e.value.name)))
+    widget.go.click()
+    widget.wait(60)
+    assert len(viewer.layers) == 6
+    assert "preview T2 (synthetic)" in seen
+    assert np.ptp(viewer.layers["preview T2 (synthetic)"].data) > 0
+
+
+def test_stop_keeps_the_weights_of_the_step_it_reached(widget, qtbot, config):
+    widget.form["steps"].value = ENDLESS
+    run_until_it_learns(widget, qtbot)
+    widget.stop.click()
+    event = widget.wait(20)
+    assert event.reason == "stopped" and read_about(config.run_folder).step == event.step > 0
+
+
+def test_a_paused_run_stands_still_and_goes_on(widget, qtbot):
+    widget.form["steps"].value = ENDLESS
+    run_until_it_learns(widget, qtbot)
+    widget.pause.click()
+    qtbot.wait(500)  # what was under way arrives
+    at = len(widget.curve.steps)
+    qtbot.wait(300)
+    assert len(widget.curve.steps) == at and widget.pause.text() == "Go on"
+    widget.pause.click()
+    qtbot.waitUntil(lambda: len(widget.curve.steps) > at, timeout=20_000)
+    widget.stop.click()
+    widget.wait(20)
+
+
+def test_a_stopped_run_can_be_resumed_in_a_new_widget(widget, viewer, qtbot, config):
+    widget.go.click()
+    widget.wait(60)
+    again = TrainWidget(viewer)
+    qtbot.addWidget(again)
+    again.form["run_folder"].value = config.run_folder
+    again.start_rows["resume"].value = True
+    assert again.form.config.batch == config.batch  # the run's own settings, not the preset's
+    again.form["minutes"].value, again.form["steps"].value = 0, config.steps + 2
+    again.go.click()
+    assert again.wait(60).step == config.steps + 2
+
+
+def test_a_second_run_takes_a_new_folder_by_itself(viewer, qtbot, config, told, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_t1t2.widgets.train.RUNS", tmp_path / "runs")
+    widget = TrainWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.form.fill(config, keep=["run_folder"])
+    for _ in range(2):
+        widget.go.click()
+        assert isinstance(widget.wait(60), Finished)
+        qtbot.wait(1100)  # folders are named by the second
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_a_folder_that_holds_another_model_is_refused_in_a_sentence(widget, config, told):
+    widget.go.click()
+    widget.wait(60)
+    before = (config.run_folder / "model.safetensors").read_bytes()
+    widget.go.click()
+    widget.wait(20)
+    assert "already holds a trained model" in widget.status.text() and told[-1] == widget.status.text()
+    assert (config.run_folder / "model.safetensors").read_bytes() == before
+
+
+def test_folders_loaded_in_the_other_widget_are_taken_over(viewer, qtbot, config, told):
+    load, train = LoadWidget(viewer), TrainWidget(viewer)
+    qtbot.addWidget(load), qtbot.addWidget(train)
+    load.form["t1_folder"].value, load.form["t2_folder"].value = config.t1_folder, config.t2_folder
+    load.form["t2_label"].value = "PD"
+    load.go.click()
+    load.wait(20)
+    rows = train.form
+    assert (rows["t1_folder"].value, rows["t2_folder"].value) == (config.t1_folder, config.t2_folder)
+    assert rows["t2_label"].value == "PD"
+
+
+def test_settings_that_cannot_work_are_refused_before_anything_starts(widget, told):
+    widget.form["crop"].value = 33
+    widget.go.click()
+    assert not widget.running
+    assert "crop is 33" in widget.status.text() and "multiple of" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "Lower batch"),
+        (RuntimeError("something odd"), "something odd"),
+        (KeyError("t1"), "KeyError"),
+        (OSError(28, "No space left on device", "/full/disk"), "/full/disk: No space left"),
+    ],
+)
+def test_whatever_the_engine_raises_reaches_the_user(widget, told, monkeypatch, error, sentence):
+    def broken(config, **_):
+        raise error
+        yield
+
+    monkeypatch.setattr(training, "train", broken)
+    widget.go.click()
+    assert isinstance(widget.wait(20), Failed)
+    assert sentence in widget.status.text() and sentence in told[-1]
+    assert widget.go.isEnabled()
+
+
+def test_closing_napari_saves_the_run(widget, qtbot, config):
+    widget.form["steps"].value = ENDLESS
+    run_until_it_learns(widget, qtbot)
+    WorkerBase.await_workers(20_000)  # what napari does when it quits
+    assert read_about(config.run_folder).step > 0
+
+
+def test_closing_the_dock_stops_and_saves_the_run(make_napari_viewer, qtbot, config, told):
+    viewer = make_napari_viewer()
+    dock, widget = viewer.window.add_plugin_dock_widget("napari-t1t2", "Train")
+    widget.form.fill(replace(config, steps=ENDLESS, preview_every=ENDLESS, save_every=ENDLESS))
+    run_until_it_learns(widget, qtbot)
+    viewer.window.remove_dock_widget(dock)
+    del widget, dock
+    qtbot.waitUntil(lambda: is_taken(config.run_folder), timeout=20_000)
+    qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=20_000)
+    assert read_about(config.run_folder).step > 0
+    viewer.add_image(np.eye(4))  # no slot of the dead widget is left connected

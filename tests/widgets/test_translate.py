@@ -1,0 +1,168 @@
+import dask.array as da
+import numpy as np
+import pytest
+from napari.layers import Image, Labels, Shapes
+
+from napari_t1t2.engine import translation
+from napari_t1t2.engine.checkpoint import load_model
+from napari_t1t2.engine.events import Failed
+from napari_t1t2.widgets._memory import memory
+from napari_t1t2.widgets.translate import TranslateWidget
+
+
+@pytest.fixture
+def widget(viewer, qtbot, told, trained):
+    memory.last_model = trained / "model.safetensors"
+    widget = TranslateWidget(viewer)
+    qtbot.addWidget(widget)
+    return widget
+
+
+def translate(widget, layer):
+    widget._viewer.layers.selection.active = layer
+    widget.go.click()
+    widget.wait(60)
+    return widget._viewer.layers[-1]
+
+
+@pytest.mark.parametrize("shape", [(44, 36), (3, 44, 36), (2, 3, 37, 23)])
+def test_the_new_layer_is_what_the_engine_makes_of_the_old_one(widget, viewer, head, trained, shape):
+    data = np.broadcast_to(head[: shape[-2], : shape[-1]], shape) + np.float32(1)
+    made = translate(widget, viewer.add_image(data, name="sub-01", metadata={"contrast": "T1"}))
+    np.testing.assert_array_equal(made.data, translation.translate(data, load_model(trained), to="t2"))
+
+
+def test_the_new_layer_lies_where_the_old_one_lies(widget, viewer, head):
+    layer = Image(
+        np.stack([head] * 4),
+        scale=(3, 0.7, 0.9),
+        translate=(-20, 5, 7.5),
+        rotate=(10, 20, 30),
+        shear=(0.1, 0, 0.2),
+        affine=np.array([[1, 0, 0.1, 3], [0, 1, 0, -4], [0.2, 0, 1, 5], [0, 0, 0, 1.0]]),
+        units=("mm", "mm", "mm"),
+        axis_labels=("z", "y", "x"),
+        metadata={"contrast": "T1"},
+    )
+    made = translate(widget, viewer.add_layer(layer))
+    corners = np.array([(0, 0, 0), (3, 43, 35), (3, 0, 35), (1, 20, 10)], float)
+    for corner in corners:
+        np.testing.assert_allclose(made.data_to_world(corner), layer.data_to_world(corner), atol=1e-9)
+    assert made.units == layer.units and made.axis_labels == layer.axis_labels
+
+
+def test_the_new_layer_says_what_it_is(widget, viewer, head, trained):
+    made = translate(widget, viewer.add_image(head, name="sub-01", metadata={"contrast": "T1"}))
+    assert made.name == "T2 (synthetic) from sub-01"
+    assert made.metadata["synthetic"] is True and made.metadata["contrast"] == "T2"
+    assert made.metadata["step"] == load_model(trained).about.step
+    assert made.metadata["model"] == str(trained / "model.safetensors") and len(made.metadata["model_sha256"]) == 64
+    assert made.metadata["source"] == "sub-01" and "Not for diagnosis" in made.metadata["notice"]
+
+
+def test_the_layer_that_was_there_is_left_as_it_was(widget, viewer, head):
+    layer = viewer.add_image(head.copy(), metadata={"contrast": "T1"})
+    translate(widget, layer)
+    np.testing.assert_array_equal(layer.data, head)
+    assert len(viewer.layers) == 2
+
+
+def test_the_direction_follows_the_contrast_of_the_layer(widget, viewer, head):
+    t2 = viewer.add_image(head, metadata={"contrast": "T2"})
+    viewer.layers.selection.active = t2
+    assert widget.form["to"].value == "T1"
+    viewer.layers.selection.active = viewer.add_image(head, metadata={"contrast": "T1"})
+    assert widget.form["to"].value == "T2"
+
+
+def test_a_model_that_has_just_been_trained_is_the_one_to_use(widget, trained, tmp_path):
+    newer = tmp_path / "model.safetensors"
+    newer.write_bytes((trained / "model.safetensors").read_bytes())
+    memory.last_model = newer
+    assert widget.form["model"].value == newer
+
+
+def test_the_last_model_is_remembered_by_the_next_session(viewer, qtbot, trained, told):
+    memory.last_model = trained / "model.safetensors"
+    widget = TranslateWidget(viewer)
+    qtbot.addWidget(widget)
+    assert widget.form["model"].value == trained / "model.safetensors"
+
+
+def test_a_dask_layer_is_read_in_batches(widget, viewer, head, monkeypatch):
+    monkeypatch.setattr(translation, "PIXELS_AT_ONCE", 2 * 48 * 36)
+    most = 0
+
+    def chunk(block):
+        nonlocal most
+        most = max(most, len(block))
+        return block
+
+    lazy = da.from_array(np.stack([head] * 12), chunks=(1, 44, 36)).map_blocks(chunk, dtype=np.float32)
+    made = translate(widget, viewer.add_image(lazy, contrast_limits=(0, 255), metadata={"contrast": "T1"}))
+    assert made.data.shape == (12, 44, 36) and np.ptp(made.data[-1]) > 0
+    assert most == 1
+
+
+def test_colour_is_turned_to_grey_and_said(widget, viewer, head, told):
+    colour = np.stack([head] * 3, axis=-1).astype(np.uint8)
+    made = translate(widget, viewer.add_image(colour, name="photo", metadata={"contrast": "T1"}))
+    assert made.data.shape == head.shape and not made.rgb
+    assert "'photo' is in colour" in told[0]
+
+
+def test_a_multiscale_layer_is_translated_at_its_finest(widget, viewer, head, told):
+    made = translate(widget, viewer.add_image([head, head[::2, ::2]], multiscale=True, name="pyramid"))
+    assert made.data.shape == head.shape and "'pyramid' has several resolutions" in told[0]
+
+
+@pytest.mark.parametrize("layer", [Labels(np.ones((8, 8), int), name="seg"), Shapes(name="seg")])
+def test_what_is_no_image_is_refused_in_a_sentence(widget, viewer, told, layer):
+    translate(widget, viewer.add_layer(layer))
+    assert f"'seg' is a {type(layer).__name__} layer" in told[0]
+    assert len(viewer.layers) == 1
+
+
+def test_an_image_already_in_the_target_contrast_is_noticed(widget, viewer, head, told):
+    viewer.layers.selection.active = viewer.add_image(head, name="t2w", metadata={"contrast": "T2"})
+    widget.form["to"].value = "T2"
+    widget.go.click()
+    widget.wait(60)
+    assert "'t2w' says it is T2 already" in told[0]
+
+
+def test_stopping_removes_the_unfinished_layer(widget, viewer, head, monkeypatch, qtbot):
+    monkeypatch.setattr(translation, "PIXELS_AT_ONCE", 1)
+    layer = viewer.add_image(np.stack([head] * 2000), metadata={"contrast": "T1"})
+    widget.go.click()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=60_000)
+    widget.stop.click()
+    widget.wait(20)
+    assert list(viewer.layers) == [layer]
+    assert "Stopped" in widget.status.text()
+
+
+def test_a_file_that_is_no_model_is_named(widget, viewer, head, told, tmp_path):
+    viewer.add_image(head)
+    fake = tmp_path / "renamed.safetensors"
+    fake.write_text("hello")
+    widget.form["model"].value = fake
+    widget.go.click()
+    assert not widget.running and "renamed.safetensors is no model file" in told[-1]
+
+
+def test_translating_without_a_layer_says_what_to_do(widget, told):
+    widget.go.click()
+    assert "open an image first" in told[-1]
+
+
+def test_running_out_of_memory_reaches_the_user_and_leaves_no_layer(widget, viewer, head, told, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("CUDA out of memory.")
+        yield
+
+    monkeypatch.setattr(translation, "stream", full)
+    viewer.add_image(head)
+    widget.go.click()
+    assert isinstance(widget.wait(20), Failed)
+    assert "memory ran out" in told[-1] and len(viewer.layers) == 1
