@@ -231,9 +231,17 @@ def evaluate(args: Namespace) -> None:
 
 def demo(args: Namespace) -> None:
     """Train on the sample heads, score, draw; open napari where there is a screen."""
-    from .demo import run_demo
+    from .demo import has_screen, run_demo
 
-    run_demo(args.out, minutes=args.minutes, train=print_run)
+    volumes = run_demo(args.out, minutes=args.minutes, train=print_run)
+    if not (args.window and has_screen()):
+        return
+    try:
+        from .widgets._layers import show_volumes
+    except ImportError as error:
+        print(f"No window: napari needs a Qt binding, pip install 'napari-t1t2[all]' ({error}).", file=sys.stderr)
+    else:
+        show_volumes(volumes)
 
 
 def _refuse(sentences: str) -> int:
@@ -319,6 +327,9 @@ def _parser() -> ArgumentParser:
     demos = command(demo, "demo")
     demos.add_argument("--out", type=Path, default=Path("demo"), help="folder for what it makes [demo]")
     demos.add_argument("--minutes", type=float, default=4.0, help="time to train for [4]")
+    demos.add_argument(
+        "--window", action=BooleanOptionalAction, default=True, help="open napari where there is a screen"
+    )
     return parser
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from .engine.translation import provenance, translate
 from .images.read import read_folder
 from .images.volume import Image, Volume
 from .images.write import write_image
-from .sample import write_heads
+from .sample import PLANES, T1_SUBJECTS, load_template, scan, write_heads
 
 
 def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None]) -> tuple[Volume, Volume, Volume]:
@@ -26,7 +27,7 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
 
     `train` drives the run, so that a terminal can print its progress. Writes `run/`, `heads/`, `synthetic/`,
     `losses.png` and `side-by-side.png` under `out`, in place of an earlier demo's. Returns the held-out subject:
-    T1, synthetic T2 and the simulated "real" T2, each a stack.
+    T1, the simulated "real" T2 and the synthetic T2, each a stack.
     """
     run = out / "run"
     print(f"Making simulated heads in {out / 'heads'}", flush=True)
@@ -48,17 +49,16 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
     middle = len(t1s) // 2
     draw_side_by_side(t1s[middle].data[0], fakes[middle].data[0], t2s[middle].data[0], model, out / "side-by-side.png")
     print(f"Look at {out / 'side-by-side.png'} and {out / 'losses.png'}; the model is {model.about.path}", flush=True)
-    return _stack(t1s, "T1 (simulated head)"), _stack(fakes, "T2 (synthetic)"), _stack(t2s, "T2 (simulated head)")
+    return _stack(t1s, "T1 (simulated head)"), _stack(t2s, "T2 (simulated head)"), _stack(fakes, "T2 (synthetic)")
 
 
 def print_scores(t1s: list[Volume], fakes: list[Volume], t2s: list[Volume]) -> None:
     """The table that says whether the model learnt more than recolouring."""
     t1, fake, t2 = ([v.data for v in volumes] for volumes in (t1s, fakes, t2s))
-    bytes_of = [[image.astype(np.uint8) for image in images] for images in (t1, t2)]
-    table = lookup_table(*bytes_of)
+    table = fitted_table()
     rows: dict[str, list[Image]] = {
         "T1 shown as T2": t1,
-        "best lookup table (fitted on the answer)": [table[image] for image in bytes_of[0]],
+        "lookup table, fitted on training pairs": [table[image.astype(np.uint8)] for image in t1],
         "synthetic T2": fake,
     }
     print(f"\nHeld-out subject, {len(t2)} slices{'':14}{'full frame':>17}{'inside the head':>18}")
@@ -67,6 +67,13 @@ def print_scores(t1s: list[Volume], fakes: list[Volume], t2s: list[Volume]) -> N
         s: Score = mean([evaluate(np.clip(a, 0, 255), b, data_range=255.0) for a, b in zip(images, t2, strict=True)])
         print(f"{name:42}{s.psnr:8.2f}{s.ssim:8.3f}{s.head_psnr:10.2f}{s.head_ssim:8.3f}")
     print(flush=True)
+
+
+def fitted_table() -> Image:
+    """The best recolouring of the training subjects' T1, fitted on T2 of theirs that the model never sees."""
+    template = load_template()
+    pairs = [scan(template, PLANES, subject=subject, seed=0) for subject in T1_SUBJECTS]
+    return lookup_table([t1 for t1, _ in pairs], [t2 for _, t2 in pairs])
 
 
 def draw_losses(losses_csv: Path, path: Path) -> None:
@@ -106,8 +113,6 @@ def draw_side_by_side(t1: Image, fake_t2: Image, t2: Image, model: Model, path: 
 
 def has_screen() -> bool:
     """Whether a window can be opened here."""
-    import os
-
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 

@@ -12,12 +12,11 @@ import torch
 
 from ..images.frame import Frame
 from ..images.intensity import Intensity, range_for
-from ..images.volume import Image, Volume
+from ..images.volume import NOTICE, Image, Volume
 from .checkpoint import Model
 from .config import Side
 from .events import Translated
 
-NOTICE = "Synthetic image. Not for diagnosis."
 PIXELS_AT_ONCE = 8 * 256 * 256  # bounds memory, whatever the size of a slice
 DataT = TypeVar("DataT", Volume, Image)
 

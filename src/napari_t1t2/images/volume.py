@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+NOTICE = "Synthetic image. Not for diagnosis."
 Image = npt.NDArray[np.float32]
 
 

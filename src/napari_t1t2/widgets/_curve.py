@@ -11,6 +11,12 @@ POINTS = 500  # drawn at most, whatever the length of the run
 SECONDS = 1.0  # between two drawings, as drawing takes the GUI thread some 30 ms
 
 
+def load_matplotlib() -> None:
+    """Import it ahead, in a worker thread: it takes half a second that the window would be frozen for."""
+    import matplotlib.backends.backend_qtagg
+    import matplotlib.figure  # noqa: F401
+
+
 class LossCurve(QWidget):
     """One line per loss, on a logarithmic axis. The plot is made with the first point, as matplotlib loads slowly."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
 from ..images.read import GreyView
+from ..images.volume import NOTICE, Volume
 
 if TYPE_CHECKING:
     import napari
@@ -62,3 +64,20 @@ def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> None:
         return
     for name, image in images.items():
         viewer.layers[name].data = np.asarray(image)
+
+
+def show_volumes(volumes: Iterable[Volume]) -> None:
+    """Open napari on volumes of one head, the synthetic one laid over the others, and wait until it is closed."""
+    import napari
+
+    viewer = napari.Viewer(title="napari-t1t2: synthetic images, not for diagnosis")
+    for volume in volumes:
+        synthetic = NOTICE in volume.notes
+        viewer.add_image(
+            volume.data,
+            name=volume.name,
+            contrast_limits=(0, 255),
+            metadata={"contrast": volume.contrast, "synthetic": synthetic},
+            **({"colormap": "inferno", "opacity": 0.6} if synthetic else {}),
+        )
+    napari.run()

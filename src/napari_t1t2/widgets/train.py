@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from ..engine.config import PresetName, preset
 from ..engine.events import Failed, Finished, Preview, Progress, Saved, Started, TrainEvent
 from ..engine.files import is_taken, load_config
-from ._curve import LossCurve
+from ._curve import LossCurve, load_matplotlib
 from ._form import TrainForm
 from ._job import JobWidget
 from ._layers import show_preview
@@ -73,6 +73,7 @@ class TrainWidget(JobWidget):
         def begin(stop: Callable[[], bool]) -> Iterator[TrainEvent]:
             from ..engine.training import train  # brings torch, which takes seconds: not in the GUI thread
 
+            load_matplotlib()
             return train(config, stop=stop, resume=resume)
 
         return begin
