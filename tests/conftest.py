@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from napari_t1t2.engine.config import ModelConfig, TrainConfig
+from napari_t1t2.engine.training import train
+
+ROWS, COLUMNS, SLICES = 44, 36, 8
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared/data"
+
+torch.set_num_threads(1)
+
+
+def make_head(index: int, contrast: str, shape: tuple[int, int] = (ROWS, COLUMNS)) -> np.ndarray:
+    """A slice of an egg, uint8: black air, tissue with folds, T2 bright where T1 is dark."""
+    y, x = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
+    tissue = 0.6 + 0.3 * np.sin(7 * x + index) * np.cos(5 * y - index)
+    inside = np.hypot(y / 0.9, x / (0.6 + 0.03 * index)) < 1
+    return np.rint(255 * np.where(inside, tissue if contrast == "T1" else 1.2 - tissue, 0)).astype(np.uint8)
+
+
+def write_folder(folder: Path, contrast: str) -> Path:
+    folder.mkdir(parents=True)
+    for index in range(SLICES):
+        Image.fromarray(make_head(index, contrast)).save(folder / f"Image #{index + 5}.png")
+    return folder
+
+
+def tiny_config(t1_folder: Path, t2_folder: Path, run_folder: Path) -> TrainConfig:
+    return TrainConfig(
+        t1_folder=t1_folder,
+        t2_folder=t2_folder,
+        run_folder=run_folder,
+        minutes=0,
+        steps=4,
+        crop=32,
+        device="cpu",
+        disc_channels=4,
+        pool=2,
+        report_every=2,
+        preview_every=4,
+        save_every=4,
+        model=ModelConfig(channels=4, levels=2),
+    )
+
+
+@pytest.fixture(scope="session")
+def head():
+    """Makes one slice: `head(index, "T1")`."""
+    return make_head
+
+
+@pytest.fixture
+def t1_folder(tmp_path) -> Path:
+    return write_folder(tmp_path / "T1", "T1")
+
+
+@pytest.fixture
+def t2_folder(tmp_path) -> Path:
+    return write_folder(tmp_path / "T2", "T2")
+
+
+@pytest.fixture
+def config(tmp_path, t1_folder, t2_folder) -> TrainConfig:
+    """A run of four steps with tiny networks; nothing is written yet."""
+    return tiny_config(t1_folder, t2_folder, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """A finished run's folder; read it, never write to it."""
+    home = tmp_path_factory.mktemp("trained")
+    folders = [write_folder(home / contrast, contrast) for contrast in ("T1", "T2")]
+    list(train(tiny_config(*folders, home / "run")))
+    return home / "run"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    if not REAL_DATA.is_dir():
+        pytest.skip("the real data are not beside this checkout, in ../shared/data")
+    return REAL_DATA

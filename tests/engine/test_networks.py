@@ -1,0 +1,60 @@
+from typing import get_args
+
+import pytest
+import torch
+
+from napari_t1t2.engine.config import ModelConfig, PresetName, preset
+from napari_t1t2.engine.networks import PatchDiscriminator, UNetGenerator
+
+
+@pytest.mark.parametrize("name", get_args(PresetName))
+def test_a_presets_generator_keeps_the_shape(name):
+    model = preset(name).model
+    side = model.size or 2 * model.multiple
+    image = torch.randn(2, 1, side, side + model.multiple * (not model.size))
+    with torch.inference_mode():
+        assert UNetGenerator(model)(image).shape == image.shape
+
+
+@pytest.mark.parametrize("upsample", ["resize", "transposed"])
+@pytest.mark.parametrize(("levels", "side"), [(1, 6), (3, 8), (6, 64)])
+def test_a_single_pixel_at_the_bottom_can_be_trained(upsample, levels, side):
+    generator = UNetGenerator(ModelConfig(channels=4, levels=levels, upsample=upsample)).train()
+    image = torch.randn(1, 1, side, side)
+    generator(image).mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in generator.parameters())
+
+
+def test_the_output_lies_within_the_range_of_the_images():
+    with torch.inference_mode():
+        made = UNetGenerator(ModelConfig(channels=4, levels=2))(1e4 * torch.randn(2, 1, 32, 32))
+    assert -1 <= made.min() < made.max() <= 1
+
+
+def test_a_slice_is_translated_alike_alone_and_in_a_batch():
+    generator = UNetGenerator(ModelConfig(channels=4, levels=3))
+    images = torch.randn(3, 1, 32, 40)
+    with torch.inference_mode():
+        alone = torch.cat([generator(image[None]) for image in images])
+        torch.testing.assert_close(generator(images), alone)
+
+
+def test_the_discriminator_judges_patches_not_the_whole():
+    image = torch.randn(1, 1, 128, 128)
+    changed = image.clone()
+    changed[..., :16, :16] += 1
+    judge = PatchDiscriminator(4)
+    without_statistics(judge)
+    with torch.inference_mode():
+        differs = (judge(image) != judge(changed))[0, 0]
+    assert differs[0, 0]
+    assert not differs[-1, -1]
+
+
+def without_statistics(network: torch.nn.Module) -> None:
+    """Instance norm looks at the whole map; without it what is left shows the receptive field."""
+    for index, module in enumerate(network.children()):
+        if isinstance(module, torch.nn.InstanceNorm2d):
+            network[index] = torch.nn.Identity()
+        else:
+            without_statistics(module)

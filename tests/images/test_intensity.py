@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from napari_t1t2.images.intensity import Intensity, measure, measure_set, range_for
+from napari_t1t2.images.volume import Volume
+
+
+def volume(data: np.ndarray, dtype: str = "uint8") -> Volume:
+    return Volume(data=data.astype(np.float32), name="a", dtype=dtype)
+
+
+def test_units_go_to_the_range_of_the_networks_and_back():
+    data = np.linspace(-100, 900, 50, dtype=np.float32)
+    intensity = Intensity(-100, 900)
+    unit = intensity.to_unit(data)
+    assert (unit.min(), unit.max()) == (-1, 1)
+    np.testing.assert_allclose(intensity.from_unit(unit), data, atol=1e-3)
+
+
+def test_what_lies_outside_the_range_is_clipped():
+    np.testing.assert_array_equal(Intensity(0, 10).to_unit(np.array([-5, 5, 1e6], np.float32)), [-1, 0, 1])
+
+
+def test_one_hot_voxel_does_not_darken_the_rest():
+    data = np.random.default_rng(0).uniform(0, 100, (10, 40, 40))
+    data[0, 0, 0] = 1e6
+    assert 95 < measure([data]).high < 101
+
+
+def test_nan_and_infinity_are_not_measured():
+    data = np.linspace(0, 100, 10_000)
+    data[:3] = np.nan, np.inf, -np.inf
+    found = measure([data])
+    assert 0 <= found.low < found.high <= 100
+
+
+def test_a_nearly_empty_image_keeps_its_few_pixels():
+    data = np.zeros((100, 100))
+    data[0, 0] = 7
+    assert measure([data]) == Intensity(0, 7)
+
+
+@pytest.mark.parametrize(("data", "words"), [(np.full(9, 3.0), "Every pixel is 3"), (np.full(9, np.nan), "No pixel")])
+def test_what_shows_nothing_is_refused(data, words):
+    with pytest.raises(ValueError, match=words):
+        measure([data])
+
+
+def test_slices_share_a_range_and_a_stack_has_its_own():
+    rng = np.random.default_rng(0)
+    dim, bright, stack = rng.uniform(0, 20, (1, 40, 40)), rng.uniform(0, 200, (1, 40, 40)), rng.uniform(0, 1, (5, 9, 9))
+    ranges, spoken = measure_set([volume(dim), volume(stack, "float32"), volume(bright)])
+    assert ranges[0] == ranges[2] == spoken
+    assert spoken.high > 150
+    assert ranges[1].high < 1
+    assert (ranges[0].dtype, ranges[1].dtype) == ("uint8", "float32")
+
+
+def test_slices_of_two_types_have_two_ranges():
+    data = np.linspace(0, 1, 100).reshape(1, 10, 10)
+    ranges, _ = measure_set([volume(data * 255), volume(data * 4095, "uint16")])
+    assert ranges[1].high > 10 * ranges[0].high
+
+
+def test_a_stack_is_read_with_its_own_range_and_a_slice_with_that_of_training():
+    trained, sample = Intensity(0, 250), np.linspace(0, 180, 1000)
+    assert range_for(sample, slices=20, trained=trained)[0].high == pytest.approx(180, rel=0.01)
+    assert range_for(sample, slices=1, trained=trained) == (trained, None)
+
+
+def test_a_slice_in_other_units_is_measured_and_that_is_said():
+    intensity, note = range_for(np.linspace(0, 1, 1000), slices=1, trained=Intensity(0, 250))
+    assert intensity.high == pytest.approx(1, rel=0.01)
+    assert "250" in note

@@ -1,0 +1,232 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_t1t2.images.read import GreyView, natural, read_folder, read_image, to_grey
+from napari_t1t2.images.volume import UnusableError
+
+STORED = {  # in odd/png_tiff: shape and type that a file must be read as
+    "exif_rotated.jpg": ((1, 181, 217), "uint8"),
+    "extreme_aspect_217x60.png": ((1, 217, 60), "uint8"),
+    "large_1736x1448.png": ((1, 1736, 1448), "uint8"),
+    "seed_t1.bmp": ((1, 217, 181), "uint8"),
+    "seed_t1.jpg": ((1, 217, 181), "uint8"),
+    "seed_t1_16bit.tif": ((1, 217, 181), "uint16"),
+    "seed_t1_16bit_12used.png": ((1, 217, 181), "uint16"),
+    "seed_t1_1bit.png": ((1, 217, 181), "uint8"),
+    "seed_t1_LA.png": ((1, 217, 181), "uint8"),
+    "seed_t1_deflate_tiled.tif": ((1, 217, 181), "uint8"),
+    "seed_t1_float32.tif": ((1, 217, 181), "float32"),
+    "seed_t1_int16_negative.tif": ((1, 217, 181), "int16"),
+    "seed_t1_odd_181x181.png": ((1, 181, 181), "uint8"),
+    "seed_t1_palette.png": ((1, 217, 181), "uint8"),
+    "seed_t1_rgb.png": ((1, 217, 181), "uint8"),
+    "seed_t1_rgba.png": ((1, 217, 181), "uint8"),
+    "seed_t1_stack10.tif": ((10, 217, 181), "uint8"),
+    "seed_t1_stack10_ome.ome.tif": ((10, 217, 181), "uint8"),
+    "tiny_37x23.png": ((1, 37, 23), "uint8"),
+    "名前 with spaces é #1.png": ((1, 217, 181), "uint8"),
+}
+REFUSED = {
+    "png_tiff/all_black.png": "every pixel is 0",
+    "png_tiff/constant_128.png": "every pixel is 128",
+    "png_tiff/one_pixel.png": "every pixel is",
+    "broken/empty.png": "the file is empty",
+    "broken/text_named.png": "cannot be decoded",
+    "broken/truncated.png": "truncated",
+    "broken/truncated.tif": "cannot be decoded",
+}
+
+
+@pytest.fixture
+def picture(tmp_path, head):
+    """Saves a picture made of one head and returns its path: `picture("a.png", lambda grey: ...)`."""
+
+    def save(name: str, make=Image.fromarray, **options) -> Path:
+        make(head(0, "T1")).save(tmp_path / name, **options)
+        return tmp_path / name
+
+    return save
+
+
+def colour(grey: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.stack([grey, grey // 2, grey // 3], axis=-1))
+
+
+def test_slices_come_in_natural_order(tmp_path, head):
+    for number in (10, 9, 100, 1):
+        Image.fromarray(head(0, "T1")).save(tmp_path / f"Image #{number}.png")
+    assert [v.name for v in read_folder(tmp_path).volumes] == ["Image #1", "Image #9", "Image #10", "Image #100"]
+
+
+def test_natural_order_knows_neither_case_nor_an_end_of_digits():
+    names = ["b1.png", "A2.png", "a10.png", "2.png", "10.png", "x.png", "scan-1-2.png", "scan-1-10.png"]
+    ordered = ["2.png", "10.png", "A2.png", "a10.png", "b1.png", "scan-1-2.png", "scan-1-10.png", "x.png"]
+    assert [p.name for p in sorted(map(Path, names), key=natural)] == ordered
+
+
+def test_a_folder_names_what_it_skips_and_why(t1_folder):
+    (t1_folder / "notes.txt").write_text("hello")
+    (t1_folder / "broken.png").write_bytes((t1_folder / "Image #5.png").read_bytes()[:200])
+    (t1_folder / ".DS_Store").write_bytes(b"\0")
+    (t1_folder / "deeper").mkdir()
+    folder = read_folder(t1_folder, "T1")
+    assert [s.path.name for s in folder.skipped] == ["broken.png", "notes.txt"]
+    assert "truncated" in folder.skipped[0].why
+    assert "not an image" in folder.skipped[1].why
+    assert len(folder.volumes) == 8
+    assert {v.contrast for v in folder.volumes} == {"T1"}
+
+
+def test_a_summary_counts_sizes_types_and_values(t1_folder, head):
+    Image.fromarray(head(0, "T1", (50, 40)).astype(np.uint16) * 4).save(t1_folder / "other.png")
+    summary = read_folder(t1_folder).summary()
+    assert summary.startswith("9 images; slices: 8 of 44x36, 1 of 50x40; uint8, uint16; values 0 to ")
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path):
+    (tmp_path / "a.png").write_text("")
+    (tmp_path / "empty").mkdir()
+    for folder, words in [
+        (tmp_path / "gone", "gone does not exist: give a folder"),
+        (tmp_path / "a.png", r"a\.png is a file, not a folder"),
+        (tmp_path / "empty", "empty holds no images: it is empty"),
+        (Path(), "No folder was given"),
+    ]:
+        with pytest.raises(UnusableError, match=words):
+            read_folder(folder)
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path):
+    for index in range(5):
+        (tmp_path / f"{index}.txt").write_text("hello")
+    with pytest.raises(UnusableError, match=r"none of its 5 files can be used \(0\.txt: .*; and 2 more\)"):
+        read_folder(tmp_path)
+
+
+def test_grey_is_read_as_it_is(picture, head):
+    volume = read_image(picture("a.png"), "T1")
+    np.testing.assert_array_equal(volume.data[0], head(0, "T1"))
+    assert volume.data.dtype == np.float32
+    assert (volume.name, volume.contrast, volume.dtype, volume.notes) == ("a", "T1", "uint8", ())
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
+def test_grey_in_a_coloured_file_is_read_unchanged(picture, head, mode):
+    volume = read_image(picture("a.png", lambda grey: Image.fromarray(grey).convert(mode)))
+    np.testing.assert_array_equal(volume.data[0], head(0, "T1"))
+    assert any("transparency" in note for note in volume.notes) == ("A" in mode)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_colour_becomes_luminance_and_that_is_said(picture, head, name):
+    volume = read_image(picture(name, colour))
+    np.testing.assert_allclose(volume.data[0], head(0, "T1") * (0.299 + 0.587 / 2 + 0.114 / 3), atol=1)
+    assert volume.notes == ("colour was turned to grey",)
+
+
+def test_sixteen_bits_are_kept(tmp_path, head):
+    data = head(0, "T1").astype(np.uint16) * 16
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(data).save(tmp_path / name)
+        volume = read_image(tmp_path / name)
+        np.testing.assert_array_equal(volume.data[0], data)
+        assert volume.dtype == "uint16"
+
+
+def test_one_bit_is_read(picture):
+    volume = read_image(picture("a.png", lambda grey: Image.fromarray(grey > 90)))
+    assert np.unique(volume.data).tolist() == [0, 1]
+
+
+def test_a_phone_s_rotation_is_applied(picture, head):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn right to show
+    volume = read_image(picture("a.png", exif=exif))
+    np.testing.assert_array_equal(volume.data[0], np.rot90(head(0, "T1"), -1))
+
+
+def test_a_stack_is_one_volume(tmp_path, head):
+    stack = np.stack([head(i, "T1") for i in range(3)]).astype(np.float32) / 255
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
+    volume = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(volume.data, stack)
+    assert volume.dtype == "float32"
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 44, 36), (4, 2, 2, 20, 20)])
+def test_a_tiff_of_more_axes_is_refused_with_its_shape(tmp_path, shape):
+    tifffile.imwrite(tmp_path / "a.tif", np.random.default_rng(0).random(shape), photometric="minisblack")
+    with pytest.raises(UnusableError, match=r"a\.tif: shape .* is not one image or one stack; save one channel"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
+def test_a_compressed_tiff_is_read(picture, head, compression):
+    np.testing.assert_array_equal(read_image(picture("a.tif", compression=compression)).data[0], head(0, "T1"))
+
+
+def test_holes_become_the_lowest_value_and_are_counted(tmp_path, head):
+    data = head(0, "T1").astype(np.float32) - 20
+    data[0, :2], data[1, 0] = np.nan, np.inf
+    tifffile.imwrite(tmp_path / "a.tif", data)
+    volume = read_image(tmp_path / "a.tif")
+    assert volume.data[0, 0, 0] == volume.data[0, 1, 0] == -20
+    assert volume.notes == ("3 pixels are NaN or infinite and were set to the lowest value",)
+
+
+def test_an_image_of_holes_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((9, 9), np.nan, np.float32))
+    with pytest.raises(UnusableError, match=r"a\.tif: no pixel is a finite number"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UnusableError, match=r"gone\.png does not exist"):
+        read_image(tmp_path / "gone.png")
+
+
+def test_grey_keeps_the_type():
+    red = np.zeros((2, 2, 4), np.uint8)
+    red[..., 0] = 255
+    assert to_grey(red).tolist() == [[76, 76], [76, 76]]
+    assert to_grey(red).dtype == np.uint8
+    assert to_grey(red / 255).dtype == np.float64
+
+
+def test_a_colour_array_is_turned_to_grey_where_it_is_indexed():
+    colours = np.random.default_rng(0).integers(0, 255, (3, 4, 5, 3), dtype=np.uint8)
+    view = GreyView(colours)
+    assert view.shape == (3, 4, 5)
+    np.testing.assert_array_equal(view[1], to_grey(colours)[1])
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_an_odd_file_is_read_in_its_shape_and_type(real_data, name):
+    volume = read_image(real_data / "odd" / "png_tiff" / name)
+    assert (volume.data.shape, volume.dtype) == STORED[name]
+    assert volume.data.min() < volume.data.max()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_useless_file_is_refused_by_name_with_the_reason(real_data, name):
+    with pytest.raises(UnusableError, match=f"{Path(name).name}: .*{REFUSED[name]}"):
+        read_image(real_data / "odd" / name)
+
+
+def test_no_broken_file_raises_anything_but_a_sentence_with_its_name(real_data):
+    refused = []
+    for path in (real_data / "odd" / "broken").iterdir():
+        try:
+            read_image(path)
+        except UnusableError as error:
+            refused.append(path.name)
+            assert str(error).startswith(f"{path.name}: ")
+    assert {Path(name).name for name in REFUSED if name.startswith("broken")} <= set(refused)
+
+
+def test_a_jpeg_named_as_png_is_read(real_data):
+    assert read_image(real_data / "odd" / "broken" / "jpeg_named_as.png").data.shape == (1, 217, 181)
