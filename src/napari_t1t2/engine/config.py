@@ -73,8 +73,13 @@ class ModelConfig(Checked):
         return self.t1_label if side == "t1" else self.t2_label
 
     def side(self, label: str) -> Side:
-        """The side that a contrast's name stands for, whatever its case. Raises `ValueError`."""
-        sides: dict[str, Side] = {self.t1_label.casefold(): "t1", self.t2_label.casefold(): "t2"}
+        """The side that a contrast's name (or "t1", "t2") stands for, whatever its case. Raises `ValueError`."""
+        sides: dict[str, Side] = {
+            "t1": "t1",
+            "t2": "t2",
+            self.t1_label.casefold(): "t1",
+            self.t2_label.casefold(): "t2",
+        }
         if label.casefold() not in sides:
             raise ValueError(f"This model makes {self.t1_label} and {self.t2_label}, not {label!r}.")
         return sides[label.casefold()]

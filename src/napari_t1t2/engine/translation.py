@@ -41,16 +41,17 @@ def input_range(data: Any, model: Model, to: Side) -> tuple[Intensity, str | Non
 
 
 def stream(
-    data: Any, model: Model, *, to: Side, stop: Callable[[], bool] = lambda: False, intensity: Intensity | None = None
+    data: Any, model: Model, *, to: str, stop: Callable[[], bool] = lambda: False, intensity: Intensity | None = None
 ) -> Iterator[Translated]:
     """Translate (..., rows, columns) in batches; anything with a shape that can be indexed will do, dask too.
 
     Ends early once `stop` says so. Each slice is read once (and a few for their range), and never all at once.
     """
     check_shape(data.shape)
-    network, target = model.generators[to], model.about.ranges[to]
+    side = model.config.side(to)
+    network, target = model.generators[side], model.about.ranges[side]
     device = next(network.parameters()).device
-    source = intensity or input_range(data, model, to)[0]
+    source = intensity or input_range(data, model, side)[0]
     frame = Frame.of(tuple(data.shape[-2:]), model.config.size, model.config.multiple)
     total = math.prod(data.shape[:-2])
     batch = max(1, PIXELS_AT_ONCE // math.prod(frame.framed))
@@ -64,7 +65,7 @@ def stream(
         yield Translated(start, total, target.from_unit(frame.take(made)))
 
 
-def translate(data: DataT, model: Model, *, to: Side) -> DataT:
+def translate(data: DataT, model: Model, *, to: str) -> DataT:
     """The whole volume or array at once: `stream`, drained.
 
     Parameters
@@ -74,7 +75,7 @@ def translate(data: DataT, model: Model, *, to: Side) -> DataT:
     model
         From `load_model`.
     to
-        The side to make: "t2" turns T1 into T2.
+        The contrast to make, by its name in the model: "T2" turns T1 into T2.
 
     Returns
     -------
@@ -82,13 +83,14 @@ def translate(data: DataT, model: Model, *, to: Side) -> DataT:
     """
     if isinstance(data, Volume):
         made = translate(data.data, model, to=to)
-        label = model.config.label(to)
+        side = model.config.side(to)
+        label = model.config.label(side)
         return replace(
             data,
             data=made,
             contrast=label,
             name=f"{label} (synthetic) from {data.name}",
-            dtype=model.about.ranges[to].dtype,
+            dtype=model.about.ranges[side].dtype,
             notes=(NOTICE,),
         )
     out = np.empty(data.shape, np.float32)
