@@ -44,9 +44,14 @@ def test_a_model_that_cannot_be_is_refused_when_it_is_described(wrong, sentence)
 
 def test_a_contrast_is_found_by_its_label_in_any_case():
     model = ModelConfig(t1_label="FLAIR", t2_label="PD")
-    assert (model.side("flair"), model.side("Pd")) == ("t1", "t2")
-    with pytest.raises(ValueError, match="makes FLAIR and PD, not 'T1'"):
-        model.side("T1")
+    assert (model.side("flair"), model.side("Pd"), model.side("T1")) == ("t1", "t2", "t1")
+    with pytest.raises(ValueError, match="makes FLAIR and PD, not 'T3'"):
+        model.side("T3")
+
+
+def test_a_label_goes_before_the_side_of_that_name():
+    model = ModelConfig(t1_label="T2", t2_label="T1")
+    assert (model.side("T1"), model.side("T2")) == ("t2", "t1")
 
 
 def test_a_config_survives_the_way_through_its_file(config, tmp_path):

@@ -68,6 +68,12 @@ def test_the_two_directions_use_the_two_generators(model, stack):
     assert not np.array_equal(translate(stack, model, to="t1"), translate(stack, model, to="t2"))
 
 
+def test_the_contrast_is_asked_for_by_name(model, stack):
+    np.testing.assert_array_equal(translate(stack, model, to="T2"), translate(stack, model, to="t2"))
+    with pytest.raises(ValueError, match="makes T1 and T2, not 'PD'"):
+        translate(stack, model, to="PD")
+
+
 def test_the_output_has_the_units_of_the_target(model, stack):
     in_other_units = replace(model.about, ranges=model.about.ranges | {"t2": Intensity(1000, 3000, "int16")})
     made = translate(stack, model, to="t2")
