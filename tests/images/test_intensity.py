@@ -54,6 +54,7 @@ def test_slices_share_a_range_and_a_stack_has_its_own():
     assert spoken.high > 150
     assert ranges[1].high < 1
     assert (ranges[0].dtype, ranges[1].dtype) == ("uint8", "float32")
+    assert (ranges[0].per_stack, ranges[1].per_stack) == (False, True)
 
 
 def test_slices_of_two_types_have_two_ranges():
@@ -62,13 +63,21 @@ def test_slices_of_two_types_have_two_ranges():
     assert ranges[1].high > 10 * ranges[0].high
 
 
-def test_a_stack_is_read_with_its_own_range_and_a_slice_with_that_of_training():
-    trained, sample = Intensity(0, 250), np.linspace(0, 180, 1000)
-    assert range_for(sample, slices=20, trained=trained)[0].high == pytest.approx(180, rel=0.01)
-    assert range_for(sample, slices=1, trained=trained) == (trained, None)
+@pytest.mark.parametrize(
+    ("per_stack", "slices", "high"), [(True, 20, 180), (True, 1, 250), (False, 20, 250), (False, 1, 250)]
+)
+def test_new_data_are_read_as_in_training(per_stack, slices, high):
+    """A stack with its own range where the training stacks had theirs, all else with the range of training."""
+    trained = Intensity(0, 250, per_stack=per_stack)
+    found, note = range_for(np.linspace(0, 180, 1000), slices, trained)
+    assert found.high == pytest.approx(high, rel=0.01)
+    assert note is None
 
 
-def test_a_slice_in_other_units_is_measured_and_that_is_said():
-    intensity, note = range_for(np.linspace(0, 1, 1000), slices=1, trained=Intensity(0, 250))
-    assert intensity.high == pytest.approx(1, rel=0.01)
+@pytest.mark.parametrize("slices", [1, 20])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 4095), (-1000, 250)])
+def test_data_in_other_units_are_measured_and_that_is_said(low, high, slices):
+    found, note = range_for(np.linspace(low, high, 1000), slices, trained=Intensity(0, 250))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.01 * (high - low))
+    assert f"{found.high:g}" in note
     assert "250" in note
