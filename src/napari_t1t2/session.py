@@ -71,7 +71,7 @@ def explain(error: Exception) -> str:
     text = str(error)
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return "The memory ran out. Lower batch, crop, size or channels, then train again."
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) and error.filename:
         return f"{error.filename}: no permission to read or write there; choose another folder."
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."

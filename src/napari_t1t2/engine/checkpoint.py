@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from ..images.intensity import Intensity
+from ..images.write import written_beside
 from .config import ModelConfig, Side
 from .cyclegan import CycleGAN
-from .files import FORMAT, About, put, read_about
+from .files import FORMAT, About, read_about
 from .networks import UNetGenerator
 
 
@@ -31,28 +32,35 @@ class Model:
         return self.about.config
 
 
-def save_checkpoint(path: Path, gan: CycleGAN, step: int, seconds: float) -> None:
+@dataclass(frozen=True)
+class Position:
+    """How far a run is: steps, seconds of training, and the losses since the last report."""
+
+    step: int
+    seconds: float
+    window: list[dict[str, Tensor]]
+
+
+def save_checkpoint(path: Path, gan: CycleGAN, position: Position) -> None:
     """All that a run needs to go on as if it had not stopped."""
-    partial = path.with_suffix(".partial")
-    torch.save(
-        {
-            "format": FORMAT,
-            "config": gan.config.to_dict(),
-            "step": step,
-            "seconds": seconds,
-            "networks": gan.state_dict(),
-            "generator_adam": gan.generator_adam.state_dict(),
-            "discriminator_adam": gan.discriminator_adam.state_dict(),
-            "pool_t1": gan.pool_t1.images,
-            "pool_t2": gan.pool_t2.images,
-        },
-        partial,
-    )
-    put(partial, path)
+    state = {
+        "format": FORMAT,
+        "config": gan.config.to_dict(),
+        "step": position.step,
+        "seconds": position.seconds,
+        "window": position.window,
+        "networks": gan.state_dict(),
+        "generator_adam": gan.generator_adam.state_dict(),
+        "discriminator_adam": gan.discriminator_adam.state_dict(),
+        "pool_t1": gan.pool_t1.images,
+        "pool_t2": gan.pool_t2.images,
+    }
+    with written_beside(path) as partial:
+        torch.save(state, partial)
 
 
-def load_checkpoint(path: Path, gan: CycleGAN, device: torch.device) -> tuple[int, float]:
-    """Put the run's state into `gan`; returns its step and seconds. Raises `ValueError` with a sentence."""
+def load_checkpoint(path: Path, gan: CycleGAN, device: torch.device) -> Position:
+    """Put the run's state into `gan`; returns how far it was. Raises `ValueError` with a sentence."""
     if not path.is_file():
         raise ValueError(f"{path.parent} has no {path.name}, so there is no run to resume: train without resume.")
     try:
@@ -63,7 +71,7 @@ def load_checkpoint(path: Path, gan: CycleGAN, device: torch.device) -> tuple[in
         gan.generator_adam.load_state_dict(data["generator_adam"])
         gan.discriminator_adam.load_state_dict(data["discriminator_adam"])
         gan.pool_t1.images, gan.pool_t2.images = data["pool_t1"], data["pool_t2"]
-        return int(data["step"]), float(data["seconds"])
+        return Position(int(data["step"]), float(data["seconds"]), data["window"])
     except ValueError:
         raise
     except Exception as error:  # torch raises several types on a damaged or foreign file
@@ -78,9 +86,8 @@ def save_model(path: Path, gan: CycleGAN, ranges: dict[Side, Intensity], step: i
         for key, tensor in getattr(gan, name).state_dict().items()
     }
     about = About(path, gan.config.model, ranges, step)
-    partial = path.with_suffix(".partial")
-    save_file(weights, partial, metadata=about.to_header())
-    put(partial, path)
+    with written_beside(path) as partial:
+        save_file(weights, partial, metadata=about.to_header())
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:

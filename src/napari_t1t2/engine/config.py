@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
@@ -27,6 +28,8 @@ class Checked:
             choices = get_args(hints[f.name]) if get_origin(hints[f.name]) is Literal else None
             if choices and value not in choices:
                 raise ValueError(f"{f.name} is {value!r}, but must be one of {', '.join(map(str, choices))}.")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{f.name} is {value}, but must be a finite number.")
             if low is not None and value < low:
                 raise ValueError(f"{f.name} is {value:g}, but must be at least {low:g}.")
             if high is not None and value > high:
@@ -43,7 +46,7 @@ class ModelConfig(Checked):
         0, "Side of the square each slice is fitted into, in pixels, never stretched; 0 keeps it as it is.", low=0
     )
     channels: int = setting(32, "Channels after a generator's first convolution.", low=4, advanced=True)
-    levels: int = setting(4, "How many times the U-Net halves the image.", low=1, high=8, advanced=True)
+    levels: int = setting(2, "How many times the U-Net halves the image.", low=1, high=8, advanced=True)
     upsample: Literal["resize", "transposed"] = setting(
         "resize", "How the U-Net doubles: resize then convolve, or transposed convolution.", advanced=True
     )
@@ -51,7 +54,8 @@ class ModelConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_side("size", self.size)
-        if not self.t1_label.strip() or self.t1_label.casefold() == self.t2_label.casefold():
+        names = {self.t1_label.strip().casefold(), self.t2_label.strip().casefold()}
+        if "" in names or len(names) < 2:
             raise ValueError(f"The contrasts are called {self.t1_label!r} and {self.t2_label!r}: give two names.")
 
     @property
@@ -103,8 +107,16 @@ class TrainConfig(Checked):
         "least squares", "How the discriminators judge (LSGAN, Mao 2017; or cross-entropy).", advanced=True
     )
     disc_channels: int = setting(16, "Channels after a discriminator's first convolution.", low=4, advanced=True)
+    coarse: int = setting(
+        4, "A second discriminator sees the slice shrunk by this factor; 1 for none.", low=1, high=16, advanced=True
+    )
     cycle_weight: float = setting(10.0, "Pull towards T1 -> T2 -> T1 giving back the input.", low=0.0, advanced=True)
-    identity_weight: float = setting(5.0, "Pull towards leaving a T2 put in for a T1 alone.", low=0.0, advanced=True)
+    identity_weight: float = setting(
+        0.0,
+        "Pull towards leaving a T2 put in for a T1 alone; it favours keeping the brightness.",
+        low=0.0,
+        advanced=True,
+    )
     learning_rate: float = setting(2e-4, "Adam's step size.", low=0.0, advanced=True)
     beta1: float = setting(0.5, "Adam's memory of past gradients.", low=0.0, high=0.999, advanced=True)
     decay_from: float = setting(
@@ -150,10 +162,19 @@ def preset(name: PresetName) -> TrainConfig:
         case "notebook":
             model = ModelConfig(size=64, channels=64, levels=6, upsample="transposed")
             return replace(
-                laptop, model=model, crop=0, batch=32, adversarial="bce", disc_channels=64, minutes=30.0, report_every=1
+                laptop,
+                model=model,
+                crop=0,
+                batch=32,
+                adversarial="bce",
+                disc_channels=64,
+                coarse=1,
+                identity_weight=5.0,
+                minutes=30.0,
+                report_every=1,
             )
         case "gpu":
-            model = ModelConfig(channels=64, levels=5)
+            model = ModelConfig(channels=64)
             return replace(
                 laptop, model=model, crop=0, batch=4, disc_channels=64, minutes=30.0, report_every=20, preview_every=200
             )

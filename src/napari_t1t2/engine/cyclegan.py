@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from torch.nn.functional import l1_loss
 
 from .config import TrainConfig
 from .losses import ImagePool, Verdict, cross_entropy, least_squares
-from .networks import PatchDiscriminator, UNetGenerator
+from .networks import Discriminator, UNetGenerator
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class CycleGAN(nn.Module):
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.config = config
-        self.says: Verdict = least_squares if config.adversarial == "least squares" else cross_entropy
+        self.verdict: Verdict = least_squares if config.adversarial == "least squares" else cross_entropy
         self.t1_to_t2, self.t2_to_t1 = UNetGenerator(config.model), UNetGenerator(config.model)
-        width = config.disc_channels
-        self.disc_t1, self.disc_t2 = PatchDiscriminator(width), PatchDiscriminator(width)
+        judge = config.disc_channels, config.coarse
+        self.disc_t1, self.disc_t2 = Discriminator(*judge), Discriminator(*judge)
         self.generator_adam = self._adam(self.t1_to_t2, self.t2_to_t1)
         self.discriminator_adam = self._adam(self.disc_t1, self.disc_t2)
         self.pool_t1, self.pool_t2 = ImagePool(config.pool), ImagePool(config.pool)
@@ -64,6 +64,9 @@ class CycleGAN(nn.Module):
         """
         if not self.config.identity_weight:
             fake_t2, fake_t1, same_t1, same_t2 = self.t1_to_t2(t1), self.t2_to_t1(t2), None, None
+        elif t1.shape != t2.shape:
+            fake_t2, same_t2 = self.t1_to_t2(t1), self.t1_to_t2(t2)
+            fake_t1, same_t1 = self.t2_to_t1(t2), self.t2_to_t1(t1)
         else:
             fake_t2, same_t2 = self.t1_to_t2(torch.cat([t1, t2])).split(len(t1))
             fake_t1, same_t1 = self.t2_to_t1(torch.cat([t2, t1])).split(len(t2))
@@ -82,9 +85,17 @@ class CycleGAN(nn.Module):
 
     def discriminator_loss(self, t1: Tensor, t2: Tensor, fake_t1: Tensor, fake_t2: Tensor) -> Tensor:
         """Tell real slices from made ones."""
-        real_1, made_1 = self.disc_t1(torch.cat([t1, fake_t1])).split(len(t1))
-        real_2, made_2 = self.disc_t2(torch.cat([t2, fake_t2])).split(len(t2))
-        return 0.5 * (self.says(real_1, 1) + self.says(made_1, 0) + self.says(real_2, 1) + self.says(made_2, 0))
+        loss = torch.zeros((), device=t1.device)
+        for judge, real, fake in ((self.disc_t1, t1, fake_t1), (self.disc_t2, t2, fake_t2)):
+            scores = judge(torch.cat([real, fake]))
+            loss = (
+                loss + self.says([s[: len(real)] for s in scores], 1) + self.says([s[len(real) :] for s in scores], 0)
+            )
+        return 0.5 * loss
+
+    def says(self, scores: Sequence[Tensor], verdict: float) -> Tensor:
+        """How far the score maps are from a verdict, 1 for real; their mean."""
+        return torch.stack([self.verdict(score, verdict) for score in scores]).mean()
 
     def set_learning_rate(self, rate: float) -> None:
         """For both optimizers, from the next step on."""

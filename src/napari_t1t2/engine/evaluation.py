@@ -37,6 +37,8 @@ def evaluate(fake: Image, real: Image, *, data_range: float | None = None) -> Sc
     """
     if fake.shape != real.shape:
         raise ValueError(f"The synthetic image has shape {fake.shape}, the real one {real.shape}: they must be equal.")
+    if real.ndim != 3:
+        raise ValueError(f"The images have shape {real.shape}: give slices as (N, rows, columns).")
     if min(real.shape[-2:]) < WINDOW:
         raise ValueError(f"Slices of {real.shape[-2]}x{real.shape[-1]} are too small: SSIM needs {WINDOW}x{WINDOW}.")
     low = float(real.min()) if data_range is None else 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from .. import __version__
 from ..images.intensity import Intensity
+from ..images.write import written_beside
 from .config import ModelConfig, Side, TrainConfig
 
 FORMAT = "1"
@@ -54,7 +54,8 @@ def read_about(path: Path) -> About:
         what = f"is a '{found}'" if found.startswith("napari-t1t2") else "was not written by napari-t1t2"
         raise ValueError(f"{path} {what}; this version reads a 'napari-t1t2 model {FORMAT}'. Train a new one.")
     try:
-        ranges: dict[Side, Intensity] = {s: Intensity(**r) for s, r in json.loads(header["ranges"]).items()}
+        described = json.loads(header["ranges"])
+        ranges: dict[Side, Intensity] = {"t1": Intensity(**described["t1"]), "t2": Intensity(**described["t2"])}
         return About(path, ModelConfig(**json.loads(header["config"])), ranges, int(header["step"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} describes itself in a way this version cannot read ({error}).") from error
@@ -62,9 +63,8 @@ def read_about(path: Path) -> About:
 
 def save_config(path: Path, config: TrainConfig) -> None:
     """As JSON, for people and for resuming."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    put(partial, path)
+    with written_beside(path) as partial:
+        partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 def load_config(run_folder: Path) -> TrainConfig:
@@ -74,17 +74,10 @@ def load_config(run_folder: Path) -> TrainConfig:
         raise ValueError(f"{run_folder} has no {CONFIG_FILE}, so there is no run to resume: train without resume.")
     try:
         return TrainConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}): it was changed, or written by another version.") from error
 
 
 def is_taken(run_folder: Path) -> bool:
     """Whether a run has already left something there."""
     return any((run_folder / name).exists() for name in (MODEL_FILE, CHECKPOINT_FILE))
-
-
-def put(partial: Path, path: Path) -> None:
-    """Rename what was written beside: a power cut leaves the old file or the new one, never half of one."""
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)

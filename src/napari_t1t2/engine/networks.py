@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from .config import ModelConfig
 
 WIDEST = 512
+SMALLEST, SMALLEST_COARSE = 24, 16  # sides of a slice that leave a discriminator a map it can normalise
 
 
 class UNetGenerator(nn.Module):
@@ -47,6 +49,7 @@ class UNetGenerator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) to (B, 1, H, W); H and W are multiples of `2**levels`."""
+        x = x + 1  # air becomes 0, which is also what the convolutions pad with: no seam at the border
         skips: list[Tensor] = []
         if self.stem is not None:
             x = self.stem(x)
@@ -64,21 +67,41 @@ class UNetGenerator(nn.Module):
         return torch.tanh(self.head(x))
 
 
-class PatchDiscriminator(nn.Sequential):
-    """One score per 70x70 patch: high where the patch looks real (Isola et al., 2017)."""
+class Discriminator(nn.Module):
+    """Scores of patches, high where they look real, at full size and, to see the whole head, on a shrunken slice.
 
-    def __init__(self, channels: int) -> None:
-        w = channels
-        super().__init__(
-            _down(1, w, normed=False),
-            _down(w, w * 2, normed=True),
-            _down(w * 2, w * 4, normed=True),
-            nn.Conv2d(w * 4, min(w * 8, WIDEST), 4, 1, 1, bias=False),
-            nn.InstanceNorm2d(min(w * 8, WIDEST)),
-            nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv2d(min(w * 8, WIDEST), 1, 4, 1, 1),
-        )
-        self.apply(_paper_weights)
+    A PatchGAN of 70x70 (Isola et al., 2017) judges texture but sees too little of a head to notice that white matter
+    should be darker than grey; a second one on the slice shrunk by `coarse` does (Wang et al., 2018).
+    """
+
+    def __init__(self, channels: int, coarse: int) -> None:
+        super().__init__()
+        self.coarse = coarse
+        self.fine = _patch_gan(channels, halvings=3)
+        self.whole = _patch_gan(channels, halvings=2) if coarse > 1 else None
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, 1, H, W) to one or two score maps (B, 1, h, w)."""
+        scores = [self.fine(x)]
+        if self.whole is not None:
+            height, width = (max(side // self.coarse, SMALLEST_COARSE) for side in x.shape[-2:])
+            scores.append(self.whole(adaptive_avg_pool2d(x, (height, width))))
+        return scores
+
+
+def _patch_gan(channels: int, *, halvings: int) -> nn.Sequential:
+    widths = [min(channels * 2**i, WIDEST) for i in range(halvings + 1)]
+    network = nn.Sequential(
+        *(
+            _down(before, after, normed=i > 0)
+            for i, (before, after) in enumerate(zip([1, *widths], widths[:-1], strict=False))
+        ),
+        nn.Conv2d(widths[-2], widths[-1], 4, 1, 1, bias=False),
+        nn.InstanceNorm2d(widths[-1]),
+        nn.LeakyReLU(0.2, inplace=True),
+        nn.Conv2d(widths[-1], 1, 4, 1, 1),
+    )
+    return network.apply(_paper_weights)
 
 
 def _down(channels_in: int, channels_out: int, *, normed: bool) -> nn.Sequential:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from ..images.intensity import Intensity
 from ..images.read import read_folder
 from ..images.volume import Image
-from .checkpoint import load_checkpoint, save_checkpoint, save_model
+from .checkpoint import Position, load_checkpoint, save_checkpoint, save_model
 from .config import Side, TrainConfig
 from .cyclegan import CycleGAN
 from .events import Finished, Preview, Progress, Saved, Started, TrainEvent
@@ -31,6 +31,7 @@ from .files import (
     load_config,
     save_config,
 )
+from .networks import SMALLEST
 from .slices import Bank, prepare, split
 
 MAY_CHANGE = frozenset(  # between two sittings of one run
@@ -88,18 +89,27 @@ def train(
     t2 = prepare(read_folder(config.t2_folder, config.model.t2_label), config.model)
     train_t1, held_t1 = split(t1.images, config.hold_out, str(config.t1_folder))
     train_t2, held_t2 = split(t2.images, config.hold_out, str(config.t2_folder))
+    for held, folder in ((held_t1, config.t1_folder), (held_t2, config.t2_folder)):
+        if (side := min(held.shape[1:])) < SMALLEST or 0 < config.crop < SMALLEST:
+            raise ValueError(
+                f"The networks would see {folder} at {min(side, config.crop or side)} pixels, but the discriminators "
+                f"need {SMALLEST}: raise crop or size, or give larger slices."
+            )
     bank_t1, bank_t2 = Bank(train_t1, config, device, 0), Bank(train_t2, config, device, 1)
     shown = torch.from_numpy(held_t1[:1, None]).to(device), torch.from_numpy(held_t2[:1, None]).to(device)
 
     torch.manual_seed(config.seed)
     gan = CycleGAN(config).to(device).train()
-    step, seconds = load_checkpoint(run / CHECKPOINT_FILE, gan, device) if resume else (0, 0.0)
+    at = load_checkpoint(run / CHECKPOINT_FILE, gan, device) if resume else Position(0, 0.0, [])
+    step, seconds, window = at.step, at.seconds, at.window
+    saved_at = step if resume else -1
     (run / PREVIEW_FOLDER).mkdir(parents=True, exist_ok=True)
     save_config(run / CONFIG_FILE, config)
     losses_csv = LossTable(run / LOSSES_FILE, keep_to=step)
 
     def save() -> Saved:
-        save_checkpoint(run / CHECKPOINT_FILE, gan, step, seconds)
+        _refuse_divergence(gan, step, saved_at)
+        save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window))
         ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
         save_model(run / MODEL_FILE, gan, ranges, step)
         return Saved(step, run / MODEL_FILE)
@@ -109,10 +119,8 @@ def train(
     if step == 0:
         yield preview(gan, *shown, step, run)
 
-    window: list[dict[str, Tensor]] = []
-    since = seconds
-    saved_at = step if resume else -1
-    reason: str = "completed"
+    since, reported_at = seconds, step
+    reason: Literal["completed", "stopped"] = "completed"
     while (fraction := _fraction(config, step, seconds)) < 1:
         if stop():
             reason = "stopped"
@@ -128,15 +136,15 @@ def train(
         seconds += time.perf_counter() - began
 
         if due:
-            _refuse_divergence(losses, step, saved_at)
+            _refuse_divergence(gan, step, saved_at)
             fraction = _fraction(config, step, seconds)
-            rate = len(window) * config.batch / (seconds - since)
+            rate = (step - reported_at) * config.batch / max(seconds - since, 1e-9)
             progress = Progress(
                 step, step * config.batch, seconds, fraction, seconds * (1 / fraction - 1), rate, losses
             )
             losses_csv.add(progress)
             yield progress
-            window, since = [], seconds
+            window, since, reported_at = [], seconds, step
 
         if step % config.preview_every == 0:
             yield preview(gan, *shown, step, run)
@@ -147,7 +155,7 @@ def train(
 
     if saved_at != step:
         yield save()
-    yield Finished(step, run / MODEL_FILE, "stopped" if reason == "stopped" else "completed")
+    yield Finished(step, run / MODEL_FILE, reason)
 
 
 @torch.inference_mode()
@@ -216,7 +224,7 @@ def _fraction(config: TrainConfig, step: int, seconds: float) -> float:
     """How much of the budget is used, by steps or by time, whichever is further."""
     by_steps = step / config.steps if config.steps else 0.0
     by_time = seconds / (60 * config.minutes) if config.minutes else 0.0
-    return max(by_steps, by_time)
+    return min(1.0, max(by_steps, by_time))
 
 
 def _decay(fraction: float, start: float) -> float:
@@ -229,7 +237,7 @@ def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:
     return {name: torch.stack([losses[name] for losses in window]).mean().item() for name in window[0]}
 
 
-def _refuse_divergence(losses: dict[str, float], step: int, saved_at: int) -> None:
-    if not all(math.isfinite(value) for value in losses.values()):
+def _refuse_divergence(gan: CycleGAN, step: int, saved_at: int) -> None:
+    if not all(torch.isfinite(p).all() for p in gan.parameters()):
         kept = f"the model of step {saved_at} is kept" if saved_at >= 0 else "nothing was saved yet"
         raise ValueError(f"Training diverged before step {step}: {kept}. Lower the learning_rate and train again.")

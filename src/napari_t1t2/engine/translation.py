@@ -93,6 +93,7 @@ def translate(data: DataT, model: Model, *, to: str) -> DataT:
             dtype=model.about.ranges[side].dtype,
             notes=(NOTICE,),
         )
+    check_shape(data.shape)
     out = np.empty(data.shape, np.float32)
     flat = out.reshape(-1, *data.shape[-2:])
     for event in stream(data, model, to=to):

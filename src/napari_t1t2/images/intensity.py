@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class Intensity:
     low: float
     high: float
     dtype: str = "float32"
+    per_stack: bool = False  # every stack was measured by itself, as scanners differ; single slices share a range
 
     def to_unit(self, data: Image) -> Image:
         """Units to [-1, 1]; what lies outside is clipped."""
@@ -59,8 +60,9 @@ def measure_set(volumes: Sequence[Volume]) -> tuple[list[Intensity], Intensity]:
         groups.setdefault(volume.dtype if len(volume.data) == 1 else f"stack {i}", []).append(i)
     ranges: dict[int, Intensity] = {}
     for members in groups.values():
-        found = measure([volumes[i].data for i in members], volumes[members[0]].dtype)
-        ranges |= dict.fromkeys(members, found)
+        first = volumes[members[0]]
+        found = measure([volumes[i].data for i in members], first.dtype)
+        ranges |= dict.fromkeys(members, replace(found, per_stack=len(first.data) > 1))
     largest = max(groups.values(), key=lambda members: sum(volumes[i].data.size for i in members))
     return [ranges[i] for i in range(len(volumes))], ranges[largest[0]]
 
@@ -68,16 +70,16 @@ def measure_set(volumes: Sequence[Volume]) -> tuple[list[Intensity], Intensity]:
 def range_for(sample: Image, slices: int, trained: Intensity) -> tuple[Intensity, str | None]:
     """The range to read new data with, and a sentence where it is not the obvious one.
 
-    A stack is measured by itself, as in training. One or a few slices are read with the training range, unless
-    they plainly come in other units.
+    As in training: stacks are measured by themselves if the training stacks were, other images are read with the
+    training range. Data that plainly come in other units are measured by themselves in any case.
     """
     own = measure([sample])
-    if slices >= 8:
+    if trained.per_stack and slices > 1:
         return own, None
-    reach = max(abs(trained.high), abs(trained.low))
-    if reach / 4 <= max(abs(own.high), abs(own.low)) <= reach * 4:
+    span, reach = trained.high - trained.low, own.high - trained.low
+    if span / 4 <= reach <= span * 1.5 and own.low >= trained.low - span / 4:
         return trained, None
     return own, (
-        f"The values reach {own.high:g}, those of the training images {trained.high:g}: "
-        f"the range {own.low:g} to {own.high:g} was measured on this image instead."
+        f"The values go from {own.low:g} to {own.high:g}, those of the training images from {trained.low:g} to "
+        f"{trained.high:g}: the range was measured on this image instead."
     )

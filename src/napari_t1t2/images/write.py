@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +32,32 @@ def write_image(path: Path, volume: Volume, provenance: dict[str, Any]) -> None:
         raise ValueError(f"{path.name}: a PNG holds one slice, the image has {len(volume.data)}; write a .tif.")
     path.parent.mkdir(parents=True, exist_ok=True)
     description = json.dumps(provenance, ensure_ascii=True)
-    partial = path.with_name(f".{path.stem}.partial{suffix}")
-    if suffix == ".png":
-        info = PngInfo()
-        info.add_text("Description", description)
-        Pillow.fromarray(as_stored(volume, of="png")[0]).save(partial, pnginfo=info)
-    else:
-        data = as_stored(volume)
-        tifffile.imwrite(
-            partial, data[0] if len(data) == 1 else data, photometric="minisblack", description=description
-        )
-    partial.replace(path)
+    data = as_stored(volume, of=suffix.removeprefix("."))
+    with written_beside(path) as partial:
+        if suffix == ".png":
+            info = PngInfo()
+            info.add_text("Description", description)
+            Pillow.fromarray(data[0]).save(partial, pnginfo=info)
+        else:
+            pages = data[0] if len(data) == 1 else data
+            tifffile.imwrite(partial, pages, photometric="minisblack", description=description)
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` at the end.
+
+    A power cut, a full disk or an error leaves the old file or the new one, never half of one.
+    """
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def as_stored(volume: Volume, of: str = "") -> np.ndarray[Any, np.dtype[Any]]:
