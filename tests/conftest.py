@@ -39,6 +39,7 @@ def tiny_config(t1_folder: Path, t2_folder: Path, run_folder: Path) -> TrainConf
         crop=32,
         device="cpu",
         disc_channels=4,
+        identity_weight=5.0,
         pool=2,
         report_every=2,
         preview_every=4,

@@ -126,7 +126,7 @@ def test_a_clock_reads_like_one(seconds, text):
 def test_check_says_what_the_folders_hold_and_what_the_networks_see(done, data):
     out = done("check", *data)
     assert f"{data[0]}: 8 images; slices: 8 of 44x36; uint8; values 0 to" in out
-    assert "the networks see 8 slices of 48x48" in out
+    assert "the networks see 8 slices of 44x36" in out
     assert out.endswith("A model can be trained on these folders.\n")
 
 
@@ -321,7 +321,7 @@ def test_two_inputs_never_become_one_file(refused, trained, data, tmp_path):
         (["T1"], {"--model": "T1/Image #5.png"}, "Image #5.png is no model file"),
         (["T1"], {"--to": "PD"}, "This model makes T1 and T2, not 'PD'"),
         (["T1", "T2"], {}, "T1 is a folder: give one folder, or files"),
-        (["T1"], {"--out": "T2/Image #5.png"}, "is a file: give a folder"),
+        (["T1"], {"--out": "T2/Image #5.png"}, "is a file name: give a folder"),
         (["stack.tif"], {"--out": "new.png"}, "a PNG holds one slice, the image has 9; write a .tif"),
         (["T1/Image #5.png"], {"--out": "new.jpg"}, "new.jpg: synthetic images are written as .png or .tif"),
         (["notes.txt"], {}, "notes.txt: not an image"),

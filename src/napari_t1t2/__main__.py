@@ -20,6 +20,7 @@ from .engine.config import ModelConfig, PresetName, TrainConfig, preset
 if TYPE_CHECKING:
     from .engine.evaluation import Score
     from .engine.events import TrainEvent
+    from .images.volume import Volume
     from .session import Session
 
 EPILOG = """\
@@ -34,10 +35,12 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own sentence names the file
     try:
         args.command(args)
-    except (ValueError, OSError, ImportError, MemoryError) as error:
+    except Exception as error:
         from .session import explain
 
-        return _refuse(explain(error))
+        for sentence in explain(error).splitlines():
+            print(f"napari-t1t2: {sentence}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -46,20 +49,22 @@ def check(args: Namespace) -> None:
     from .engine.slices import prepare, split
     from .images.read import read_folder
 
+    laptop = preset("laptop")
+    config = replace(
+        laptop, t1_folder=args.t1_folder, t2_folder=args.t2_folder, model=replace(laptop.model, size=args.size)
+    )
     problems: list[str] = []
-    for path in (args.t1_folder, args.t2_folder):
+    for path in (config.t1_folder, config.t2_folder):
         try:
             folder = read_folder(path)
             print(f"{path}: {folder.summary()}")
-            slices = prepare(folder, ModelConfig(size=args.size))
+            slices = prepare(folder, config.model)
             print(*(f"  {note}" for note in slices.notes), sep="\n", end="\n" * bool(slices.notes))
-            split(slices.images, 1, str(path))
             (n, height, width), i = slices.images.shape, slices.intensity
             print(f"  the networks see {n} slices of {height}x{width}, {i.low:g} to {i.high:g} as -1 to 1")
+            split(slices.images, config, path)
         except ValueError as error:
             problems.append(str(error))
-    if args.t1_folder.resolve() == args.t2_folder.resolve():
-        problems.append(f"Both contrasts point to {args.t1_folder}: give a folder for each.")
     if problems:
         raise ValueError("\n".join(problems))
     print("A model can be trained on these folders.")
@@ -145,16 +150,46 @@ class ProgressLine:
 
 def translate(args: Namespace) -> None:
     """Files to files, or a folder to a folder."""
+    import numpy as np
+
     from .engine.checkpoint import load_model
     from .engine.training import describe, pick_device
     from .engine.translation import input_range, provenance
     from .engine.translation import translate as translate_volume
-    from .images.read import read_folder, read_image
-    from .images.write import WRITABLE, write_image
+    from .images.intensity import range_for
+    from .images.write import write_image
 
     device = pick_device(args.device)
     model = load_model(args.model, device)
     to = model.config.side(args.to)
+    volumes, targets = _plan_translation(args, model.about.ranges[to].dtype)
+    loose: dict[str, list[Volume]] = {}  # single slices of a folder share a range, as in training
+    for volume in volumes:
+        if len(volume.data) == 1:
+            loose.setdefault(volume.dtype, []).append(volume)
+    trained = model.about.ranges["t1" if to == "t2" else "t2"]
+    shared = {dtype: range_for(np.concatenate([v.data.ravel() for v in vs]), 1, trained) for dtype, vs in loose.items()}
+
+    line = ProgressLine()
+    print(f"Translating to {model.config.label(to)} on {describe(device)}")
+    told: set[str] = set()
+    for done, (volume, target) in enumerate(zip(volumes, targets, strict=True), 1):
+        single = len(volume.data) == 1
+        intensity, unusual = shared[volume.dtype] if single else input_range(volume.data, model, to)
+        if unusual and unusual not in told:
+            print(f"{volume.path}: {unusual}", file=sys.stderr)
+            told.add(unusual)
+        made = translate_volume(volume, model, to=to, intensity=intensity)
+        write_image(target, made, provenance(model, to, volume.path.name if volume.path else volume.name))
+        line.show(f"{done} of {len(volumes)}: {target}", last=done == len(volumes))
+    line.end()
+
+
+def _plan_translation(args: Namespace, dtype: str) -> tuple[list[Volume], list[Path]]:
+    """What to translate and where each result goes; everything that can be refused is refused here."""
+    from .images.read import read_folder, read_image
+    from .images.write import WRITABLE, check_ending, ending_for
+
     folders = [path for path in args.inputs if path.is_dir()]
     if folders and len(args.inputs) > 1:
         raise ValueError(f"{folders[0]} is a folder: give one folder, or files.")
@@ -165,29 +200,25 @@ def translate(args: Namespace) -> None:
     else:
         volumes = [read_image(path) for path in args.inputs]
 
-    into_folder = bool(folders) or len(volumes) > 1 or args.out.suffix.casefold() not in WRITABLE
-    if into_folder and args.out.is_file():
-        raise ValueError(f"{args.out} is a file: give a folder for {len(volumes)} images.")
-    targets = [args.out / _written_name(v.path) if into_folder and v.path else args.out for v in volumes]
-    sources = {v.path.resolve() for v in volumes if v.path}
-    for target in targets:
-        if target.resolve() in sources:
+    if one_file := not folders and len(volumes) == 1 and bool(args.out.suffix) and not args.out.is_dir():
+        check_ending(args.out, slices=len(volumes[0].data), dtype=dtype)
+    elif args.out.is_file() or args.out.suffix.casefold() in WRITABLE:
+        raise ValueError(f"{args.out} is a file name: give a folder for the results.")
+    endings = {True: (".png", ".tif", ".tiff"), False: (".tif", ".tiff")}
+    targets: list[Path] = []
+    for volume in volumes:
+        path = volume.path or Path(volume.name)
+        ending = ending_for(len(volume.data), dtype)
+        keeps = path.suffix.casefold() in endings[ending == ".png"]
+        target = args.out if one_file else args.out / (path.name if keeps else f"{path.stem}{ending}")
+        if target.resolve() in {v.path.resolve() for v in volumes if v.path}:
             raise ValueError(f"{target} is one of the inputs: give another --out.")
         if target.exists() and not args.overwrite:
             raise ValueError(f"{target} exists: give --overwrite to replace it, or another --out.")
-        if targets.count(target) > 1:
+        if target in targets:
             raise ValueError(f"Two inputs would both become {target}: rename one, or translate them one by one.")
-
-    line = ProgressLine()
-    print(f"Translating {len(volumes)} images to {model.config.label(to)} on {describe(device)}")
-    for done, (volume, target) in enumerate(zip(volumes, targets, strict=True), 1):
-        unusual = input_range(volume.data, model, to)[1]
-        if unusual:
-            print(f"{volume.path}: {unusual}", file=sys.stderr)
-        made = translate_volume(volume, model, to=to)
-        write_image(target, made, provenance(model, to, volume.path.name if volume.path else volume.name))
-        line.show(f"{done} of {len(volumes)}: {target}", last=done == len(volumes))
-    line.end()
+        targets.append(target)
+    return volumes, targets
 
 
 def evaluate(args: Namespace) -> None:
@@ -195,7 +226,11 @@ def evaluate(args: Namespace) -> None:
     from .engine.evaluation import evaluate as score
     from .engine.evaluation import mean
     from .images.read import files_in, read_image
+    from .images.volume import UnusableError
 
+    for path in (args.fake, args.real):
+        if not path.exists():
+            raise ValueError(f"{path} does not exist: check the name.")
     if args.fake.is_dir() != args.real.is_dir():
         raise ValueError("Give two files, or two folders with equal names.")
     if args.fake.is_dir():
@@ -213,12 +248,17 @@ def evaluate(args: Namespace) -> None:
 
     scores: dict[str, Score] = {}
     for name, paths in pairs.items():
-        fake, real = (read_image(path) for path in paths)
         try:
-            eight_bit = fake.dtype == real.dtype == "uint8"
-            scores[name] = score(fake.data, real.data, data_range=255.0 if eight_bit else None)
+            fake, real = (read_image(path) for path in paths)
+            scores[name] = score(fake.data, real.data, data_range=255.0 if real.dtype == "uint8" else None)
+        except UnusableError as error:
+            if len(pairs) == 1:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
         except ValueError as error:
             raise ValueError(f"{paths[0]} against {paths[1]}: {error}") from error
+    if not scores:
+        raise ValueError(f"No pair of files in {args.fake} and {args.real} could be read.")
     total = mean(list(scores.values()))
     if args.json:
         print(json.dumps({"mean": asdict(total), "images": {n: asdict(s) for n, s in scores.items()}}, indent=2))
@@ -244,12 +284,6 @@ def demo(args: Namespace) -> None:
         show_volumes(volumes)
 
 
-def _refuse(sentences: str) -> int:
-    for sentence in sentences.splitlines():
-        print(f"napari-t1t2: {sentence}", file=sys.stderr)
-    return 2
-
-
 @contextmanager
 def _ctrl_c(session: Session[Any]) -> Iterator[None]:
     """The first Ctrl-C (or a cluster's SIGTERM) stops and saves, a second one kills."""
@@ -265,11 +299,6 @@ def _ctrl_c(session: Session[Any]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _written_name(path: Path) -> str:
-    """The input's name, with an ending that can be written."""
-    return path.name if path.suffix.casefold() in {".png", ".tif", ".tiff"} else f"{path.stem}.png"
 
 
 def _with_flags(base: TrainConfig, args: Namespace) -> TrainConfig:
@@ -303,7 +332,7 @@ def _parser() -> ArgumentParser:
 
     trains = command(train, "train")
     _folders(trains)
-    trains.add_argument("--run", dest="run_folder", type=Path, required=True, metavar="RUN", help="folder of the run")
+    trains.add_argument("--run", dest="run_folder", type=_path, required=True, metavar="RUN", help="folder of the run")
     trains.add_argument("--preset", choices=get_args(PresetName), help="where the settings below start [laptop]")
     trains.add_argument("--resume", action="store_true", help="go on with the run in RUN")
     for config_class in (TrainConfig, ModelConfig):
@@ -312,20 +341,22 @@ def _parser() -> ArgumentParser:
                 _flag(trains, f, get_type_hints(config_class)[f.name])
 
     translates = command(translate, "translate")
-    translates.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="image files, or one folder")
-    translates.add_argument("--model", type=Path, required=True, metavar="RUN_OR_FILE", help="run folder or model file")
+    translates.add_argument("inputs", type=_path, nargs="+", metavar="IN", help="image files, or one folder")
+    translates.add_argument(
+        "--model", type=_path, required=True, metavar="RUN_OR_FILE", help="run folder or model file"
+    )
     translates.add_argument("--to", required=True, metavar="CONTRAST", help="what to make, such as T2")
-    translates.add_argument("--out", type=Path, required=True, metavar="PATH", help="file (.png, .tif) or folder")
+    translates.add_argument("--out", type=_path, required=True, metavar="PATH", help="file (.png, .tif) or folder")
     translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
     _flag(translates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")
 
     evaluates = command(evaluate, "evaluate")
-    evaluates.add_argument("fake", type=Path, metavar="FAKE", help="synthetic file, or folder")
-    evaluates.add_argument("real", type=Path, metavar="REAL", help="real file, or folder with equal names")
+    evaluates.add_argument("fake", type=_path, metavar="FAKE", help="synthetic file, or folder")
+    evaluates.add_argument("real", type=_path, metavar="REAL", help="real file, or folder with equal names")
     evaluates.add_argument("--json", action="store_true", help="print JSON, each image by itself too")
 
     demos = command(demo, "demo")
-    demos.add_argument("--out", type=Path, default=Path("demo"), help="folder for what it makes [demo]")
+    demos.add_argument("--out", type=_path, default=Path("demo"), help="folder for what it makes [demo]")
     demos.add_argument("--minutes", type=float, default=4.0, help="time to train for [4]")
     demos.add_argument(
         "--window", action=BooleanOptionalAction, default=True, help="open napari where there is a screen"
@@ -333,9 +364,14 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+def _path(text: str) -> Path:
+    path = Path(text)
+    return path if path != Path() else path.resolve()  # Path() stands for "not given" in a config
+
+
 def _folders(parser: ArgumentParser) -> None:
-    parser.add_argument("t1_folder", type=Path, metavar="T1", help=_help(_named(TrainConfig, "t1_folder")))
-    parser.add_argument("t2_folder", type=Path, metavar="T2", help=_help(_named(TrainConfig, "t2_folder")))
+    parser.add_argument("t1_folder", type=_path, metavar="T1", help=_help(_named(TrainConfig, "t1_folder")))
+    parser.add_argument("t2_folder", type=_path, metavar="T2", help=_help(_named(TrainConfig, "t2_folder")))
 
 
 def _named(config_class: type, name: str) -> Field[Any]:

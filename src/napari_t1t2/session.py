@@ -70,7 +70,9 @@ def explain(error: Exception) -> str:
     """A sentence with a remedy for what the engine raised; what was not foreseen goes to the log in full."""
     text = str(error)
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        return "The memory ran out. Lower batch, crop, size or channels, then train again."
+        return (
+            "The memory ran out. Train with a lower batch, crop or channels; translate on the cpu, or free some memory."
+        )
     if isinstance(error, PermissionError) and error.filename:
         return f"{error.filename}: no permission to read or write there; choose another folder."
     if isinstance(error, OSError) and error.filename:

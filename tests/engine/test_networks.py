@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from napari_t1t2.engine.config import ModelConfig, PresetName, preset
-from napari_t1t2.engine.networks import PatchDiscriminator, UNetGenerator
+from napari_t1t2.engine.networks import Discriminator, UNetGenerator
 
 
 @pytest.mark.parametrize("name", get_args(PresetName))
@@ -39,16 +39,32 @@ def test_a_slice_is_translated_alike_alone_and_in_a_batch():
         torch.testing.assert_close(generator(images), alone)
 
 
-def test_the_discriminator_judges_patches_not_the_whole():
+def test_the_fine_discriminator_judges_patches_not_the_whole():
     image = torch.randn(1, 1, 128, 128)
     changed = image.clone()
     changed[..., :16, :16] += 1
-    judge = PatchDiscriminator(4)
+    judge = Discriminator(4, coarse=1).fine
     without_statistics(judge)
     with torch.inference_mode():
         differs = (judge(image) != judge(changed))[0, 0]
     assert differs[0, 0]
     assert not differs[-1, -1]
+
+
+def test_the_coarse_discriminator_sees_the_whole_head():
+    image = torch.randn(1, 1, 128, 128)
+    changed = image.clone()
+    changed[..., :32, :32] += 1
+    judge = Discriminator(4, coarse=4)
+    without_statistics(judge.whole)
+    with torch.inference_mode():
+        assert (judge(image)[1] != judge(changed)[1]).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("side", [24, 32, 217])
+def test_the_smallest_slices_can_still_be_judged(side):
+    scores = Discriminator(4, coarse=4)(torch.randn(1, 1, side, side))
+    assert len(scores) == 2 and all(score.isfinite().all() for score in scores)
 
 
 def without_statistics(network: torch.nn.Module) -> None:

@@ -1,11 +1,12 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from napari_t1t2.engine.config import ModelConfig
+from napari_t1t2.engine.config import ModelConfig, TrainConfig
 from napari_t1t2.engine.slices import Bank, prepare, split
 from napari_t1t2.images.read import read_folder
 
@@ -18,9 +19,9 @@ def plain(config):
     return replace(config, crop=0, flip=False, batch=1)
 
 
-def numbered(n: int) -> np.ndarray:
-    """(n, 8, 8) of slices that tell which they are."""
-    return np.broadcast_to(np.arange(n, dtype=np.float32)[:, None, None], (n, 8, 8)).copy()
+def numbered(n: int, side: int = 8) -> np.ndarray:
+    """(n, side, side) of slices that tell which they are."""
+    return np.broadcast_to(np.arange(n, dtype=np.float32)[:, None, None], (n, side, side)).copy()
 
 
 def which(batch: torch.Tensor) -> list[int]:
@@ -84,14 +85,14 @@ def test_a_crop_larger_than_the_slice_takes_the_whole_slice(plain):
 
 
 def test_held_out_slices_come_from_the_middle_and_are_not_trained_on():
-    kept, held = split(numbered(9), 3, "T1")
+    kept, held = split(numbered(9, side=24), TrainConfig(hold_out=3), Path("T1"))
     assert held[:, 0, 0].tolist() == [3, 4, 5]
     assert kept[:, 0, 0].tolist() == [0, 1, 2, 6, 7, 8]
 
 
 def test_too_few_slices_are_refused_with_the_numbers():
     with pytest.raises(ValueError, match=r"T1 has 2 usable slices, but 2 must be held out.*at least 3"):
-        split(numbered(2), 2, "T1")
+        split(numbered(2, side=24), TrainConfig(hold_out=2), Path("T1"))
 
 
 def test_the_networks_see_the_full_range(t1_folder):

@@ -146,7 +146,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_starts(widget, to
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "Lower batch"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "lower batch"),
         (RuntimeError("something odd"), "something odd"),
         (KeyError("t1"), "KeyError"),
         (OSError(28, "No space left on device", "/full/disk"), "/full/disk: No space left"),

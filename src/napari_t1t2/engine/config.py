@@ -24,6 +24,10 @@ class Checked:
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for f in fields(self):  # type: ignore[arg-type]
+            if hints[f.name] is Path:
+                object.__setattr__(self, f.name, Path(getattr(self, f.name)))
+            if hints[f.name] is int and type(getattr(self, f.name)) is not int:
+                raise ValueError(f"{f.name} is {getattr(self, f.name)!r}, but must be a whole number.")
             value, low, high = getattr(self, f.name), f.metadata.get("low"), f.metadata.get("high")
             choices = get_args(hints[f.name]) if get_origin(hints[f.name]) is Literal else None
             if choices and value not in choices:
@@ -135,6 +139,8 @@ class TrainConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.model.check_side("crop", self.crop)
+        if self.t1_folder != Path() and self.t1_folder.resolve() == self.t2_folder.resolve():
+            raise ValueError(f"Both contrasts point to {self.t1_folder}: give a folder for each.")
         if not (self.minutes or self.steps):
             raise ValueError("minutes and steps are both 0: give one of them, or training never ends.")
 

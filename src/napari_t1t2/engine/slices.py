@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from ..images.intensity import Intensity, measure_set
 from ..images.read import Folder
 from ..images.volume import Image
 from .config import ModelConfig, TrainConfig
+from .networks import SMALLEST
 
 EMPTY = 0.01  # a slice with less of its pixels above the background than this shows no anatomy
 BACKGROUND = -0.9
@@ -37,8 +39,7 @@ def prepare(folder: Folder, model: ModelConfig) -> Slices:
         raise ValueError(
             f"{folder.path} mixes sizes: most slices are {rows}x{columns}, but "
             f"{odd.path.name if odd.path else odd.name} is {odd.data.shape[1]}x{odd.data.shape[2]}. "
-            "Set size (64, 128, ...) to fit each into a square without "
-            "stretching, or remove the others."
+            "Set size (64, 128, ...) to fit each into a square without stretching, or remove the others."
         )
     ranges, spoken = measure_set(folder.volumes)
     notes = folder.notes()
@@ -60,16 +61,25 @@ def prepare(folder: Folder, model: ModelConfig) -> Slices:
     return Slices(np.concatenate(framed), spoken, tuple(f"{folder.path.name}: {note}" for note in notes))
 
 
-def split(images: Image, hold_out: int, where: str) -> tuple[Image, Image]:
-    """Training slices and held-out ones, the latter from the middle. Raises `ValueError` where too few are left."""
-    if len(images) <= hold_out:
+def split(images: Image, config: TrainConfig, where: Path) -> tuple[Image, Image]:
+    """Training slices and held-out ones, the latter from the middle.
+
+    Raises `ValueError` where too few or too small slices are left.
+    """
+    n, side = len(images), min(images.shape[1:])
+    if n <= config.hold_out:
         raise ValueError(
-            f"{where} has {len(images)} usable slice{'s' * (len(images) != 1)}, but {hold_out} must be held out for "
-            f"the previews: training needs at least {hold_out + 1}. Add images."
+            f"{where} has {n} usable slice{'s' * (n != 1)}, but {config.hold_out} must be held out for the previews: "
+            f"training needs at least {config.hold_out + 1}. Add images."
         )
-    first = (len(images) - hold_out) // 2
-    kept = np.r_[0:first, first + hold_out : len(images)]
-    return images[kept], images[first : first + hold_out]
+    if (seen := min(side, config.crop or side)) < SMALLEST:
+        raise ValueError(
+            f"{where}: the networks would see slices of {side} pixels in crops of {seen}, but the discriminators need "
+            f"{SMALLEST}. Raise crop or size, or give larger slices."
+        )
+    first = (n - config.hold_out) // 2
+    kept = np.r_[0:first, first + config.hold_out : n]
+    return images[kept], images[first : first + config.hold_out]
 
 
 class Bank:

@@ -31,7 +31,6 @@ from .files import (
     load_config,
     save_config,
 )
-from .networks import SMALLEST
 from .slices import Bank, prepare, split
 
 MAY_CHANGE = frozenset(  # between two sittings of one run
@@ -83,18 +82,10 @@ def train(
     if config.threads:
         torch.set_num_threads(config.threads)
 
-    if config.t1_folder.resolve() == config.t2_folder.resolve():
-        raise ValueError(f"Both contrasts point to {config.t1_folder}: give a folder for each.")
     t1 = prepare(read_folder(config.t1_folder, config.model.t1_label), config.model)
     t2 = prepare(read_folder(config.t2_folder, config.model.t2_label), config.model)
-    train_t1, held_t1 = split(t1.images, config.hold_out, str(config.t1_folder))
-    train_t2, held_t2 = split(t2.images, config.hold_out, str(config.t2_folder))
-    for held, folder in ((held_t1, config.t1_folder), (held_t2, config.t2_folder)):
-        if (side := min(held.shape[1:])) < SMALLEST or 0 < config.crop < SMALLEST:
-            raise ValueError(
-                f"The networks would see {folder} at {min(side, config.crop or side)} pixels, but the discriminators "
-                f"need {SMALLEST}: raise crop or size, or give larger slices."
-            )
+    train_t1, held_t1 = split(t1.images, config, config.t1_folder)
+    train_t2, held_t2 = split(t2.images, config, config.t2_folder)
     bank_t1, bank_t2 = Bank(train_t1, config, device, 0), Bank(train_t2, config, device, 1)
     shown = torch.from_numpy(held_t1[:1, None]).to(device), torch.from_numpy(held_t2[:1, None]).to(device)
 
@@ -168,12 +159,10 @@ def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path) -> Prev
 
     made = gan.translate(t1, t2)
     event = Preview(step, *(image(x) for x in (t1, made.fake_t2, made.back_t1, t2, made.fake_t1, made.back_t2)))
-    rows = np.vstack(
-        [
-            np.hstack([event.t1, event.fake_t2, event.back_t1]),
-            np.hstack([event.t2, event.fake_t1, event.back_t2]),
-        ]
-    )
+    top = np.hstack([event.t1, event.fake_t2, event.back_t1])
+    bottom = np.hstack([event.t2, event.fake_t1, event.back_t2])
+    width = max(top.shape[1], bottom.shape[1])
+    rows = np.vstack([np.pad(r, ((0, 0), (0, width - r.shape[1])), constant_values=-1) for r in (top, bottom)])
     picture = Pillow.fromarray(np.rint((rows + 1) * 127.5).astype(np.uint8))
     picture.save(run / PREVIEW_FOLDER / f"step-{step:06d}.png")
     return event
@@ -184,8 +173,9 @@ class LossTable:
 
     def __init__(self, path: Path, keep_to: int) -> None:
         self._path = path
-        rows = list(csv.reader(path.open(newline="", encoding="utf-8"))) if keep_to and path.is_file() else []
-        kept = rows[:1] + [row for row in rows[1:] if row and int(row[0]) <= keep_to]
+        text = path.read_text(encoding="utf-8") if keep_to and path.is_file() else ""
+        rows = list(csv.reader(text.splitlines()))
+        kept = rows[:1] + [row for row in rows[1:] if row and row[0].isdecimal() and int(row[0]) <= keep_to]
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(kept)
         self._empty = not kept
@@ -210,6 +200,8 @@ def _check_run_folder(config: TrainConfig, resume: bool) -> None:
     if not resume:
         if is_taken(run):
             raise ValueError(f"{run} already holds a trained model: resume it, or give another run folder.")
+        if (run / CONFIG_FILE).exists():
+            load_config(run)  # refuses to overwrite what is not ours
         return
     before, now = asdict(load_config(run)), asdict(config)
     for name in before.keys() - MAY_CHANGE:

@@ -65,7 +65,7 @@ def stream(
         yield Translated(start, total, target.from_unit(frame.take(made)))
 
 
-def translate(data: DataT, model: Model, *, to: str) -> DataT:
+def translate(data: DataT, model: Model, *, to: str, intensity: Intensity | None = None) -> DataT:
     """The whole volume or array at once: `stream`, drained.
 
     Parameters
@@ -76,13 +76,15 @@ def translate(data: DataT, model: Model, *, to: str) -> DataT:
         From `load_model`.
     to
         The contrast to make, by its name in the model: "T2" turns T1 into T2.
+    intensity
+        The range to read the data with; by default `input_range` decides.
 
     Returns
     -------
     The same kind and shape, in the units of the target contrast's training images.
     """
     if isinstance(data, Volume):
-        made = translate(data.data, model, to=to)
+        made = translate(data.data, model, to=to, intensity=intensity)
         side = model.config.side(to)
         label = model.config.label(side)
         return replace(
@@ -96,7 +98,7 @@ def translate(data: DataT, model: Model, *, to: str) -> DataT:
     check_shape(data.shape)
     out = np.empty(data.shape, np.float32)
     flat = out.reshape(-1, *data.shape[-2:])
-    for event in stream(data, model, to=to):
+    for event in stream(data, model, to=to, intensity=intensity):
         flat[event.start : event.start + len(event.slices)] = event.slices
     return out
 

@@ -25,22 +25,34 @@ def write_image(path: Path, volume: Volume, provenance: dict[str, Any]) -> None:
 
     Written beside and renamed, so that no half file is ever met. Raises `ValueError` with a sentence.
     """
-    suffix = path.suffix.casefold()
-    if suffix not in WRITABLE:
-        raise ValueError(f"{path.name}: synthetic images are written as .png or .tif; change the ending.")
-    if suffix == ".png" and len(volume.data) > 1:
-        raise ValueError(f"{path.name}: a PNG holds one slice, the image has {len(volume.data)}; write a .tif.")
+    check_ending(path, slices=len(volume.data), dtype=volume.dtype)
     path.parent.mkdir(parents=True, exist_ok=True)
     description = json.dumps(provenance, ensure_ascii=True)
-    data = as_stored(volume, of=suffix.removeprefix("."))
+    data = as_stored(volume)
     with written_beside(path) as partial:
-        if suffix == ".png":
+        if path.suffix.casefold() == ".png":
             info = PngInfo()
             info.add_text("Description", description)
             Pillow.fromarray(data[0]).save(partial, pnginfo=info)
         else:
             pages = data[0] if len(data) == 1 else data
             tifffile.imwrite(partial, pages, photometric="minisblack", description=description)
+
+
+def ending_for(slices: int, dtype: str) -> str:
+    """What holds such an image without loss: .png for one slice of 8 or 16 bits, else .tif."""
+    return ".png" if slices == 1 and dtype in ("uint8", "uint16") else ".tif"
+
+
+def check_ending(path: Path, *, slices: int, dtype: str) -> None:
+    """Refuse a file name whose kind cannot hold the image. Raises `ValueError` with a sentence."""
+    suffix = path.suffix.casefold()
+    if suffix not in WRITABLE:
+        raise ValueError(f"{path.name}: synthetic images are written as .png or .tif; change the ending.")
+    if suffix == ".png" and slices > 1:
+        raise ValueError(f"{path.name}: a PNG holds one slice, the image has {slices}; write a .tif.")
+    if suffix == ".png" and ending_for(slices, dtype) != ".png":
+        raise ValueError(f"{path.name}: {dtype} does not fit into a PNG; write a .tif.")
 
 
 @contextmanager
@@ -60,11 +72,9 @@ def written_beside(path: Path) -> Iterator[Path]:
         raise
 
 
-def as_stored(volume: Volume, of: str = "") -> np.ndarray[Any, np.dtype[Any]]:
+def as_stored(volume: Volume) -> np.ndarray[Any, np.dtype[Any]]:
     """The data in the type the volume's files stored; integers are rounded and clipped to their limits."""
     dtype = np.dtype(volume.dtype)
-    if of == "png" and dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{volume.name}: {dtype} does not fit into a PNG; write a .tif.")
     if not np.issubdtype(dtype, np.integer):
         return volume.data.astype(np.float32)
     limits = np.iinfo(dtype)
