@@ -58,7 +58,7 @@ def test_the_coarse_discriminator_sees_the_whole_head():
     judge = Discriminator(4, coarse=4)
     without_statistics(judge.whole)
     with torch.inference_mode():
-        assert (judge(image)[1] != judge(changed)[1]).float().mean() > 0.9
+        assert (judge(image)[1] != judge(changed)[1])[0, 0, :4, :4].all()
 
 
 @pytest.mark.parametrize("side", [24, 32, 217])

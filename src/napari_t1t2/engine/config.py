@@ -115,6 +115,13 @@ class TrainConfig(Checked):
         4, "A second discriminator sees the slice shrunk by this factor; 1 for none.", low=1, high=16, advanced=True
     )
     cycle_weight: float = setting(10.0, "Pull towards T1 -> T2 -> T1 giving back the input.", low=0.0, advanced=True)
+    cycle_warmup: float = setting(
+        0.3,
+        "Part of the budget in which the cycle weight grows from a tenth; settles first which tissue is bright.",
+        low=0.0,
+        high=1.0,
+        advanced=True,
+    )
     identity_weight: float = setting(
         0.0,
         "Pull towards leaving a T2 put in for a T1 alone; it favours keeping the brightness.",
@@ -175,6 +182,7 @@ def preset(name: PresetName) -> TrainConfig:
                 adversarial="bce",
                 disc_channels=64,
                 coarse=1,
+                cycle_warmup=0.0,
                 identity_weight=5.0,
                 minutes=30.0,
                 report_every=1,

@@ -40,6 +40,7 @@ class CycleGAN(nn.Module):
         self.disc_t1, self.disc_t2 = Discriminator(*judge), Discriminator(*judge)
         self.generator_adam = self._adam(self.t1_to_t2, self.t2_to_t1)
         self.discriminator_adam = self._adam(self.disc_t1, self.disc_t2)
+        self.cycle_weight = config.cycle_weight  # of the next step; training may raise it slowly
         self.pool_t1, self.pool_t2 = ImagePool(config.pool), ImagePool(config.pool)
 
     def step(self, t1: Tensor, t2: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -74,7 +75,7 @@ class CycleGAN(nn.Module):
         c = self.config
         losses = {
             "adversarial": self.says(self.disc_t1(made.fake_t1), 1) + self.says(self.disc_t2(made.fake_t2), 1),
-            "cycle": c.cycle_weight * (l1_loss(made.back_t1, t1) + l1_loss(made.back_t2, t2)),
+            "cycle": self.cycle_weight * (l1_loss(made.back_t1, t1) + l1_loss(made.back_t2, t2)),
         }
         if made.same_t1 is not None and made.same_t2 is not None:
             losses["identity"] = c.identity_weight * (l1_loss(made.same_t1, t1) + l1_loss(made.same_t2, t2))

@@ -119,6 +119,7 @@ def train(
 
         began = time.perf_counter()
         gan.set_learning_rate(config.learning_rate * _decay(fraction, config.decay_from))
+        gan.cycle_weight = config.cycle_weight * _warmup(fraction, config.cycle_warmup)
         rng = np.random.default_rng((config.seed, 4, step))
         window.append(gan.step(bank_t1.batch(step), bank_t2.batch(step), rng))
         step += 1
@@ -222,6 +223,11 @@ def _fraction(config: TrainConfig, step: int, seconds: float) -> float:
 def _decay(fraction: float, start: float) -> float:
     """1 up to `start` of the budget, then linearly to 0."""
     return 1.0 if fraction <= start else (1 - fraction) / (1 - start)
+
+
+def _warmup(fraction: float, end: float) -> float:
+    """A tenth at the start, linearly to 1 at `end` of the budget."""
+    return 1.0 if fraction >= end else 0.1 + 0.9 * fraction / end
 
 
 def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:

@@ -15,6 +15,16 @@ from ..engine.events import Failed
 from ..session import Session
 
 
+class SessionWorker(GeneratorWorker[Any, None, None]):
+    """A worker that quits by letting the run save itself: napari calls `quit` when it closes."""
+
+    session: Session[Any]
+
+    def quit(self) -> None:
+        """Ask the run to end."""
+        self.session.stop()
+
+
 class _Slot:
     """The running session; outlives the widget, so that a closed dock can still stop it."""
 
@@ -125,13 +135,8 @@ class JobWidget(QWidget):
         def drive() -> Iterator[Any]:
             yield from session
 
-        class Worker(GeneratorWorker[Any, None, None]):
-            """Quits by letting the run save itself: napari calls this when it closes."""
-
-            def quit(self) -> None:
-                session.stop()
-
-        worker = create_worker(drive, _start_thread=False, _worker_class=Worker)
+        worker = create_worker(drive, _start_thread=False, _worker_class=SessionWorker)
+        worker.session = session
         worker.yielded.connect(self._on_yielded)
         worker.finished.connect(self._on_finished)
         worker.start()
