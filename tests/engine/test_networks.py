@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from napari_t1t2.engine.config import ModelConfig, PresetName, preset
-from napari_t1t2.engine.networks import Discriminator, UNetGenerator
+from napari_t1t2.engine.networks import Discriminator, ToneCurve, UNetGenerator
 
 
 @pytest.mark.parametrize("name", get_args(PresetName))
@@ -43,7 +43,7 @@ def test_the_fine_discriminator_judges_patches_not_the_whole():
     image = torch.randn(1, 1, 128, 128)
     changed = image.clone()
     changed[..., :16, :16] += 1
-    judge = Discriminator(4, coarse=1).fine
+    judge = Discriminator(4, coarse=1, normed=True).fine
     without_statistics(judge)
     with torch.inference_mode():
         differs = (judge(image) != judge(changed))[0, 0]
@@ -55,16 +55,48 @@ def test_the_coarse_discriminator_sees_the_whole_head():
     image = torch.randn(1, 1, 128, 128)
     changed = image.clone()
     changed[..., :32, :32] += 1
-    judge = Discriminator(4, coarse=4)
+    judge = Discriminator(4, coarse=4, normed=True)
     without_statistics(judge.whole)
     with torch.inference_mode():
         assert (judge(image)[1] != judge(changed)[1])[0, 0, :4, :4].all()
 
 
+@pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize("side", [24, 32, 217])
-def test_the_smallest_slices_can_still_be_judged(side):
-    scores = Discriminator(4, coarse=4)(torch.randn(1, 1, side, side))
+def test_the_smallest_slices_can_still_be_judged(side, normed):
+    scores = Discriminator(4, coarse=4, normed=normed)(torch.randn(1, 1, side, side))
     assert len(scores) == 2 and all(score.isfinite().all() for score in scores)
+
+
+def test_discriminators_without_norm_notice_a_change_of_brightness():
+    image = torch.rand(1, 1, 64, 64)
+    scores = {}
+    for normed in (False, True):
+        torch.manual_seed(0)
+        judge = Discriminator(4, coarse=1, normed=normed)
+        with torch.inference_mode():
+            bright, dark = judge(image)[0], judge(image / 2)[0]
+        scores[normed] = (bright - dark).abs().mean() / bright.std()
+    assert scores[False] > 3 * scores[True]
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_a_tone_curve_begins_as_a_line_and_leaves_air_alone(falling):
+    curve = ToneCurve()
+    curve.start(falling=falling)
+    x = torch.linspace(-1, 1, 33).view(1, 1, 1, -1)
+    with torch.inference_mode():
+        y = curve(x).flatten()
+    assert torch.tanh(y[:3]).max() < -0.99
+    tissue = y[6:].diff()
+    assert (tissue < 0).all() if falling else (tissue > 0).all()
+
+
+def test_a_fresh_generator_is_its_tone_curve():
+    generator = UNetGenerator(ModelConfig(channels=4, levels=2))
+    image = torch.rand(1, 1, 16, 16) * 2 - 1
+    with torch.inference_mode():
+        torch.testing.assert_close(generator(image), torch.tanh(generator.tone(image)))
 
 
 def without_statistics(network: torch.nn.Module) -> None:

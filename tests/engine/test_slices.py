@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from napari_t1t2.engine.config import ModelConfig, TrainConfig
-from napari_t1t2.engine.slices import Bank, prepare, split
+from napari_t1t2.engine.slices import Bank, polarity, prepare, split
 from napari_t1t2.images.read import read_folder
 
 CPU = torch.device("cpu")
@@ -93,6 +93,27 @@ def test_held_out_slices_come_from_the_middle_and_are_not_trained_on():
 def test_too_few_slices_are_refused_with_the_numbers():
     with pytest.raises(ValueError, match=r"T1 has 2 usable slices, but 2 must be held out.*at least 3"):
         split(numbered(2, side=24), TrainConfig(hold_out=2), Path("T1"))
+
+
+def test_polarity_tells_bright_furrows_from_dark_ones():
+    y, x = np.mgrid[-1:1:96j, -1:1:80j]
+    head = np.hypot(x, y) < 0.95
+    furrow = np.abs(np.sin(9 * x + 3 * np.sin(4 * y))) < 0.2
+    dark = np.where(head, np.where(furrow, -0.6, 0.4), -1).astype(np.float32)
+    bright = np.where(head, np.where(furrow, 0.8, -0.3), -1).astype(np.float32)
+    assert polarity(dark[None]) < -0.3
+    assert polarity(bright[None]) > 0.3
+
+
+def test_polarity_of_slices_without_an_inside_is_none():
+    assert polarity(np.full((2, 32, 32), -1, np.float32)) == 0
+
+
+@pytest.mark.parametrize("folder", ["seed/Train", "lit/", "eval_png/lit_p04/", "eval_png/lit_p07_brain/"])
+def test_the_polarity_of_real_heads_is_that_of_their_contrast(real_data, folder):
+    for contrast, sign in (("T1", -1), ("T2", 1)):
+        slices = prepare(read_folder(real_data / f"{folder}{contrast}"), ModelConfig())
+        assert sign * polarity(slices.images) > 0.5
 
 
 def test_the_networks_see_the_full_range(t1_folder):

@@ -51,6 +51,9 @@ class ModelConfig(Checked):
     )
     channels: int = setting(32, "Channels after a generator's first convolution.", low=4, advanced=True)
     levels: int = setting(2, "How many times the U-Net halves the image.", low=1, high=8, advanced=True)
+    tone_curve: bool = setting(
+        True, "Give each generator a learned brightness curve, pixel by pixel, for the U-Net to correct.", advanced=True
+    )
     upsample: Literal["resize", "transposed"] = setting(
         "resize", "How the U-Net doubles: resize then convolve, or transposed convolution.", advanced=True
     )
@@ -111,6 +114,9 @@ class TrainConfig(Checked):
         "least squares", "How the discriminators judge (LSGAN, Mao 2017; or cross-entropy).", advanced=True
     )
     disc_channels: int = setting(16, "Channels after a discriminator's first convolution.", low=4, advanced=True)
+    disc_norm: bool = setting(
+        False, "Normalise inside the discriminators; they then see little of the brightness.", advanced=True
+    )
     coarse: int = setting(
         4, "A second discriminator sees the slice shrunk by this factor; 1 for none.", low=1, high=16, advanced=True
     )
@@ -173,7 +179,7 @@ def preset(name: PresetName) -> TrainConfig:
         case "laptop":
             return laptop
         case "notebook":
-            model = ModelConfig(size=64, channels=64, levels=6, upsample="transposed")
+            model = ModelConfig(size=64, channels=64, levels=6, tone_curve=False, upsample="transposed")
             return replace(
                 laptop,
                 model=model,
@@ -181,6 +187,7 @@ def preset(name: PresetName) -> TrainConfig:
                 batch=32,
                 adversarial="bce",
                 disc_channels=64,
+                disc_norm=True,
                 coarse=1,
                 cycle_warmup=0.0,
                 identity_weight=5.0,

@@ -36,12 +36,19 @@ class CycleGAN(nn.Module):
         self.config = config
         self.verdict: Verdict = least_squares if config.adversarial == "least squares" else cross_entropy
         self.t1_to_t2, self.t2_to_t1 = UNetGenerator(config.model), UNetGenerator(config.model)
-        judge = config.disc_channels, config.coarse
-        self.disc_t1, self.disc_t2 = Discriminator(*judge), Discriminator(*judge)
+        self.disc_t1, self.disc_t2 = (
+            Discriminator(config.disc_channels, coarse=config.coarse, normed=config.disc_norm) for _ in range(2)
+        )
         self.generator_adam = self._adam(self.t1_to_t2, self.t2_to_t1)
         self.discriminator_adam = self._adam(self.disc_t1, self.disc_t2)
         self.cycle_weight = config.cycle_weight  # of the next step; training may raise it slowly
         self.pool_t1, self.pool_t2 = ImagePool(config.pool), ImagePool(config.pool)
+
+    def start(self, *, falling: bool) -> None:
+        """Let the tone curves begin as falling lines, where what is dark in one contrast is bright in the other."""
+        for generator in (self.t1_to_t2, self.t2_to_t1):
+            if generator.tone is not None:
+                generator.tone.start(falling=falling)
 
     def step(self, t1: Tensor, t2: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         """Improve the generators, then the discriminators. Returns detached losses, still on the device."""

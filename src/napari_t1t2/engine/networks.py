@@ -9,6 +9,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 from .config import ModelConfig
 
 WIDEST = 512
+KNOTS = 17
+KNOT_SCALE = 25.0  # Adam moves every weight alike; this lets a knot cross its range in some hundred steps
+AIR = -3.0  # tanh makes it -1
 SMALLEST, SMALLEST_COARSE = 24, 16  # sides of a slice that leave a discriminator a map it can normalise
 
 
@@ -37,18 +40,23 @@ class UNetGenerator(nn.Module):
             for level in range(deepest, 0, -1)
         )
         top = widths[0] * (2 if deepest else 1)
+        last: nn.Conv2d | nn.ConvTranspose2d
         if fine:
+            last = nn.Conv2d(fine, 1, 3, 1, 1)
             self.last_up = _up(top, fine, transposed)
-            self.head = nn.Sequential(
-                nn.Conv2d(2 * fine, fine, 3, 1, 1), nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(fine, 1, 3, 1, 1)
-            )
+            self.head = nn.Sequential(nn.Conv2d(2 * fine, fine, 3, 1, 1), nn.LeakyReLU(0.2, inplace=True), last)
         else:
+            last = nn.ConvTranspose2d(top, 1, 4, 2, 1)
             self.last_up = nn.Sequential()
-            self.head = nn.Sequential(nn.ConvTranspose2d(top, 1, 4, 2, 1))
+            self.head = nn.Sequential(last)
         self.apply(_paper_weights)
+        self.tone = ToneCurve() if config.tone_curve else None
+        if self.tone is not None:  # the curve comes first, the U-Net learns to correct it
+            nn.init.zeros_(last.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) to (B, 1, H, W); H and W are multiples of `2**levels`."""
+        tone = 0 if self.tone is None else self.tone(x)
         x = x + 1  # air becomes 0, which is also what the convolutions pad with: no seam at the border
         skips: list[Tensor] = []
         if self.stem is not None:
@@ -64,7 +72,34 @@ class UNetGenerator(nn.Module):
 
         if skips:
             x = torch.cat([self.last_up(x), skips.pop()], dim=1)
-        return torch.tanh(self.head(x))
+        return torch.tanh(tone + self.head(x))
+
+
+class ToneCurve(nn.Module):
+    """A learned lookup table of brightness, piecewise linear over equal steps of [-1, 1]; air stays air.
+
+    Most of what tells T1 from T2 is such a curve. Found in the first minute, it leaves to the U-Net what brightness
+    alone cannot decide, and it cannot treat a thin band of white matter otherwise than a thick one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.knots = nn.Parameter(torch.zeros(KNOTS - 1))
+        self.start(falling=False)
+
+    def start(self, *, falling: bool) -> None:
+        """Begin as a straight line, up or down; what is nearly air, noise and bone, begins as nearly air."""
+        line = torch.linspace(-1, 1, KNOTS)[1:] * (-1 if falling else 1)
+        line[:2] = torch.tensor([AIR, AIR / 3])
+        with torch.no_grad():
+            self.knots.copy_(line / KNOT_SCALE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, H, W) in [-1, 1] to what goes into a tanh."""
+        heights = torch.cat([self.knots.new_tensor([AIR]), self.knots * KNOT_SCALE])
+        at = torch.arange(KNOTS, device=x.device, dtype=x.dtype).view(1, -1, 1, 1)
+        hats = (1 - ((x + 1) * ((KNOTS - 1) / 2) - at).abs()).clamp_min(0)  # (B, KNOTS, H, W)
+        return (hats * heights.view(1, -1, 1, 1)).sum(dim=1, keepdim=True)
 
 
 class Discriminator(nn.Module):
@@ -74,11 +109,11 @@ class Discriminator(nn.Module):
     should be darker than grey; a second one on the slice shrunk by `coarse` does (Wang et al., 2018).
     """
 
-    def __init__(self, channels: int, coarse: int) -> None:
+    def __init__(self, channels: int, *, coarse: int, normed: bool) -> None:
         super().__init__()
         self.coarse = coarse
-        self.fine = _patch_gan(channels, halvings=3)
-        self.whole = _patch_gan(channels, halvings=2) if coarse > 1 else None
+        self.fine = _patch_gan(channels, halvings=3, normed=normed)
+        self.whole = _patch_gan(channels, halvings=2, normed=normed) if coarse > 1 else None
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, 1, H, W) to one or two score maps (B, 1, h, w)."""
@@ -89,25 +124,21 @@ class Discriminator(nn.Module):
         return scores
 
 
-def _patch_gan(channels: int, *, halvings: int) -> nn.Sequential:
+def _patch_gan(channels: int, *, halvings: int, normed: bool) -> nn.Sequential:
     widths = [min(channels * 2**i, WIDEST) for i in range(halvings + 1)]
-    network = nn.Sequential(
-        *(
-            _down(before, after, normed=i > 0)
-            for i, (before, after) in enumerate(zip([1, *widths], widths[:-1], strict=False))
-        ),
-        nn.Conv2d(widths[-2], widths[-1], 4, 1, 1, bias=False),
-        nn.InstanceNorm2d(widths[-1]),
-        nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(widths[-1], 1, 4, 1, 1),
-    )
-    return network.apply(_paper_weights)
+    steps = zip([1, *widths[:-1]], widths, strict=True)
+    layers = [
+        _down(before, after, normed=normed and i > 0, stride=1 if i == halvings else 2)
+        for i, (before, after) in enumerate(steps)
+    ]
+    network = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, 1, 1))
+    return network.apply(_paper_weights if normed else _steady_weights)
 
 
-def _down(channels_in: int, channels_out: int, *, normed: bool) -> nn.Sequential:
+def _down(channels_in: int, channels_out: int, *, normed: bool, stride: int = 2) -> nn.Sequential:
     norm = [nn.InstanceNorm2d(channels_out)] if normed else []
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 4, 2, 1, bias=not normed), *norm, nn.LeakyReLU(0.2, inplace=True)
+        nn.Conv2d(channels_in, channels_out, 4, stride, 1, bias=not normed), *norm, nn.LeakyReLU(0.2, inplace=True)
     )
 
 
@@ -125,5 +156,13 @@ def _up(channels_in: int, channels_out: int, transposed: bool) -> nn.Sequential:
 def _paper_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _steady_weights(module: nn.Module) -> None:
+    """Keep the size of signals through layers that are not normalised (He et al., 2015)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, a=0.2)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

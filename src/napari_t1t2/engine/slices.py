@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import binary_erosion, binary_fill_holes, gaussian_filter
 from torch import Tensor
 
 from ..images.frame import Frame
@@ -80,6 +81,25 @@ def split(images: Image, config: TrainConfig, where: Path) -> tuple[Image, Image
     first = (n - config.hold_out) // 2
     kept = np.r_[0:first, first + config.hold_out : n]
     return images[kept], images[first : first + config.hold_out]
+
+
+def polarity(images: Image) -> float:
+    """Whether fine structure inside the head is dark (negative) or bright (positive) against what surrounds it.
+
+    The skewness of slices minus their local mean, away from the scalp. The sulci are dark in T1 (about -0.9 in five
+    sets of real and simulated heads) and bright in T2 (about 1.3); it needs no pairs and no common pose.
+    """
+    found: list[float] = []
+    for image in images[:: max(1, len(images) // 20)]:
+        inside = binary_erosion(binary_fill_holes(image > BACKGROUND), iterations=image.shape[0] // 10)
+        if not inside.any():
+            continue
+        weight = inside.astype(np.float32)
+        around = gaussian_filter(image * weight, 4) / np.maximum(gaussian_filter(weight, 4), 1e-3)
+        detail = (gaussian_filter(image, 1) - around)[inside]
+        if detail.std() > 0:
+            found.append(float((((detail - detail.mean()) / detail.std()) ** 3).mean()))
+    return float(np.mean(found)) if found else 0.0
 
 
 class Bank:

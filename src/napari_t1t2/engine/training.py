@@ -31,7 +31,7 @@ from .files import (
     load_config,
     save_config,
 )
-from .slices import Bank, prepare, split
+from .slices import Bank, polarity, prepare, split
 
 MAY_CHANGE = frozenset(  # between two sittings of one run
     {"t1_folder", "t2_folder", "run_folder", "minutes", "steps", "device", "threads"}
@@ -91,6 +91,7 @@ def train(
 
     torch.manual_seed(config.seed)
     gan = CycleGAN(config).to(device).train()
+    gan.start(falling=polarity(train_t1) * polarity(train_t2) < 0)
     at = load_checkpoint(run / CHECKPOINT_FILE, gan, device) if resume else Position(0, 0.0, [])
     step, seconds, window = at.step, at.seconds, at.window
     saved_at = step if resume else -1
