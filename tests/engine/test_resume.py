@@ -107,7 +107,7 @@ def test_resuming_a_run_that_is_done_changes_no_weights(config):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"learning_rate": 0.1}, "learning_rate was 0.0002 .* is 0.1 now"), ({"batch": 2}, "batch was 1 .* is 2 now")],
+    [({"learning_rate": 0.1}, "learning_rate was 0.0005 .* is 0.1 now"), ({"batch": 2}, "batch was 1 .* is 2 now")],
 )
 def test_what_would_make_another_run_is_refused(config, change, words):
     sitting(config, until=2)

@@ -134,7 +134,7 @@ class TrainConfig(Checked):
         low=0.0,
         advanced=True,
     )
-    learning_rate: float = setting(2e-4, "Adam's step size.", low=0.0, advanced=True)
+    learning_rate: float = setting(5e-4, "Adam's step size.", low=0.0, advanced=True)
     beta1: float = setting(0.5, "Adam's memory of past gradients.", low=0.0, high=0.999, advanced=True)
     decay_from: float = setting(
         0.5, "Part of the budget after which the learning rate falls linearly to 0.", low=0.0, high=1.0, advanced=True
@@ -190,6 +190,7 @@ def preset(name: PresetName) -> TrainConfig:
                 disc_norm=True,
                 coarse=1,
                 cycle_warmup=0.0,
+                learning_rate=2e-4,
                 identity_weight=5.0,
                 minutes=30.0,
                 report_every=1,
