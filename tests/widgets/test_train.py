@@ -8,6 +8,7 @@ from napari_t1t2.engine import training
 from napari_t1t2.engine.config import ModelConfig, TrainConfig, preset
 from napari_t1t2.engine.events import Failed, Finished
 from napari_t1t2.engine.files import is_taken, read_about
+from napari_t1t2.widgets._layers import show_preview
 from napari_t1t2.widgets.load import LoadWidget
 from napari_t1t2.widgets.train import TrainWidget
 
@@ -65,6 +66,15 @@ def test_previews_change_while_it_learns_and_do_not_pile_up(widget, viewer):
     assert len(viewer.layers) == 6
     assert "preview T2 (synthetic)" in seen
     assert np.ptp(viewer.layers["preview T2 (synthetic)"].data) > 0
+
+
+def test_a_preview_that_the_user_deleted_comes_back_alone(viewer, head):
+    images = {f"preview {i}": head for i in range(6)}
+    show_preview(viewer, images)
+    before = {layer.name: tuple(layer.translate) for layer in viewer.layers}
+    viewer.layers.remove("preview 4")
+    show_preview(viewer, images)
+    assert {layer.name: tuple(layer.translate) for layer in viewer.layers} == before
 
 
 def test_stop_keeps_the_weights_of_the_step_it_reached(widget, qtbot, config):

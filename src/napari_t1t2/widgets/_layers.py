@@ -41,29 +41,32 @@ def pixels_of(layer: Layer) -> tuple[Any, str | None]:
 
 
 def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> None:
-    """Images side by side in one new row or rows right of everything else, or new data for those already there."""
-    missing = {name: image for name, image in images.items() if name not in viewer.layers}
-    if missing:
+    """Images in rows of three, right of all other layers; those that are there already get new data."""
+    height, width = (max(side) + 4 for side in zip(*(image.shape for image in images.values()), strict=True))
+    places = {name: np.array([i // 3 * height, i % 3 * width], float) for i, name in enumerate(images)}
+    there = [name for name in images if name in viewer.layers]
+    if there:
+        origin = viewer.layers[there[0]].translate - places[there[0]]
+    elif len(viewer.layers):
         extent = viewer.layers.extent.world[:, -2:]
-        right = float(extent[1, 1]) + 10 if len(viewer.layers) else 0.0
-        top = float(extent[0, 0]) if len(viewer.layers) else 0.0
-        units = (
-            {"units": viewer.layers[0].units[-2:]} if len(viewer.layers) and hasattr(viewer.layers[0], "units") else {}
-        )
-        for i, (name, image) in enumerate(images.items()):
-            height, width = image.shape
-            viewer.add_image(
-                image,
-                name=name,
-                contrast_limits=(-1, 1),
-                translate=(top + i // 3 * (height + 4), right + i % 3 * (width + 4)),
-                metadata={"preview": True, "synthetic": "synthetic" in name},
-                **units,
-            )
-        viewer.reset_view()
-        return
+        origin = np.array([extent[0, 0], extent[1, 1] + 10])
+    else:
+        origin = np.zeros(2)
     for name, image in images.items():
-        viewer.layers[name].data = np.asarray(image)
+        if name in there:
+            viewer.layers[name].data = image
+            continue
+        others = [layer for layer in viewer.layers if hasattr(layer, "units")]  # napari 0.6 has them, mixed ones warn
+        viewer.add_image(
+            image,
+            name=name,
+            contrast_limits=(-1, 1),
+            translate=origin + places[name],
+            metadata={"preview": True, "synthetic": "synthetic" in name},
+            **({"units": others[0].units[-2:]} if others else {}),
+        )
+    if not there:
+        viewer.reset_view()
 
 
 def show_volumes(volumes: Iterable[Volume]) -> None:
