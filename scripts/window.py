@@ -18,8 +18,9 @@ widget.form["model"].value = Path("demo/run/model.safetensors")
 widget.go.click()
 widget.wait(600)
 made = viewer.layers[-1]
+viewer.layers["T2 (simulated head)"].visible = False
 made.colormap, made.opacity = "inferno", 0.6
-viewer.dims.set_current_step(0, t1.data.shape[0] * 6 // 10)
+viewer.dims.set_current_step(0, t1.data.shape[0] * 45 // 100)
 viewer.reset_view()
 for _ in range(200):
     QCoreApplication.processEvents()
