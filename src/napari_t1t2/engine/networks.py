@@ -98,7 +98,7 @@ class ToneCurve(nn.Module):
         """(B, 1, H, W) in [-1, 1] to what goes into a tanh."""
         heights = torch.cat([self.knots.new_tensor([AIR]), self.knots * KNOT_SCALE])
         at = torch.arange(KNOTS, device=x.device, dtype=x.dtype).view(1, -1, 1, 1)
-        hats = (1 - ((x + 1) * ((KNOTS - 1) / 2) - at).abs()).clamp_min(0)  # (B, KNOTS, H, W)
+        hats = (1 - ((x.clamp(-1, 1) + 1) * ((KNOTS - 1) / 2) - at).abs()).clamp_min(0)  # (B, KNOTS, H, W)
         return (hats * heights.view(1, -1, 1, 1)).sum(dim=1, keepdim=True)
 
 
