@@ -27,7 +27,7 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
 
     `train` drives the run, so that a terminal can print its progress. Writes `run/`, `heads/`, `synthetic/`,
     `losses.png` and `side-by-side.png` under `out`, in place of an earlier demo's. Returns the held-out subject:
-    T1, the simulated "real" T2 and the synthetic T2, each a stack.
+    the simulated "real" T2, T1 and the synthetic T2, each a stack, in the order in which they lie over each other.
     """
     run = out / "run"
     print(f"Making simulated heads in {out / 'heads'}", flush=True)
@@ -49,7 +49,7 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
     middle = len(t1s) // 2
     draw_side_by_side(t1s[middle].data[0], fakes[middle].data[0], t2s[middle].data[0], model, out / "side-by-side.png")
     print(f"Look at {out / 'side-by-side.png'} and {out / 'losses.png'}; the model is {model.about.path}", flush=True)
-    return _stack(t1s, "T1 (simulated head)"), _stack(t2s, "T2 (simulated head)"), _stack(fakes, "T2 (synthetic)")
+    return _stack(t2s, "T2 (simulated head)"), _stack(t1s, "T1 (simulated head)"), _stack(fakes, "T2 (synthetic)")
 
 
 def print_scores(t1s: list[Volume], fakes: list[Volume], t2s: list[Volume]) -> None:

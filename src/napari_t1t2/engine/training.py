@@ -165,7 +165,7 @@ def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path) -> Prev
     bottom = np.hstack([event.t2, event.fake_t1, event.back_t2])
     width = max(top.shape[1], bottom.shape[1])
     rows = np.vstack([np.pad(r, ((0, 0), (0, width - r.shape[1])), constant_values=-1) for r in (top, bottom)])
-    picture = Pillow.fromarray(np.rint((rows + 1) * 127.5).astype(np.uint8))
+    picture = Pillow.fromarray(np.rint((np.nan_to_num(rows) + 1) * 127.5).astype(np.uint8))
     picture.save(run / PREVIEW_FOLDER / f"step-{step:06d}.png")
     return event
 
