@@ -53,7 +53,8 @@ def describe(device: torch.device) -> str:
     """For a person: "cuda (NVIDIA H200)", "cpu (2 threads)"."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' * (threads != 1)})" if device.type == "cpu" else device.type
 
 
 def train(

@@ -53,7 +53,7 @@ class LossCurve(QWidget):
         for name, values in self.losses.items():
             self._axes.semilogy(self.steps[::every], values[::every], label=name, linewidth=1)
         self._axes.set_xlabel("step", fontsize=7)
-        self._axes.tick_params(labelsize=7)
+        self._axes.tick_params(which="both", labelsize=7)
         self._axes.legend(fontsize=7, loc="upper right")
         self._canvas.draw_idle()
         self._drawn_at = time.monotonic()
