@@ -169,7 +169,7 @@ def test_the_folder_one_stands_in_may_be_given_as_a_dot(done, data, monkeypatch)
 
 def test_train_prints_its_progress_and_where_the_model_is(done, data, tmp_path):
     out = done("train", *data, "--run", tmp_path / "run", *TINY)
-    assert "Training on cpu (1 threads): 7 T1 and 7 T2 slices, 32x32 at a time" in out
+    assert "Training on cpu (1 thread): 7 T1 and 7 T2 slices, 32x32 at a time" in out
     assert re.search(r"step 4 \| adversarial \d.* slices/s \| 0:00 left", out)
     assert out.endswith(f"Completed at step 4; the model is {tmp_path / 'run' / 'model.safetensors'}\n")
 
@@ -386,7 +386,7 @@ def test_files_without_a_partner_are_left_out_by_name(capsys, data):
     assert main(["evaluate", *map(str, data)]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("6 images")
-    assert printed.err == "left out, no partner: Image #5.png, Image #12.png\n"
+    assert printed.err == "left out: no partner: Image #5.png, Image #12.png\n"
 
 
 def test_folders_without_a_common_name_are_refused(refused, data, tmp_path):
@@ -408,3 +408,29 @@ def test_a_missing_partner_is_named(refused, data, gone):
 
 def test_a_folder_against_a_file_is_refused(refused, data):
     assert "two files, or two folders" in refused("evaluate", data[0], data[1] / "Image #5.png")
+
+
+def test_a_run_folder_with_somebody_elses_losses_is_refused_and_left_alone(refused, tmp_path, data):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "losses.csv").write_text("my own numbers")
+    assert "holds a losses.csv that no run here has written" in refused("train", *data, "--run", mine, *TINY)
+    assert files(mine) == {"losses.csv": b"my own numbers"}
+
+
+def test_the_demo_leaves_a_folder_that_is_not_its_own_alone(refused, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "mymodel.txt").write_text("precious")
+    assert str(run) in refused("demo", "--out", tmp_path, "--minutes", "0.01", "--no-window")
+    assert files(run) == {"mymodel.txt": b"precious"}
+
+
+def test_a_synthetic_image_that_shows_nothing_counts_in_the_score(done, tmp_path, head):
+    for folder, black in (("fake", True), ("real", False)):
+        (tmp_path / folder).mkdir()
+        for i in range(2):
+            image = head(i, "T1")
+            Image.fromarray(image * (i == 0 or not black)).save(tmp_path / folder / f"{i}.png")
+    scores = json.loads(done("evaluate", tmp_path / "fake", tmp_path / "real", "--json"))
+    assert set(scores["images"]) == {"0", "1"} and scores["images"]["1"]["psnr"] < 20

@@ -35,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own sentence names the file
     try:
         args.command(args)
+    except KeyboardInterrupt:
+        print("napari-t1t2: interrupted; what was finished is kept.", file=sys.stderr)
+        return 130
     except Exception as error:
         from .session import explain
 
@@ -179,7 +182,7 @@ def translate(args: Namespace) -> None:
         if unusual and unusual not in told:
             print(f"{volume.path}: {unusual}", file=sys.stderr)
             told.add(unusual)
-        made = translate_volume(volume, model, to=to, intensity=intensity)
+        made = translate_volume(volume, model, to=args.to, intensity=intensity)
         write_image(target, made, provenance(model, to, volume.path.name if volume.path else volume.name))
         line.show(f"{done} of {len(volumes)}: {target}", last=done == len(volumes))
     line.end()
@@ -233,6 +236,7 @@ def evaluate(args: Namespace) -> None:
             raise ValueError(f"{path} does not exist: check the name.")
     if args.fake.is_dir() != args.real.is_dir():
         raise ValueError("Give two files, or two folders with equal names.")
+    left_out: list[str] = []
     if args.fake.is_dir():
         real_of = {path.stem: path for path in files_in(args.real)}
         fakes = files_in(args.fake)
@@ -242,26 +246,28 @@ def evaluate(args: Namespace) -> None:
         alone = [fake.name for fake in fakes if fake.stem not in real_of]
         alone += [path.name for stem, path in real_of.items() if stem not in pairs]
         if alone:
-            print(f"left out, no partner: {', '.join(alone)}", file=sys.stderr)
+            left_out.append(f"no partner: {', '.join(alone)}")
     else:
         pairs = {args.fake.stem: (args.fake, args.real)}
 
     scores: dict[str, Score] = {}
     for name, paths in pairs.items():
         try:
-            fake, real = (read_image(path) for path in paths)
+            fake, real = read_image(paths[0], flat=True), read_image(paths[1])
             scores[name] = score(fake.data, real.data, data_range=255.0 if real.dtype == "uint8" else None)
         except UnusableError as error:
             if len(pairs) == 1:
                 raise
-            print(f"left out: {error}", file=sys.stderr)
+            left_out.append(str(error))
         except ValueError as error:
             raise ValueError(f"{paths[0]} against {paths[1]}: {error}") from error
     if not scores:
         raise ValueError(f"No pair of files in {args.fake} and {args.real} could be read.")
+    print(*(f"left out: {what}" for what in left_out), sep="\n", end="\n" * bool(left_out), file=sys.stderr)
     total = mean(list(scores.values()))
     if args.json:
-        print(json.dumps({"mean": asdict(total), "images": {n: asdict(s) for n, s in scores.items()}}, indent=2))
+        images = {name: asdict(one) for name, one in scores.items()}
+        print(json.dumps({"mean": asdict(total), "images": images, "left_out": left_out}, indent=2))
         return
     print(f"{len(scores)} images, {total.slices} slices; means over slices, MAE as a part of the data range")
     print(f"{'':16}{'PSNR dB':>9}{'SSIM':>8}{'MAE':>8}")

@@ -14,10 +14,10 @@ import numpy as np
 from .engine.checkpoint import Model, load_model
 from .engine.config import TrainConfig, preset
 from .engine.evaluation import Score, evaluate, lookup_table, mean
-from .engine.files import LOSSES_FILE
+from .engine.files import LOSSES_FILE, load_config
 from .engine.translation import provenance, translate
 from .images.read import read_folder
-from .images.volume import Image, Volume
+from .images.volume import NOTICE, Image, Volume
 from .images.write import write_image
 from .sample import PLANES, T1_SUBJECTS, load_template, scan, write_heads
 
@@ -30,13 +30,20 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
     the simulated "real" T2, T1 and the synthetic T2, each a stack, in the order in which they lie over each other.
     """
     run = out / "run"
+    config = replace(
+        preset("laptop"),
+        t1_folder=out / "heads" / "T1",
+        t2_folder=out / "heads" / "T2",
+        run_folder=run,
+        minutes=minutes,
+    )
+    if run.exists():
+        if load_config(run).t1_folder != config.t1_folder:
+            raise ValueError(f"{run} holds a run that is not the demo's: give another --out.")
+        shutil.rmtree(run)
     print(f"Making simulated heads in {out / 'heads'}", flush=True)
     heads = write_heads(out / "heads")
-    if run.exists():
-        shutil.rmtree(run)
-    train(
-        replace(preset("laptop"), t1_folder=heads.t1_folder, t2_folder=heads.t2_folder, run_folder=run, minutes=minutes)
-    )
+    train(config)
     model = load_model(run)
 
     t1s, t2s = read_folder(heads.held_out_t1, "T1").volumes, read_folder(heads.held_out_t2, "T2").volumes
@@ -108,7 +115,7 @@ def draw_side_by_side(t1: Image, fake_t2: Image, t2: Image, model: Model, path: 
         axes.set_axis_off()
     figure.colorbar(shown, ax=axes, shrink=0.8)
     figure.suptitle("Synthetic image, not for diagnosis", fontsize=9)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, metadata={"Description": NOTICE})
 
 
 def has_screen() -> bool:

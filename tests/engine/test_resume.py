@@ -98,10 +98,11 @@ def test_a_resumed_run_may_be_given_a_larger_budget(config):
     assert list(train(replace(config, steps=0, minutes=60), stop=lambda: True, resume=True))[-1].step == 9
 
 
-def test_resuming_a_run_that_is_done_changes_no_weights(config):
+def test_resuming_a_run_that_is_done_asks_for_a_larger_budget_and_changes_nothing(config):
     list(train(config))
     before = state(config.run_folder)
-    assert list(train(config, resume=True))[-1].reason == "completed"
+    with pytest.raises(ValueError, match=r"used up its budget \(7 steps.*raise minutes or steps"):
+        list(train(config, resume=True))
     torch.testing.assert_close(state(config.run_folder), before, rtol=0, atol=0)
 
 

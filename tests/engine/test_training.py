@@ -284,7 +284,7 @@ def test_a_constant_image_is_skipped_by_name(config):
     Image.fromarray(np.full((44, 36), 9, np.uint8)).save(config.t1_folder / "flat.png")
     started = next(train(config))
     assert started.slices == (7, 7)
-    assert "T1: skipped flat.png: every pixel is 9; there is no image in it." in started.notes
+    assert "T1: skipped flat.png: every pixel is 9; there is no image in it; leave it out." in started.notes
 
 
 @pytest.mark.parametrize("crop", [0, 32])
@@ -311,4 +311,4 @@ def test_the_start_names_the_device_that_auto_took(config, monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     started = next(train(replace(config, device="auto")))
     assert isinstance(started, Started)
-    assert started.device == "cpu (1 threads)"
+    assert started.device == "cpu (1 thread)"

@@ -5,6 +5,7 @@ import pytest
 
 from napari_t1t2.engine import translation
 from napari_t1t2.engine.checkpoint import load_model
+from napari_t1t2.engine.training import train
 from napari_t1t2.engine.translation import NOTICE, input_range, provenance, stream, translate
 from napari_t1t2.images.intensity import Intensity
 from napari_t1t2.images.volume import Volume
@@ -170,3 +171,13 @@ def test_the_input_is_left_as_it_was(model, stack):
     before = stack.copy()
     translate(stack, model, to="t2")
     np.testing.assert_array_equal(stack, before)
+
+
+def test_a_contrast_called_like_the_other_side_gets_its_own_generator(config, tmp_path):
+    swapped = replace(config.model, t1_label="T2", t2_label="T1")
+    list(train(replace(config, model=swapped)))
+    model = load_model(config.run_folder)
+    image = np.linspace(0, 200, 44 * 36, dtype=np.float32).reshape(1, 44, 36)
+    made = translate(image, model, to="T2")
+    del model.generators["t2"]  # makes the contrast called T1, so it must not be asked
+    np.testing.assert_array_equal(translate(image, model, to="T2"), made)

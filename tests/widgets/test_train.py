@@ -146,6 +146,57 @@ def test_folders_loaded_in_the_other_widget_are_taken_over(viewer, qtbot, config
     assert rows["t2_label"].value == "PD"
 
 
+def test_folders_that_the_user_chose_are_left_alone_when_other_layers_appear(viewer, qtbot, config, told, head):
+    viewer.add_image(head, metadata={"side": "t1", "folder": str(config.t1_folder), "contrast": "T1"})
+    train = TrainWidget(viewer)
+    qtbot.addWidget(train)
+    train.form["t1_folder"].value = config.t2_folder
+    viewer.add_image(head)
+    assert train.form["t1_folder"].value == config.t2_folder
+
+
+def test_a_layer_of_the_user_is_never_taken_for_a_preview(widget, viewer, head):
+    own = viewer.add_image(head.copy(), name="preview T1")
+    widget.go.click()
+    widget.wait(60)
+    np.testing.assert_array_equal(own.data, head)
+    assert len(viewer.layers) == 7
+    assert viewer.layers.selection.active is own
+
+
+def test_a_resumed_run_keeps_numbers_that_the_form_rounds(widget, qtbot, viewer, config):
+    odd = replace(config, learning_rate=0.000123456, cycle_warmup=1 / 3)
+    list(training.train(odd))
+    widget.form["run_folder"].value = odd.run_folder
+    widget.start_rows["resume"].value = True
+    widget.form["steps"].value = odd.steps + 2
+    widget.go.click()
+    assert widget.wait(60).step == odd.steps + 2
+
+
+def test_two_widgets_cannot_train_in_one_folder(widget, viewer, qtbot, told, config):
+    widget.form["steps"].value = ENDLESS
+    run_until_it_learns(widget, qtbot)
+    other = TrainWidget(viewer)
+    qtbot.addWidget(other)
+    other.form.fill(config)
+    other.go.click()
+    assert "is being trained in right now" in other.wait(20).sentence
+    widget.stop.click()
+    assert isinstance(widget.wait(20), Finished)
+
+
+def test_an_error_while_showing_an_event_stops_the_run_with_a_sentence(widget, told, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("napari_t1t2.widgets.train.show_preview", full)
+    widget.form["steps"].value = ENDLESS
+    widget.go.click()
+    assert isinstance(widget.wait(20), Failed)
+    assert "memory ran out" in told[-1]
+
+
 def test_settings_that_cannot_work_are_refused_before_anything_starts(widget, told):
     widget.form["crop"].value = 33
     widget.go.click()

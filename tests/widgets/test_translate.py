@@ -89,6 +89,25 @@ def test_the_last_model_is_remembered_by_the_next_session(viewer, qtbot, trained
     assert widget.form["model"].value == trained / "model.safetensors"
 
 
+def test_a_model_that_the_user_chose_is_left_alone(widget, trained, tmp_path):
+    for name in ("mine", "newer"):
+        (tmp_path / f"{name}.safetensors").write_bytes((trained / "model.safetensors").read_bytes())
+    widget.form["model"].value = tmp_path / "mine.safetensors"
+    memory.last_model = tmp_path / "newer.safetensors"
+    assert widget.form["model"].value == tmp_path / "mine.safetensors"
+
+
+def test_deleting_the_new_layer_ends_the_translation(widget, viewer, head, monkeypatch, qtbot):
+    monkeypatch.setattr(translation, "PIXELS_AT_ONCE", 1)
+    layer = viewer.add_image(np.stack([head] * 2000), metadata={"contrast": "T1"})
+    widget.go.click()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=60_000)
+    viewer.layers.remove(viewer.layers[1])
+    widget.wait(20)
+    assert list(viewer.layers) == [layer]
+    assert "Made" not in widget.status.text()
+
+
 def test_a_dask_layer_is_read_in_batches(widget, viewer, head, monkeypatch):
     monkeypatch.setattr(translation, "PIXELS_AT_ONCE", 2 * 48 * 36)
     most = 0

@@ -12,11 +12,12 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..images.intensity import Intensity
 from ..images.read import read_folder
-from ..images.volume import Image
+from ..images.volume import NOTICE, Image
 from .checkpoint import Position, load_checkpoint, save_checkpoint, save_model
 from .config import Side, TrainConfig
 from .cyclegan import CycleGAN
@@ -33,6 +34,7 @@ from .files import (
 )
 from .slices import Bank, polarity, prepare, split
 
+_ACTIVE: set[Path] = set()  # run folders that this process is training in
 MAY_CHANGE = frozenset(  # between two sittings of one run
     {"t1_folder", "t2_folder", "run_folder", "minutes", "steps", "device", "threads"}
     | {"report_every", "preview_every", "save_every"}
@@ -77,6 +79,16 @@ def train(
     ValueError
         A sentence for the user: unusable folders, a taken run folder, training that diverged.
     """
+    if config.run_folder.resolve() in _ACTIVE:
+        raise ValueError(f"{config.run_folder} is being trained in right now: give another run folder.")
+    _ACTIVE.add(config.run_folder.resolve())
+    try:
+        yield from _train(config, stop, resume)
+    finally:
+        _ACTIVE.discard(config.run_folder.resolve())
+
+
+def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Iterator[TrainEvent]:
     run = config.run_folder
     _check_run_folder(config, resume)
     device = pick_device(config.device)
@@ -96,6 +108,10 @@ def train(
     at = load_checkpoint(run / CHECKPOINT_FILE, gan, device) if resume else Position(0, 0.0, [])
     step, seconds, window = at.step, at.seconds, at.window
     saved_at = step if resume else -1
+    if resume and _fraction(config, step, seconds) >= 1:
+        raise ValueError(
+            f"{run} has used up its budget ({step} steps, {seconds / 60:.1f} minutes): raise minutes or steps to go on."
+        )
     (run / PREVIEW_FOLDER).mkdir(parents=True, exist_ok=True)
     save_config(run / CONFIG_FILE, config)
     losses_csv = LossTable(run / LOSSES_FILE, keep_to=step)
@@ -167,7 +183,9 @@ def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path) -> Prev
     width = max(top.shape[1], bottom.shape[1])
     rows = np.vstack([np.pad(r, ((0, 0), (0, width - r.shape[1])), constant_values=-1) for r in (top, bottom)])
     picture = Pillow.fromarray(np.rint((np.nan_to_num(rows) + 1) * 127.5).astype(np.uint8))
-    picture.save(run / PREVIEW_FOLDER / f"step-{step:06d}.png")
+    info = PngInfo()
+    info.add_text("Description", f"Columns 2 and 3: {NOTICE}")
+    picture.save(run / PREVIEW_FOLDER / f"step-{step:06d}.png", pnginfo=info)
     return event
 
 
@@ -205,6 +223,8 @@ def _check_run_folder(config: TrainConfig, resume: bool) -> None:
             raise ValueError(f"{run} already holds a trained model: resume it, or give another run folder.")
         if (run / CONFIG_FILE).exists():
             load_config(run)  # refuses to overwrite what is not ours
+        elif foreign := next((n for n in (LOSSES_FILE, PREVIEW_FOLDER) if (run / n).exists()), None):
+            raise ValueError(f"{run} holds a {foreign} that no run here has written: give another run folder.")
         return
     before, now = asdict(load_config(run)), asdict(config)
     for name in before.keys() - MAY_CHANGE:

@@ -40,12 +40,12 @@ def measure(data: Sequence[Image], dtype: str = "float32") -> Intensity:
     sample = np.concatenate([np.asarray(d).reshape(-1)[::step] for d in data])
     sample = sample[np.isfinite(sample)]
     if not sample.size:
-        raise ValueError("No pixel is a finite number.")
+        raise ValueError("No pixel of the image is a finite number: choose another image.")
     low, high = (float(v) for v in np.percentile(sample, (LOW, HIGH)))
     if high <= low:  # nearly empty: take all there is
         low, high = float(sample.min()), float(sample.max())
     if high <= low:
-        raise ValueError(f"Every pixel is {low:g}; there is no image in it.")
+        raise ValueError(f"Every pixel is {low:g}: there is nothing to see in the image, choose another.")
     return Intensity(low, high, dtype)
 
 

@@ -89,10 +89,11 @@ def read_folder(folder: Path, contrast: str = "") -> Folder:
     return Folder(folder, volumes, skipped)
 
 
-def read_image(path: Path, contrast: str = "") -> Volume:
+def read_image(path: Path, contrast: str = "", *, flat: bool = False) -> Volume:
     """Read one PNG, JPEG, BMP or TIFF, a TIFF stack as a volume.
 
-    Colour becomes grey and is noted. Raises `UnusableError` with a sentence where the file cannot be used.
+    Colour becomes grey and is noted. An image of one value is refused unless `flat` allows it.
+    Raises `UnusableError` with a sentence where the file cannot be used.
     """
     if not path.is_file():
         raise UnusableError(f"{path} does not exist: check the name.")
@@ -116,8 +117,8 @@ def read_image(path: Path, contrast: str = "") -> Volume:
             raise UnusableError(f"{path.name}: no pixel is a finite number.")
         notes += (f"{(~finite).sum()} pixels are NaN or infinite and were set to the lowest value",)
         values = np.where(finite, values, values[finite].min())
-    if values.min() == values.max():
-        raise UnusableError(f"{path.name}: every pixel is {values.flat[0]:g}; there is no image in it.")
+    if not flat and values.min() == values.max():
+        raise UnusableError(f"{path.name}: every pixel is {values.flat[0]:g}; there is no image in it; leave it out.")
     stack = values.reshape(-1, *values.shape[-2:])
     return Volume(data=stack, name=path.stem, contrast=contrast, dtype=dtype, path=path, notes=notes)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import tifffile
@@ -61,7 +62,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
     A power cut, a full disk or an error leaves the old file or the new one, never half of one.
     """
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{uuid4().hex[:8]}.partial{path.suffix}")
     try:
         yield partial
         with partial.open("rb+") as file:

@@ -30,6 +30,9 @@ class TrainForm(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(basic.native)
         layout.addWidget(self._folded)
+        self._given: dict[str, Any] = {}
+        self._shown: dict[str, Any] = {}
+        self.fill(config)
 
     def __getitem__(self, name: str) -> Any:
         return self._rows[name]
@@ -37,7 +40,8 @@ class TrainForm(QWidget):
     @property
     def config(self) -> TrainConfig:
         """A new, checked config. Raises `ValueError` with a sentence for the user."""
-        values = {name: row.value for name, row in self._rows.items()}
+        # a row may show fewer decimals than it was filled with; untouched, it gives back what it was given
+        values = {n: self._given[n] if r.value == self._shown[n] else r.value for n, r in self._rows.items()}
         model = {f.name: values.pop(f.name) for f in fields(ModelConfig)}
         return replace(self._base, **values, model=ModelConfig(**model))
 
@@ -48,6 +52,7 @@ class TrainForm(QWidget):
         for name, row in self._rows.items():
             if name not in keep:
                 row.value = values[name]
+                self._given[name], self._shown[name] = values[name], row.value
 
 
 def _rows(config: Any, config_class: type) -> list[tuple[Field[Any], Widget]]:

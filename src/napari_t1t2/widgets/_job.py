@@ -12,7 +12,7 @@ from qtpy.QtCore import QCoreApplication, QEvent, Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from ..engine.events import Failed
-from ..session import Session
+from ..session import Session, explain
 
 
 class SessionWorker(GeneratorWorker[Any, None, None]):
@@ -147,10 +147,16 @@ class JobWidget(QWidget):
         self.status.setText("Stopping after this step ...")
 
     def _on_yielded(self, event: Any) -> None:
+        if isinstance(self._last, Failed):  # what was still under way when showing an event failed
+            return
         self._last = event
         if isinstance(event, Failed):
             self._fail(event.sentence)
-        self.on_event(event)
+        try:
+            self.on_event(event)
+        except Exception as error:  # raised into Qt it would end napari
+            self._fail(explain(error))
+            self._slot.stop()
 
     def _on_finished(self) -> None:
         self._slot.session = None

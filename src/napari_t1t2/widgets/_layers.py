@@ -44,17 +44,19 @@ def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> None:
     """Images in rows of three, right of all other layers; those that are there already get new data."""
     height, width = (max(side) + 4 for side in zip(*(image.shape for image in images.values()), strict=True))
     places = {name: np.array([i // 3 * height, i % 3 * width], float) for i, name in enumerate(images)}
-    there = [name for name in images if name in viewer.layers]
+    there = {layer.metadata["preview"]: layer for layer in viewer.layers if layer.metadata.get("preview") in images}
     if there:
-        origin = viewer.layers[there[0]].translate - places[there[0]]
+        name, layer = next(iter(there.items()))
+        origin = layer.translate - places[name]
     elif len(viewer.layers):
         extent = viewer.layers.extent.world[:, -2:]
         origin = np.array([extent[0, 0], extent[1, 1] + 10])
     else:
         origin = np.zeros(2)
+    active = viewer.layers.selection.active
     for name, image in images.items():
         if name in there:
-            viewer.layers[name].data = image
+            there[name].data = image
             continue
         others = [layer for layer in viewer.layers if hasattr(layer, "units")]  # napari 0.6 has them, mixed ones warn
         viewer.add_image(
@@ -62,9 +64,11 @@ def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> None:
             name=name,
             contrast_limits=(-1, 1),
             translate=origin + places[name],
-            metadata={"preview": True, "synthetic": "synthetic" in name},
+            metadata={"preview": name, "synthetic": "synthetic" in name},
             **({"units": others[0].units[-2:]} if others else {}),
         )
+    if len(there) < len(images):
+        viewer.layers.selection.active = active  # what the user has selected stays selected
     if not there:
         viewer.reset_view()
 

@@ -23,6 +23,7 @@ from ._memory import memory
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Layer
 
 RUNS = Path("~/napari-t1t2")
 BUDGET = ("minutes", "steps", "device", "threads", "run_folder")  # rows that a resumed run may change
@@ -56,8 +57,9 @@ class TrainWidget(JobWidget):
         self.pause.clicked.connect(self._on_pause)
         self.start_rows["preset"].changed.connect(self._on_preset)
         self.start_rows["resume"].changed.connect(self._on_resume)
-        napari_viewer.layers.events.inserted.connect(self._adopt_folders)
-        self._adopt_folders()
+        napari_viewer.layers.events.inserted.connect(self._on_inserted)
+        for layer in napari_viewer.layers:
+            self._adopt_folder(layer)
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[TrainEvent]]:
         """Read the form."""
@@ -142,13 +144,15 @@ class TrainWidget(JobWidget):
         self.form["run_folder"].value = folder
         return folder
 
-    def _adopt_folders(self, *_: Any) -> None:
-        """Take over the folders that the Load widget has turned into layers."""
-        for layer in self._viewer.layers:
-            side, folder = layer.metadata.get("side"), layer.metadata.get("folder")
-            if side in ("t1", "t2") and folder and not self.running:
-                self.form[f"{side}_folder"].value = Path(folder)
-                self.form[f"{side}_label"].value = layer.metadata["contrast"]
+    def _on_inserted(self, event: Any) -> None:
+        self._adopt_folder(event.value)
+
+    def _adopt_folder(self, layer: Layer) -> None:
+        """Take over a folder that the Load widget has turned into a layer."""
+        side, folder = layer.metadata.get("side"), layer.metadata.get("folder")
+        if side in ("t1", "t2") and folder and not self.running:
+            self.form[f"{side}_folder"].value = Path(folder)
+            self.form[f"{side}_label"].value = layer.metadata["contrast"]
 
     def _named(self, event: Preview) -> dict[str, Any]:
         t1, t2 = self._labels

@@ -69,8 +69,9 @@ class TranslateWidget(JobWidget):
         napari_viewer.layers.events.removed.connect(self._on_layers)
         napari_viewer.layers.selection.events.active.connect(self._on_active)
         memory.model_changed.connect(self._on_trained)
-        if memory.last_model:
-            self.form["model"].value = memory.last_model
+        self._suggested = memory.last_model
+        if self._suggested:
+            self.form["model"].value = self._suggested
         self._on_active()
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[Begun | Translated]]:
@@ -100,6 +101,9 @@ class TranslateWidget(JobWidget):
                 self.status.setText(f"Translating on {device} ...")
                 self._begun = event
             case Translated(start=start, total=total, slices=slices):
+                if self._made is not None and self._made not in self._viewer.layers:
+                    self._slot.stop()  # the user deleted the layer; nothing is left to fill
+                    return
                 layer = self._made or self._new_layer(slices)
                 layer.data.reshape(-1, *slices.shape[1:])[start : start + len(slices)] = slices
                 done = start + len(slices)
@@ -119,7 +123,7 @@ class TranslateWidget(JobWidget):
             if self._made in self._viewer.layers:
                 self._viewer.layers.remove(self._made)
             if not isinstance(self._last, Failed):
-                self.status.setText("Stopped; the unfinished layer was removed.")
+                self.status.setText("Stopped; the unfinished layer is gone.")
             self._made = None
         super()._on_finished()
 
@@ -148,12 +152,15 @@ class TranslateWidget(JobWidget):
     def _on_active(self, _: Any = None) -> None:
         """The layer that the user has selected is the one to translate."""
         active = self._viewer.layers.selection.active
-        if active is not None and not self.running:
+        if active is not None and not active.metadata.get("preview") and not self.running:
             self.form["layer"].reset_choices()
             self.form["layer"].value = active
 
     def _on_trained(self, path: str) -> None:
-        self.form["model"].value = Path(path)
+        if self.running or self.form["model"].value not in (Path(), self._suggested):
+            return  # the user has chosen another one
+        self._suggested = Path(path)
+        self.form["model"].value = self._suggested
         self._on_model()
 
     def _on_model(self, _: Any = None) -> None:
@@ -164,8 +171,10 @@ class TranslateWidget(JobWidget):
             self.status.setText(str(error))
         else:
             self.status.setText(f"Model of step {self._about.step}: {self._about.path}")
+        before = list(self.form["to"].choices)
         self.form["to"].reset_choices()
-        self._suggest_direction()
+        if list(self.form["to"].choices) != before:
+            self._suggest_direction()
 
     def _suggest_direction(self, _: Any = None) -> None:
         """The other contrast than the layer's own."""
@@ -190,4 +199,4 @@ def translated(
     model = load_model(model_path, where)
     intensity, notice = input_range(data, model, to)
     yield Begun(describe(where), provenance(model, to, source), model.about.ranges[to], notice)
-    yield from stream(data, model, to=to, stop=stop, intensity=intensity)
+    yield from stream(data, model, to=model.config.label(to), stop=stop, intensity=intensity)
