@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from . import __version__
-from .engine.config import ModelConfig, PresetName, TrainConfig, preset
+from .engine.config import ModelConfig, PresetName, TrainConfig, other, preset
 
 if TYPE_CHECKING:
     from .engine.evaluation import Score
@@ -63,8 +63,7 @@ def check(args: Namespace) -> None:
             print(f"{path}: {folder.summary()}")
             slices = prepare(folder, config.model)
             print(*(f"  {note}" for note in slices.notes), sep="\n", end="\n" * bool(slices.notes))
-            (n, height, width), i = slices.images.shape, slices.intensity
-            print(f"  the networks see {n} slices of {height}x{width}, {i.low:g} to {i.high:g} as -1 to 1")
+            print(f"  {slices.summary()}")
             split(slices.images, config, path)
         except ValueError as error:
             problems.append(str(error))
@@ -116,15 +115,10 @@ def print_run(config: TrainConfig, *, resume: bool = False) -> None:
 
 def progress_text(event: Any) -> str:
     """Step, losses, speed and time left of a `Progress`, in one line."""
+    from .session import clock
+
     losses = " ".join(f"{name} {value:.3f}" for name, value in event.losses.items())
     return f"step {event.step} | {losses} | {event.slices_per_second:.1f} slices/s | {clock(event.seconds_left)} left"
-
-
-def clock(seconds: float) -> str:
-    """Like 1:02:03 or 4:05."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class ProgressLine:
@@ -170,7 +164,7 @@ def translate(args: Namespace) -> None:
     for volume in volumes:
         if len(volume.data) == 1:
             loose.setdefault(volume.dtype, []).append(volume)
-    trained = model.about.ranges["t1" if to == "t2" else "t2"]
+    trained = model.about.ranges[other(to)]
     shared = {dtype: range_for(np.concatenate([v.data.ravel() for v in vs]), 1, trained) for dtype, vs in loose.items()}
 
     line = ProgressLine()

@@ -81,3 +81,10 @@ def explain(error: Exception) -> str:
         return text
     log.error("unexpected error in a run", exc_info=error)
     return f"Something unforeseen went wrong ({type(error).__name__}: {text}). Please report it with the log."
+
+
+def clock(seconds: float) -> str:
+    """Like 1:02:03 or 4:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

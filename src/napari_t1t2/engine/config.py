@@ -11,6 +11,11 @@ Side = Literal["t1", "t2"]
 PresetName = Literal["laptop", "notebook", "gpu"]
 
 
+def other(side: Side) -> Side:
+    """The opposite side."""
+    return "t1" if side == "t2" else "t2"
+
+
 def setting(
     default: Any, help: str, *, low: float | None = None, high: float | None = None, advanced: bool = False
 ) -> Any:

@@ -30,6 +30,11 @@ class Slices:
     intensity: Intensity
     notes: tuple[str, ...]
 
+    def summary(self) -> str:
+        """Count, size and range in one line."""
+        (n, height, width), i = self.images.shape, self.intensity
+        return f"the networks see {n} slices of {height}x{width}, {i.low:g} to {i.high:g} as -1 to 1"
+
 
 def prepare(folder: Folder, model: ModelConfig) -> Slices:
     """Rescale, drop empty slices, fit into the frame. Raises `ValueError` with a sentence."""

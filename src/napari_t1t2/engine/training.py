@@ -104,8 +104,11 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
 
     torch.manual_seed(config.seed)
     gan = CycleGAN(config).to(device).train()
-    gan.start(falling=polarity(train_t1) * polarity(train_t2) < 0)
-    at = load_checkpoint(run / CHECKPOINT_FILE, gan, device) if resume else Position(0, 0.0, [])
+    at = Position(0, 0.0, [])
+    if resume:
+        at = load_checkpoint(run / CHECKPOINT_FILE, gan, device)
+    else:
+        gan.start(falling=polarity(train_t1) * polarity(train_t2) < 0)
     step, seconds, window = at.step, at.seconds, at.window
     saved_at = step if resume else -1
     if resume and _fraction(config, step, seconds) >= 1:
@@ -258,6 +261,6 @@ def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:
 
 
 def _refuse_divergence(gan: CycleGAN, step: int, saved_at: int) -> None:
-    if not all(torch.isfinite(p).all() for p in gan.parameters()):
+    if not torch.stack([torch.isfinite(p).all() for p in gan.parameters()]).all():
         kept = f"the model of step {saved_at} is kept" if saved_at >= 0 else "nothing was saved yet"
         raise ValueError(f"Training diverged before step {step}: {kept}. Lower the learning_rate and train again.")

@@ -14,7 +14,7 @@ from ..images.frame import Frame
 from ..images.intensity import Intensity, range_for
 from ..images.volume import NOTICE, Image, Volume
 from .checkpoint import Model
-from .config import Side
+from .config import Side, other
 from .events import Translated
 
 PIXELS_AT_ONCE = 8 * 256 * 256  # bounds memory, whatever the size of a slice
@@ -37,7 +37,7 @@ def provenance(model: Model, to: Side, source: str) -> dict[str, Any]:
 def input_range(data: Any, model: Model, to: Side) -> tuple[Intensity, str | None]:
     """The range to read `data` (..., rows, columns) with, measured on few slices of it, and a sentence if unusual."""
     slices = math.prod(data.shape[:-2])
-    return range_for(np.stack([_slice(data, i) for i in _some(slices)]), slices, model.about.ranges[_other(to)])
+    return range_for(np.stack([_slice(data, i) for i in _some(slices)]), slices, model.about.ranges[other(to)])
 
 
 def stream(
@@ -116,7 +116,3 @@ def _slice(data: Any, index: int) -> Image:
 def _some(slices: int) -> list[int]:
     """Up to 32 slice numbers, spread evenly."""
     return sorted(set(np.linspace(0, slices - 1, min(slices, 32)).round().astype(int).tolist()))
-
-
-def _other(side: Side) -> Side:
-    return "t1" if side == "t2" else "t2"

@@ -14,6 +14,8 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButto
 from ..engine.events import Failed
 from ..session import Session, explain
 
+STOPPING = "Stopping after this step ..."
+
 
 class SessionWorker(GeneratorWorker[Any, None, None]):
     """A worker that quits by letting the run save itself: napari calls `quit` when it closes."""
@@ -144,7 +146,7 @@ class JobWidget(QWidget):
     def _on_stop(self) -> None:
         self._slot.stop()
         self.stop.setEnabled(False)
-        self.status.setText("Stopping after this step ...")
+        self.status.setText(STOPPING)
 
     def _on_yielded(self, event: Any) -> None:
         if isinstance(self._last, Failed):  # what was still under way when showing an event failed
@@ -161,6 +163,8 @@ class JobWidget(QWidget):
     def _on_finished(self) -> None:
         self._slot.session = None
         self._set_running(False)
+        if self.status.text() == STOPPING:
+            self.status.setText("Stopped.")
 
     def _set_running(self, running: bool) -> None:
         if running:

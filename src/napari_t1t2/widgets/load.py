@@ -19,17 +19,25 @@ from ._job import JobWidget
 if TYPE_CHECKING:
     import napari
 
-    from ..engine.slices import Slices
+    from ..images.volume import Image
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Slices of one size, ready to be a layer."""
+
+    data: Image
+    name: str
+    limits: tuple[float, float]
+    metadata: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """One folder is read; `seen` is what the networks get, or the reason why they cannot."""
+    """One folder is read: what to show and what to say of it."""
 
-    side: Side
-    label: str
-    folder: Folder
-    seen: Slices | str | None
+    stacks: list[Stack]
+    lines: list[str]
 
 
 class LoadWidget(JobWidget):
@@ -64,42 +72,10 @@ class LoadWidget(JobWidget):
         """Turn what was read into layers and a summary."""
         if not isinstance(event, Loaded):
             return
-        self._lines += [f"{event.label}: {event.folder.summary()}", *event.folder.notes()]
-        self._add_layers(event)
-        if event.seen is None or isinstance(event.seen, str):
-            self._lines += [event.seen] if event.seen else []
-        else:
-            n, height, width = event.seen.images.shape
-            low, high = event.seen.intensity.low, event.seen.intensity.high
-            self._lines.append(
-                f"{event.label}: the networks see {n} slices of {height}x{width}, {low:g} to {high:g} as -1 to 1"
-            )
-            self._viewer.add_image(
-                event.seen.images,
-                name=f"{event.label} as the networks see it",
-                contrast_limits=(-1, 1),
-                metadata={"contrast": event.label},
-            )
+        for stack in event.stacks:
+            self._viewer.add_image(stack.data, name=stack.name, contrast_limits=stack.limits, metadata=stack.metadata)
+        self._lines += event.lines
         self.status.setText("\n".join(self._lines))
-
-    def _add_layers(self, event: Loaded) -> None:
-        """One stack for all slices of a size."""
-        for rows, columns in event.folder.sizes():
-            volumes = [v for v in event.folder.volumes if v.data.shape[1:] == (rows, columns)]
-            stack = np.concatenate([v.data for v in volumes])
-            name = f"{event.label}: {event.folder.path.name}"
-            limits = measure([stack])
-            self._viewer.add_image(
-                stack,
-                name=name if len(event.folder.sizes()) == 1 else f"{name} {rows}x{columns}",
-                contrast_limits=(limits.low, limits.high),
-                metadata={
-                    "contrast": event.label,
-                    "side": event.side,
-                    "folder": str(event.folder.path),
-                    "files": [v.path.name for v in volumes if v.path],
-                },
-            )
 
 
 def read_both(
@@ -111,12 +87,34 @@ def read_both(
             return
         label = model.label(side)
         folder = read_folder(path, label)
-        seen: Slices | str | None = None
+        lines = [f"{label}: {folder.summary()}", *folder.notes()]
+        stacks = [stack_of(folder, size, side, label) for size in folder.sizes()]
         if as_seen:
             from ..engine.slices import prepare  # brings torch, which takes seconds: not in the GUI thread
 
             try:
                 seen = prepare(folder, model)
+                lines.append(f"{label}: {seen.summary()}")
+                stacks.append(Stack(seen.images, f"{label} as the networks see it", (-1, 1), {"contrast": label}))
             except ValueError as error:
-                seen = str(error)
-        yield Loaded(side, label, folder, seen)
+                lines.append(str(error))
+        yield Loaded(stacks, lines)
+
+
+def stack_of(folder: Folder, size: tuple[int, int], side: Side, label: str) -> Stack:
+    """All slices of one size, (N, rows, columns)."""
+    volumes = [v for v in folder.volumes if v.data.shape[1:] == size]
+    data = np.concatenate([v.data for v in volumes])
+    limits = measure([data])
+    name = f"{label}: {folder.path.name}"
+    return Stack(
+        data,
+        name if len(folder.sizes()) == 1 else f"{name} {size[0]}x{size[1]}",
+        (limits.low, limits.high),
+        {
+            "contrast": label,
+            "side": side,
+            "folder": str(folder.path),
+            "files": [v.path.name for v in volumes if v.path],
+        },
+    )

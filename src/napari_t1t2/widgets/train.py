@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from ..engine.config import PresetName, preset
 from ..engine.events import Failed, Finished, Preview, Progress, Saved, Started, TrainEvent
 from ..engine.files import is_taken, load_config
+from ..session import clock
 from ._curve import LossCurve, load_matplotlib
 from ._form import TrainForm
 from ._job import JobWidget
@@ -92,7 +93,7 @@ class TrainWidget(JobWidget):
                 if notes:
                     self.tell("\n".join(notes))
             case Progress():
-                left = _clock(event.seconds_left)
+                left = clock(event.seconds_left)
                 self.show_fraction(
                     event.fraction, f"step {event.step}, {left} left, {event.slices_per_second:.1f} slices/s"
                 )
@@ -164,8 +165,3 @@ class TrainWidget(JobWidget):
             f"preview {t1} (synthetic)": event.fake_t1,
             f"preview {t2} (synthetic, back again)": event.back_t2,
         }
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02}"
