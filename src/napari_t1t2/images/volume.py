@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 NOTICE = "Synthetic image. Not for diagnosis."
 Image = npt.NDArray[np.float32]
+Affine = npt.NDArray[np.float64]  # (4, 4)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Volume:
-    """One image or stack of slices, in the units of its file.
+    """One image or stack of slices, in the units of its file and in the order in which the file stores it.
 
     A 2D image is a volume of one slice. `spacing` is (Z, Y, X) in mm; None where the file does not say,
     as in a PNG. `dtype` is the type the file stored, so that a writer can go back to it.
@@ -22,11 +23,15 @@ class Volume:
 
     data: Image  # (Z, Y, X)
     name: str
-    contrast: str = ""
+    contrast: str = ""  # what the user says it is
+    looks: str = ""  # what its name and headers say it is; see `clues`
     spacing: tuple[float, float, float] | None = None
-    affine: npt.NDArray[np.float64] | None = None  # (4, 4), (X, Y, Z, 1) index to RAS+ mm
+    affine: Affine | None = None  # (X, Y, Z, 1) index to RAS+ mm
     dtype: str = "float32"
     path: Path | None = None
+    files: tuple[Path, ...] = ()  # of a DICOM series, one a slice, in the order of the slices
+    subject: str = ""  # whose head it is, where a name or header says so; never written to a file
+    series: str = ""  # what to call it when choosing, such as "3: t2_tse_tra" or the file's name
     notes: tuple[str, ...] = ()  # what was done on the way in, e.g. "RGB turned to grey"
 
 
@@ -43,3 +48,9 @@ class Skipped:
 
     def __str__(self) -> str:
         return f"{self.path.name}: {self.why}"
+
+
+def spacing_of(affine: Affine) -> tuple[float, float, float]:
+    """(Z, Y, X) in mm: the lengths of the affine's columns."""
+    x, y, z = (float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
+    return z, y, x
