@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from . import __version__
-from .engine.config import ModelConfig, PresetName, TrainConfig, other, preset
+from .engine.config import ModelConfig, PresetName, Side, Steady, TrainConfig, other, preset
 
 if TYPE_CHECKING:
     from .engine.evaluation import Score
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from .images.volume import Volume
     from .session import Session
 
+TRAINED_ON = "The model was trained on this image: the result says nothing about how it does on new ones."
 EPILOG = """\
-Folders hold PNG, TIFF, JPEG or BMP slices of one contrast each; they need not pair.
+Folders hold PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM files; T1 and T2 need not pair, and may lie in one folder.
 Exit codes: 0 done, also when stopped with Ctrl-C (the run is saved); 2 could not be done, with the reason.
 Synthetic images are not for diagnosis."""
 
@@ -49,27 +50,26 @@ def main(argv: list[str] | None = None) -> int:
 
 def check(args: Namespace) -> None:
     """Say what two folders hold and whether a model can be trained on them."""
-    from .engine.slices import prepare, split
+    from .engine.slices import read_both, split
     from .images.read import read_folder
 
-    laptop = preset("laptop")
-    config = replace(
-        laptop, t1_folder=args.t1_folder, t2_folder=args.t2_folder, model=replace(laptop.model, size=args.size)
-    )
+    config = _with_flags(preset("laptop"), args)
     problems: list[str] = []
-    for path in (config.t1_folder, config.t2_folder):
+    for label, path, series in (
+        (config.model.t1_label, config.t1_folder, config.t1_series),
+        (config.model.t2_label, config.t2_folder, config.t2_series),
+    ):
         try:
-            folder = read_folder(path)
-            print(f"{path}: {folder.summary()}")
-            slices = prepare(folder, config.model)
-            print(*(f"  {note}" for note in slices.notes), sep="\n", end="\n" * bool(slices.notes))
-            print(f"  {slices.summary()}")
-            split(slices.images, config, path)
+            print(f"{path}: {read_folder(path, label, series=series, frame=config.frame).summary()}")
         except ValueError as error:
             problems.append(str(error))
     if problems:
         raise ValueError("\n".join(problems))
-    print("A model can be trained on these folders.")
+    t1, t2, pixel = read_both(config)
+    for slices in (t1, t2):
+        print(*slices.notes, slices.summary(), sep="\n")
+    print(*split(t1, t2, config).notes, sep="\n")
+    print(f"A model can be trained on these folders{f', at {pixel:.3g} mm a pixel' if pixel else ''}.")
 
 
 def train(args: Namespace) -> None:
@@ -150,8 +150,9 @@ def translate(args: Namespace) -> None:
     import numpy as np
 
     from .engine.checkpoint import load_model
+    from .engine.slices import fingerprint
     from .engine.training import describe, pick_device
-    from .engine.translation import input_range, provenance
+    from .engine.translation import input_range, provenance, unusual_spacing
     from .engine.translation import translate as translate_volume
     from .images.intensity import range_for
     from .images.write import write_image
@@ -159,12 +160,12 @@ def translate(args: Namespace) -> None:
     device = pick_device(args.device)
     model = load_model(args.model, device)
     to = model.config.side(args.to)
-    volumes, targets = _plan_translation(args, model.about.ranges[to].dtype)
+    trained = model.about.ranges[other(to)]
+    volumes, targets = _plan_translation(args, model.config, to, model.about.ranges[to].dtype)
     loose: dict[str, list[Volume]] = {}  # single slices of a folder share a range, as in training
     for volume in volumes:
         if len(volume.data) == 1:
             loose.setdefault(volume.dtype, []).append(volume)
-    trained = model.about.ranges[other(to)]
     shared = {dtype: range_for(np.concatenate([v.data.ravel() for v in vs]), 1, trained) for dtype, vs in loose.items()}
 
     line = ProgressLine()
@@ -173,41 +174,45 @@ def translate(args: Namespace) -> None:
     for done, (volume, target) in enumerate(zip(volumes, targets, strict=True), 1):
         single = len(volume.data) == 1
         intensity, unusual = shared[volume.dtype] if single else input_range(volume.data, model, to)
-        if unusual and unusual not in told:
-            print(f"{volume.path}: {unusual}", file=sys.stderr)
-            told.add(unusual)
-        made = translate_volume(volume, model, to=args.to, intensity=intensity)
-        write_image(target, made, provenance(model, to, volume.path.name if volume.path else volume.name))
+        seen = fingerprint(volume.data) in model.about.seen
+        told_of = [unusual, unusual_spacing(model, volume.spacing), TRAINED_ON if seen else None]
+        for sentence in filter(None, told_of):
+            if sentence not in told:
+                print(f"{volume.path}: {sentence}", file=sys.stderr)
+                told.add(sentence)
+        made = translate_volume(volume, model, to=args.to, steady=args.steady, intensity=intensity)
+        source = volume.path.name if volume.path else volume.name
+        write_image(target, made, provenance(model, to, source) | {"seen_in_training": seen})
         line.show(f"{done} of {len(volumes)}: {target}", last=done == len(volumes))
     line.end()
 
 
-def _plan_translation(args: Namespace, dtype: str) -> tuple[list[Volume], list[Path]]:
+def _plan_translation(args: Namespace, model: ModelConfig, to: Side, dtype: str) -> tuple[list[Volume], list[Path]]:
     """What to translate and where each result goes; everything that can be refused is refused here."""
-    from .images.read import read_folder, read_image
-    from .images.write import WRITABLE, check_ending, ending_for
+    from .images.read import read_files, read_folder
+    from .images.write import check_ending, name_for
 
-    folders = [path for path in args.inputs if path.is_dir()]
-    if folders and len(args.inputs) > 1:
-        raise ValueError(f"{folders[0]} is a folder: give one folder, or files.")
-    if folders:
-        read = read_folder(folders[0])
+    folder: Path | None = next((path for path in args.inputs if path.is_dir()), None)
+    if folder and len(args.inputs) > 1:
+        raise ValueError(f"{folder} is a folder: give one folder, or files.")
+    if folder:
+        read = read_folder(folder, model.label(other(to)), series=args.series, frame=args.frame)
         volumes = read.volumes
         print(*read.notes(), sep="\n", end="\n" * bool(read.notes()), file=sys.stderr)
     else:
-        volumes = [read_image(path) for path in args.inputs]
+        volumes, skipped = read_files(args.inputs, frame=args.frame)
+        if skipped:
+            raise ValueError("\n".join(map(str, skipped)))
 
-    if one_file := not folders and len(volumes) == 1 and bool(args.out.suffix) and not args.out.is_dir():
-        check_ending(args.out, slices=len(volumes[0].data), dtype=dtype)
-    elif args.out.is_file() or args.out.suffix.casefold() in WRITABLE:
+    made = [replace(v, dtype=dtype) for v in volumes]
+    if one_file := len(volumes) == 1 and bool(args.out.suffix) and not args.out.is_dir() and not folder:
+        check_ending(args.out, made[0])
+    elif args.out.is_file() or args.out.name.casefold().endswith((".png", ".tif", ".tiff", ".nii", ".nii.gz")):
         raise ValueError(f"{args.out} is a file name: give a folder for the results.")
-    endings = {True: (".png", ".tif", ".tiff"), False: (".tif", ".tiff")}
     targets: list[Path] = []
-    for volume in volumes:
-        path = volume.path or Path(volume.name)
-        ending = ending_for(len(volume.data), dtype)
-        keeps = path.suffix.casefold() in endings[ending == ".png"]
-        target = args.out if one_file else args.out / (path.name if keeps else f"{path.stem}{ending}")
+    for volume in made:
+        deeper = volume.path.parent.relative_to(folder) if folder and volume.path and not volume.files else Path()
+        target = args.out if one_file else args.out / deeper / name_for(volume, model.label(to))
         if target.resolve() in {v.path.resolve() for v in volumes if v.path}:
             raise ValueError(f"{target} is one of the inputs: give another --out.")
         if target.exists() and not args.overwrite:
@@ -220,8 +225,9 @@ def _plan_translation(args: Namespace, dtype: str) -> tuple[list[Volume], list[P
 
 def evaluate(args: Namespace) -> None:
     """Score synthetic images against the real ones of the same name."""
-    from .engine.evaluation import evaluate as score
+    from .engine.evaluation import evaluate_volumes as score
     from .engine.evaluation import mean
+    from .images.clues import bare_name
     from .images.read import files_in, read_image
     from .images.volume import UnusableError
 
@@ -232,13 +238,11 @@ def evaluate(args: Namespace) -> None:
         raise ValueError("Give two files, or two folders with equal names.")
     left_out: list[str] = []
     if args.fake.is_dir():
-        real_of = {path.stem: path for path in files_in(args.real)}
-        fakes = files_in(args.fake)
-        pairs = {fake.stem: (fake, real_of[fake.stem]) for fake in fakes if fake.stem in real_of}
+        fakes, reals = ({bare_name(path): path for path in files_in(folder)} for folder in (args.fake, args.real))
+        pairs = {name: (fakes[name], reals[name]) for name in fakes if name in reals}
         if not pairs:
             raise ValueError(f"No file of {args.fake} has the name of one in {args.real}.")
-        alone = [fake.name for fake in fakes if fake.stem not in real_of]
-        alone += [path.name for stem, path in real_of.items() if stem not in pairs]
+        alone = [path.name for name, path in (fakes | reals).items() if name not in pairs]
         if alone:
             left_out.append(f"no partner: {', '.join(alone)}")
     else:
@@ -248,7 +252,7 @@ def evaluate(args: Namespace) -> None:
     for name, paths in pairs.items():
         try:
             fake, real = read_image(paths[0], flat=True), read_image(paths[1])
-            scores[name] = score(fake.data, real.data, data_range=255.0 if real.dtype == "uint8" else None)
+            scores[name] = score(fake, real, own_range=args.own_range)
         except UnusableError as error:
             if len(pairs) == 1:
                 raise
@@ -328,7 +332,12 @@ def _parser() -> ArgumentParser:
 
     checks = command(check, "check")
     _folders(checks)
-    checks.add_argument("--size", type=int, default=0, help=_help(_named(ModelConfig, "size")))
+    for config_class, names in (
+        (TrainConfig, ("t1_series", "t2_series", "frame")),
+        (ModelConfig, ("size", "plane", "pixel")),
+    ):
+        for name in names:
+            _flag(checks, _named(config_class, name), get_type_hints(config_class)[name])
 
     trains = command(train, "train")
     _folders(trains)
@@ -346,13 +355,28 @@ def _parser() -> ArgumentParser:
         "--model", type=_path, required=True, metavar="RUN_OR_FILE", help="run folder or model file"
     )
     translates.add_argument("--to", required=True, metavar="CONTRAST", help="what to make, such as T2")
-    translates.add_argument("--out", type=_path, required=True, metavar="PATH", help="file (.png, .tif) or folder")
+    translates.add_argument(
+        "--out", type=_path, required=True, metavar="PATH", help="file (.png, .tif, .nii.gz) or folder"
+    )
+    translates.add_argument(
+        "--series", default="", metavar="S", help="names, with commas, of the series to take from a folder"
+    )
+    _flag(translates, _named(TrainConfig, "frame"), int, default=0)
+    translates.add_argument(
+        "--steady",
+        choices=get_args(Steady),
+        default="off",
+        help="against flicker: neighbouring slices share statistics, or the mean of three planes (3 times the time) [off]",
+    )
     translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
     _flag(translates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")
 
     evaluates = command(evaluate, "evaluate")
     evaluates.add_argument("fake", type=_path, metavar="FAKE", help="synthetic file, or folder")
     evaluates.add_argument("real", type=_path, metavar="REAL", help="real file, or folder with equal names")
+    evaluates.add_argument(
+        "--own-range", action="store_true", help="scale each image by its own range first, as MR units are arbitrary"
+    )
     evaluates.add_argument("--json", action="store_true", help="print JSON, each image by itself too")
 
     demos = command(demo, "demo")

@@ -1,14 +1,25 @@
 from dataclasses import replace
 
+import dask.array as da
 import numpy as np
 import pytest
 
 from napari_t1t2.engine import translation
 from napari_t1t2.engine.checkpoint import load_model
 from napari_t1t2.engine.training import train
-from napari_t1t2.engine.translation import NOTICE, input_range, provenance, stream, translate
+from napari_t1t2.engine.translation import (
+    NOTICE,
+    blank,
+    flicker,
+    input_range,
+    provenance,
+    stream,
+    translate,
+    unusual_spacing,
+)
 from napari_t1t2.images.intensity import Intensity
-from napari_t1t2.images.volume import Volume
+from napari_t1t2.images.plane import PLANES, View
+from napari_t1t2.images.volume import Volume, spacing_of
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +34,18 @@ def stack(head):
 
 
 class Recorder:
-    """An array that remembers what it was asked for."""
+    """An array that cannot be seen whole, and remembers which slices were asked for."""
 
     def __init__(self, data):
-        self._data = data
-        self.shape = data.shape
-        self.asked = []
+        self._data, self.asked = data, []
+        self.shape, self.dtype, self.ndim = data.shape, data.dtype, data.ndim
+        self.lazy = da.from_array(self, chunks=(*(1 for _ in data.shape[:-2]), *data.shape[-2:]), meta=data[:0])
+
+    def __array__(self, *_, **__):
+        raise AssertionError("the whole array was asked for")
 
     def __getitem__(self, index):
-        self.asked.append(index)
+        self.asked.append(index[0].start if isinstance(index[0], slice) else index[0])
         return self._data[index]
 
 
@@ -87,7 +101,7 @@ def test_the_output_has_the_units_of_the_target(model, stack):
 
 def test_a_volume_stays_where_it_is_and_says_that_it_is_synthetic(model, stack):
     volume = Volume(
-        data=stack, name="head", contrast="T1", spacing=(3, 1, 1), affine=np.diag([1.0, 1, 3, 1]), dtype="float64"
+        data=stack, name="head", contrast="T1", spacing=(3, 1, 1), affine=np.diag([-1.0, -1, 3, 1]), dtype="float64"
     )
     made = translate(volume, model, to="t2")
     np.testing.assert_array_equal(made.data, translate(stack, model, to="t2"))
@@ -104,10 +118,12 @@ def test_the_provenance_names_model_step_and_source(model, trained):
     assert len(said["model_sha256"]) == 64
 
 
-def test_the_stream_equals_the_whole(model, stack, two_at_once):
-    events = list(stream(stack, model, to="t2"))
-    assert [(e.start, e.total, len(e.slices)) for e in events] == [(0, 5, 2), (2, 5, 2), (4, 5, 1)]
-    np.testing.assert_array_equal(np.concatenate([e.slices for e in events]), translate(stack, model, to="t2"))
+def test_the_stream_fills_an_array_as_it_goes(model, stack, two_at_once):
+    out, filled = np.zeros_like(stack), []
+    for event in stream(stack, model, to="t2", out=out):
+        filled.append((event.done, event.total, int(out.any(axis=(1, 2)).sum())))
+    assert filled == [(2, 5, 2), (4, 5, 4), (5, 5, 5)]
+    np.testing.assert_array_equal(out, translate(stack, model, to="t2"))
 
 
 def test_the_size_of_a_batch_changes_nothing(model, stack, two_at_once, monkeypatch):
@@ -116,28 +132,133 @@ def test_the_size_of_a_batch_changes_nothing(model, stack, two_at_once, monkeypa
     np.testing.assert_allclose(few, translate(stack, model, to="t2"), atol=1e-3)
 
 
-def test_the_stream_reads_slice_by_slice_and_no_further_than_its_batch(model, stack, two_at_once):
-    data = Recorder(stack.reshape(5, 1, 44, 36))
-    read = [len(data.asked) for _ in stream(data, model, to="t2", intensity=Intensity(0, 255))]
+def test_a_lazy_array_is_read_batch_by_batch(model, stack, two_at_once):
+    data = Recorder(stack)
+    read = [len(data.asked) for _ in stream(data.lazy, model, to="t2", intensity=Intensity(0, 255))]
     assert read == [2, 4, 5]
-    assert data.asked == [(i, 0) for i in range(5)]
+    assert sorted(data.asked) == [0, 1, 2, 3, 4]
+
+
+def test_thick_chunks_are_read_once(model, stack, two_at_once):
+    data = Recorder(stack)
+    thick = da.from_array(data, chunks=(4, 44, 36), meta=stack[:0])
+    list(stream(thick, model, to="t2", intensity=Intensity(0, 255)))
+    assert sorted(data.asked) == [0, 4]
 
 
 def test_the_range_is_measured_on_a_few_slices(model, stack):
-    data = Recorder(np.broadcast_to(stack[:, None], (5, 100, 44, 36)))
-    input_range(data, model, "t2")
+    data = Recorder(np.repeat(stack, 20, axis=0))
+    input_range(data.lazy, model, "t2")
     assert len(data.asked) <= 32
-    assert {0, 4} <= {first for first, _ in data.asked}
+    assert {0, 99} <= set(data.asked)
 
 
 def test_a_stopped_stream_ends_early(model, stack, two_at_once):
-    made = []
-    made.extend(stream(stack, model, to="t2", stop=lambda: len(made) > 0))
-    assert len(made) <= 3
     done = []
     for event in stream(stack, model, to="t2", stop=lambda: bool(done)):
-        done.append(event)
-    assert [e.start for e in done] == [0]
+        done.append(event.done)
+    assert done == [2]
+
+
+def in_other_order(volume: Volume, towards: str) -> Volume:
+    """The same head, stored in another order."""
+    view = View.towards(towards, volume.affine)
+    data = np.ascontiguousarray(view.apply(volume.data))
+    return replace(volume, data=data, affine=view.affine(volume.affine, volume.data.shape), spacing=view.spacing)
+
+
+@pytest.mark.parametrize("towards", ["SAR", "RIP", "ALS", "LSA"])
+def test_the_storage_order_of_a_volume_changes_nothing(model, stack, towards):
+    turn = np.array([[0.98, -0.17, 0.05], [0.17, 0.98, 0.0], [-0.05, 0.0, 1.0]])
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turn @ np.diag([-1.0, -1, 3]), (30, -20, 7)
+    plain = Volume(data=stack, name="head", affine=affine, spacing=spacing_of(affine))
+    stored = in_other_order(plain, towards)
+    made = translate(stored, model, to="t2")
+    np.testing.assert_array_equal(made.affine, stored.affine)
+    back = View.of("axial", made.affine)
+    np.testing.assert_allclose(back.apply(made.data), translate(plain, model, to="t2").data, atol=1e-3)
+
+
+@pytest.mark.parametrize("plane", ["coronal", "sagittal"])
+def test_a_volume_is_translated_in_the_plane_of_the_model(model, head, plane):
+    data = np.stack([head(i % 8, "T1") for i in range(20)]).astype(np.float32)
+    affine = np.diag([-1.0, -1, 1, 1])
+    volume = Volume(data=data, name="head", affine=affine, spacing=(1, 1, 1))
+    turned = replace(model, about=replace(model.about, config=replace(model.config, plane=plane)))
+    view = View.of(plane, affine)
+    slices = np.ascontiguousarray(view.apply(data))
+    expected = translate(slices, model, to="t2", intensity=input_range(data, model, "t2")[0])
+    np.testing.assert_allclose(view.apply(translate(volume, turned, to="t2").data), expected, atol=1e-3)
+
+
+def test_pixels_are_brought_to_those_of_the_model_and_back(model, head):
+    at_one_mm = replace(model, about=replace(model.about, config=replace(model.config, pixel=1.0)))
+    large = np.kron(head(0, "T1"), np.ones((2, 2))).astype(np.float32)[None]
+    affine = np.diag([-0.5, -0.5, 1, 1])
+    fine = translate(Volume(data=large, name="a", affine=affine, spacing=(1, 0.5, 0.5)), at_one_mm, to="t2").data[0]
+    plain = translate(head(0, "T1").astype(np.float32), model, to="t2")
+    assert fine.shape == (88, 72)
+    assert np.abs(fine[::2, ::2] - plain).mean() < 0.06 * np.ptp(plain)
+    without = translate(large[0], model, to="t2")
+    assert np.abs(fine - without).mean() > 0  # at its own pixels it looks otherwise
+
+
+def test_a_missing_spacing_is_told(model):
+    at_one_mm = replace(model, about=replace(model.about, config=replace(model.config, pixel=0.8)))
+    assert "does not say its spacing" in unusual_spacing(at_one_mm, None)
+    assert "0.8 mm" in unusual_spacing(at_one_mm, None)
+    assert unusual_spacing(at_one_mm, (1, 1, 1)) is None
+    assert "without a spacing" in unusual_spacing(model, (1, 1, 1))
+    assert unusual_spacing(model, None) is None
+
+
+@pytest.mark.parametrize("affine", [None, np.diag([-1.0, -1, 1, 1])])
+def test_three_planes_are_averaged(model, head, affine):
+    data = np.stack([head(i % 8, "T1") for i in range(20)]).astype(np.float32)
+    out, events = np.zeros_like(data), []
+    for event in stream(data, model, to="t2", affine=affine, steady="planes", out=out):
+        events.append(event)
+    assert (events[-1].done, events[-1].total) == (100, 100)  # 20 + 44 + 36
+    intensity = input_range(data, model, "t2")[0]
+    views = (
+        [View.of(p, affine) for p in PLANES]
+        if affine is not None
+        else [View(a) for a in ((0, 1, 2), (1, 0, 2), (2, 0, 1))]
+    )
+    each = [
+        view.undo(translate(np.ascontiguousarray(view.apply(data)), model, to="t2", intensity=intensity))
+        for view in views
+    ]
+    np.testing.assert_allclose(out, np.mean(each, axis=0), atol=1e-3)
+
+
+def test_shared_statistics_do_not_depend_on_the_batch(model, head, monkeypatch):
+    data = np.stack([head(i % 8, "T1") for i in range(12)]).astype(np.float32)
+    whole = translate(data, model, to="t2", steady="neighbours")
+    monkeypatch.setattr(translation, "PIXELS_AT_ONCE", 4 * 44 * 36)
+    inner = slice(6, -6)  # where each batch saw all the neighbours of its neighbours
+    np.testing.assert_allclose(translate(data, model, to="t2", steady="neighbours")[inner], whole[inner], atol=5)
+    assert not np.allclose(whole, translate(data, model, to="t2"))
+
+
+def test_flicker_is_the_difference_of_neighbours():
+    data = np.zeros((4, 3, 3), np.float32)
+    data[1] = 6
+    assert flicker(data) == pytest.approx(4)
+    head = np.zeros(data.shape, bool)
+    head[:2] = True
+    assert flicker(data, head) == pytest.approx(6)
+
+
+def test_a_large_result_lives_in_a_file(monkeypatch):
+    monkeypatch.setattr(translation, "IN_MEMORY", 100)
+    large = blank((2, 8, 8))
+    assert isinstance(large, np.memmap)
+    assert not large.any()
+    large[1] = 3
+    assert large.sum() == 192
+    assert not isinstance(blank((2, 2)), np.memmap)
 
 
 def test_a_slice_in_the_units_of_training_needs_no_notice(model, stack):

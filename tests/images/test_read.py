@@ -1,11 +1,12 @@
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from napari_t1t2.images.read import GreyView, natural, read_folder, read_image, to_grey
+from napari_t1t2.images.read import natural, read_folder, read_image, to_grey
 from napari_t1t2.images.volume import UnusableError
 
 STORED = {  # in odd/png_tiff: shape and type that a file must be read as
@@ -197,11 +198,11 @@ def test_grey_keeps_the_type():
     assert to_grey(red / 255).dtype == np.float64
 
 
-def test_a_colour_array_is_turned_to_grey_where_it_is_indexed():
+def test_a_lazy_colour_array_stays_lazy():
     colours = np.random.default_rng(0).integers(0, 255, (3, 4, 5, 3), dtype=np.uint8)
-    view = GreyView(colours)
-    assert view.shape == (3, 4, 5)
-    np.testing.assert_array_equal(view[1], to_grey(colours)[1])
+    grey = to_grey(da.from_array(colours, chunks=(1, 4, 5, 3)))
+    assert isinstance(grey, da.Array)
+    np.testing.assert_array_equal(grey[1].compute(), to_grey(colours)[1])
 
 
 @pytest.mark.parametrize("name", STORED)

@@ -130,9 +130,18 @@ def test_colour_is_turned_to_grey_and_said(widget, viewer, head, told):
     assert "'photo' is in colour" in told[0]
 
 
-def test_a_multiscale_layer_is_translated_at_its_finest(widget, viewer, head, told):
-    made = translate(widget, viewer.add_image([head, head[::2, ::2]], multiscale=True, name="pyramid"))
-    assert made.data.shape == head.shape and "'pyramid' has several resolutions" in told[0]
+@pytest.mark.parametrize(
+    ("level", "shape", "scale"), [("full resolution", (88, 72), 2), ("level on screen", (44, 36), 4)]
+)
+def test_of_a_multiscale_layer_a_level_is_chosen_and_stays_in_place(widget, viewer, head, level, shape, scale):
+    large = np.kron(head, np.ones((2, 2), np.float32))
+    pyramid = viewer.add_image([large, head], multiscale=True, name="pyramid", scale=(2, 2), translate=(5, 7))
+    pyramid._data_level = 1
+    widget.form["level"].value = level
+    made = translate(widget, pyramid)
+    assert made.data.shape == shape
+    np.testing.assert_allclose(made.scale, (scale, scale))
+    np.testing.assert_allclose(made.data_to_world((0, 0)), (5, 7))
 
 
 @pytest.mark.parametrize("layer", [Labels(np.ones((8, 8), int), name="seg"), Shapes(name="seg")])

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..images.intensity import Intensity
 from ..images.write import written_beside
 from .config import ModelConfig, Side
 from .cyclegan import CycleGAN
@@ -78,14 +77,13 @@ def load_checkpoint(path: Path, gan: CycleGAN, device: torch.device) -> Position
         raise ValueError(f"{path} is no checkpoint of this run, or is damaged: start a new run folder.") from error
 
 
-def save_model(path: Path, gan: CycleGAN, ranges: dict[Side, Intensity], step: int) -> None:
+def save_model(path: Path, gan: CycleGAN, about: About) -> None:
     """The weights of both generators with all that is needed to translate, in one file."""
     weights = {
         f"{name}.{key}": tensor.detach().cpu().contiguous()
         for name in ("t1_to_t2", "t2_to_t1")
         for key, tensor in getattr(gan, name).state_dict().items()
     }
-    about = About(path, gan.config.model, ranges, step)
     with written_beside(path) as partial:
         save_file(weights, partial, metadata=about.to_header())
 

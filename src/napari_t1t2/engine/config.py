@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
+from ..images.plane import Plane
+
 Side = Literal["t1", "t2"]
+Steady = Literal["off", "neighbours", "planes"]
 PresetName = Literal["laptop", "notebook", "gpu"]
 
 
@@ -53,6 +56,16 @@ class ModelConfig(Checked):
     t2_label: str = setting("T2", "What the second contrast is called.", advanced=True)
     size: int = setting(
         0, "Side of the square each slice is fitted into, in pixels, never stretched; 0 keeps it as it is.", low=0
+    )
+    plane: Plane = setting(
+        "axial", "Anatomical plane of the slices, where a file says how the head lies; others are used as stored."
+    )
+    pixel: float = setting(
+        0.0,
+        "Side of a pixel inside the networks, in mm; 0 takes the median of the images. Without spacing, pixels stay.",
+        low=0.0,
+        high=20.0,
+        advanced=True,
     )
     channels: int = setting(32, "Channels after a generator's first convolution.", low=4, advanced=True)
     levels: int = setting(2, "How many times the U-Net halves the image.", low=1, high=8, advanced=True)
@@ -107,6 +120,12 @@ class TrainConfig(Checked):
 
     t1_folder: Path = setting(Path(), "Folder of images of the first contrast.")
     t2_folder: Path = setting(Path(), "Folder of images of the second contrast; they need not pair with the first.")
+    t1_series: str = setting(
+        "", "Names, with commas, of the series or files to take as the first contrast; empty takes what looks right."
+    )
+    t2_series: str = setting(
+        "", "Names, with commas, of the series or files to take as the second contrast; empty takes what looks right."
+    )
     run_folder: Path = setting(Path(), "Where the model, checkpoint, losses and previews go.")
     minutes: float = setting(5.0, "Train for this long; 0 for no limit.", low=0.0)
     steps: int = setting(0, "Train for this many optimiser steps; 0 for no limit.", low=0)
@@ -146,7 +165,10 @@ class TrainConfig(Checked):
     )
     pool: int = setting(50, "Past synthetic slices that the discriminators also see; 0 for none.", low=0, advanced=True)
     flip: bool = setting(True, "Mirror half of the slices left to right.", advanced=True)
-    hold_out: int = setting(1, "Slices of each contrast kept from training, for the previews.", low=1, advanced=True)
+    hold_out: int = setting(
+        1, "Subjects kept from training, for the previews; at most one in five.", low=0, advanced=True
+    )
+    frame: int = setting(0, "Which volume of a 4D file to take, counted from 0.", low=0, advanced=True)
     report_every: int = setting(5, "Steps between progress reports.", low=1, advanced=True)
     preview_every: int = setting(50, "Steps between previews.", low=1, advanced=True)
     save_every: int = setting(500, "Steps between checkpoints.", low=1, advanced=True)
@@ -157,8 +179,8 @@ class TrainConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.model.check_side("crop", self.crop)
-        if self.t1_folder != Path() and self.t1_folder.resolve() == self.t2_folder.resolve():
-            raise ValueError(f"Both contrasts point to {self.t1_folder}: give a folder for each.")
+        if self.t1_series and self.t1_folder == self.t2_folder and self.t1_series == self.t2_series:
+            raise ValueError(f"Both contrasts take {self.t1_series!r} of {self.t1_folder}: give a series for each.")
         if not (self.minutes or self.steps):
             raise ValueError("minutes and steps are both 0: give one of them, or training never ends.")
 

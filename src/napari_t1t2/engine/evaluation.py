@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_fill_holes
 from skimage.metrics import structural_similarity
 
-from ..images.volume import Image
+from ..images.intensity import measure
+from ..images.plane import View
+from ..images.volume import Image, Volume
 
 HEAD = 0.02  # of the data range; what is brighter, and what it encloses, is head
 WINDOW = 7  # side of the square that SSIM looks at, pixels
@@ -46,6 +48,41 @@ def evaluate(fake: Image, real: Image, *, data_range: float | None = None) -> Sc
     if span <= 0:
         raise ValueError("The real image is flat: there is nothing to compare with.")
     return mean([_score_slice((f - low) / span, (r - low) / span) for f, r in zip(fake, real, strict=True)])
+
+
+def evaluate_volumes(fake: Volume, real: Volume, *, own_range: bool = False) -> Score:
+    """Score a synthetic volume against the real one, axial slice by slice, in the space of the synthetic one.
+
+    Where both say where they lie and their grids differ, the real one is resampled (linearly). The data range is 255
+    for 8-bit images, else that between the percentiles of the real one's head. With `own_range` each is scaled by its
+    own percentiles first: MR units are arbitrary, and another scanner's gain is no fault of a synthetic image.
+    """
+    real = _on_grid_of(fake, real)
+    view = View.of("axial", fake.affine)
+    shown_fake, shown_real = view.apply(fake.data), view.apply(real.data)
+    if shown_fake.shape != shown_real.shape:
+        return evaluate(shown_fake, shown_real)  # which refuses them
+    scale = measure([real.data])
+    if own_range:
+        shown_fake, shown_real = measure([fake.data]).to_unit(shown_fake), scale.to_unit(shown_real)
+        return evaluate(shown_fake + np.float32(1), shown_real + np.float32(1), data_range=2.0)
+    if real.dtype == "uint8":
+        return evaluate(shown_fake, shown_real, data_range=255.0)
+    low = np.float32(scale.low)
+    return evaluate(shown_fake - low, shown_real - low, data_range=scale.high - scale.low)
+
+
+def _on_grid_of(fake: Volume, real: Volume) -> Volume:
+    if fake.affine is None or real.affine is None:
+        return real
+    if fake.data.shape == real.data.shape and np.allclose(fake.affine, real.affine, atol=1e-3):
+        return real
+    from nibabel.nifti1 import Nifti1Image
+    from nibabel.processing import resample_from_to
+
+    grid = (fake.data.shape[::-1], fake.affine)
+    moved = resample_from_to(Nifti1Image(real.data.T, real.affine), grid, order=1, cval=float(real.data.min()))
+    return replace(real, data=np.asarray(moved.dataobj, np.float32).T, affine=fake.affine, spacing=fake.spacing)
 
 
 def mean(scores: Sequence[Score]) -> Score:

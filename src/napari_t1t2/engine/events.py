@@ -63,13 +63,12 @@ class Finished:
     reason: Literal["completed", "stopped"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Translated:
-    """Some slices are done. `start` counts slices in C order over the leading axes."""
+    """So many slices of `total` are done; three times as many where three planes are averaged."""
 
-    start: int
+    done: int
     total: int
-    slices: Image  # (N, row, column), in the target contrast's units
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from ..images.intensity import Intensity
 from ..images.write import written_beside
 from .config import ModelConfig, Side, TrainConfig
 
-FORMAT = "1"
+FORMAT = "2"
 MODEL_FILE, CHECKPOINT_FILE, CONFIG_FILE = "model.safetensors", "checkpoint.pt", "config.json"
 LOSSES_FILE, PREVIEW_FOLDER = "losses.csv", "previews"
 
@@ -24,8 +24,9 @@ class About:
 
     path: Path
     config: ModelConfig
-    ranges: dict[Side, Intensity]  # of the training images
+    ranges: dict[Side, Intensity]  # that speak for the training images
     step: int
+    seen: frozenset[str] = frozenset()  # fingerprints of the volumes it was trained on
 
     def to_header(self) -> dict[str, str]:
         """As safetensors keeps it: strings only."""
@@ -35,6 +36,7 @@ class About:
             "config": json.dumps(asdict(self.config)),
             "ranges": json.dumps({side: asdict(intensity) for side, intensity in self.ranges.items()}),
             "step": str(self.step),
+            "seen": " ".join(sorted(self.seen)),
             "notice": "Makes synthetic images. Not for diagnosis.",
         }
 
@@ -56,7 +58,8 @@ def read_about(path: Path) -> About:
     try:
         described = json.loads(header["ranges"])
         ranges: dict[Side, Intensity] = {"t1": Intensity(**described["t1"]), "t2": Intensity(**described["t2"])}
-        return About(path, ModelConfig(**json.loads(header["config"])), ranges, int(header["step"]))
+        seen = frozenset(header["seen"].split())
+        return About(path, ModelConfig(**json.loads(header["config"])), ranges, int(header["step"]), seen)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} describes itself in a way this version cannot read ({error}).") from error
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.ndimage import binary_erosion, binary_fill_holes, gaussian_filter
 from torch import Tensor
 
 from ..images.frame import Frame
 from ..images.intensity import Intensity, measure_set
-from ..images.read import Folder
-from ..images.volume import Image
+from ..images.plane import View
+from ..images.read import Folder, read_folder
+from ..images.volume import Image, Volume
 from .config import ModelConfig, TrainConfig
 from .networks import SMALLEST
 
 EMPTY = 0.01  # a slice with less of its pixels above the background than this shows no anatomy
 BACKGROUND = -0.9
+HELD_AT_MOST = 5  # one in so many subjects is held out: of fewer, each is needed to learn from
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,75 +31,220 @@ class Slices:
     """One contrast as the networks see it, its range, and what the user should know."""
 
     images: Image  # (N, H, W) in [-1, 1]
+    owners: npt.NDArray[np.intp]  # (N,), the volume each slice comes from, as an index into the next three
+    names: tuple[str, ...]
+    subjects: tuple[str, ...]  # empty where it is not known
+    fingerprints: tuple[str, ...]  # equal for equal pixels
     intensity: Intensity
     notes: tuple[str, ...]
 
     def summary(self) -> str:
         """Count, size and range in one line."""
         (n, height, width), i = self.images.shape, self.intensity
-        return f"the networks see {n} slices of {height}x{width}, {i.low:g} to {i.high:g} as -1 to 1"
+        heads = len(set(self.subjects) - {""})
+        of = f" of {heads} subject{'s' * (heads != 1)}" if heads else ""
+        return f"the networks see {n} slices{of}, {height}x{width}, {i.low:g} to {i.high:g} as -1 to 1"
+
+    def fingerprints_of(self, chosen: npt.NDArray[np.intp]) -> frozenset[str]:
+        """Of the volumes that these slices come from."""
+        return frozenset(self.fingerprints[i] for i in np.unique(self.owners[chosen]))
 
 
-def prepare(folder: Folder, model: ModelConfig) -> Slices:
-    """Rescale, drop empty slices, fit into the frame. Raises `ValueError` with a sentence."""
-    sizes = folder.sizes()
-    if not model.size and len(sizes) > 1:
+def read_both(config: TrainConfig) -> tuple[Slices, Slices, float]:
+    """Both contrasts as a run sees them, and the side of their pixels in mm, 0 where unknown.
+
+    Raises `ValueError` with a sentence where they cannot be trained on.
+    """
+    t1 = read_folder(config.t1_folder, config.model.t1_label, series=config.t1_series, frame=config.frame)
+    t2 = read_folder(config.t2_folder, config.model.t2_label, series=config.t2_series, frame=config.frame)
+    pixel = common_pixel([*t1.volumes, *t2.volumes], config.model)
+    made = prepare(t1, config.model, pixel), prepare(t2, config.model, pixel)
+    twice = set(made[0].fingerprints) & set(made[1].fingerprints)
+    if twice:
+        name = next(n for n, f in zip(made[0].names, made[0].fingerprints, strict=True) if f in twice)
+        raise ValueError(
+            f"{len(twice)} images are in both contrasts, {name} for one: give a folder for each, or name the "
+            f"{config.model.t1_label} and the {config.model.t2_label} series."
+        )
+    return *made, pixel
+
+
+def common_pixel(volumes: Sequence[Volume], model: ModelConfig) -> float:
+    """The side in mm that pixels of these volumes are brought to; 0 where no volume knows its spacing.
+
+    It is the one asked for, or else the median of the finer in-plane spacings; with a `size`, the one that fits the
+    largest slice into it.
+    """
+    views = [(v, View.of(model.plane, v.affine, v.spacing)) for v in volumes]
+    known = [(view.apply(v.data).shape[1:], view.spacing[1:]) for v, view in views if view.spacing]
+    if not known:
+        return 0.0
+    if model.size:
+        return float(
+            max(side * mm for shape, spacing in known for side, mm in zip(shape, spacing, strict=True)) / model.size
+        )
+    return model.pixel or float(np.median([min(spacing) for _, spacing in known]))
+
+
+def prepare(folder: Folder, model: ModelConfig, pixel: float = 0.0) -> Slices:
+    """Turn into the plane, rescale, drop empty slices, bring to `pixel` mm, fit into one frame.
+
+    Raises `ValueError` with a sentence.
+    """
+    views = [View.of(model.plane, v.affine, v.spacing) for v in folder.volumes]
+    seen = [view.apply(v.data) for v, view in zip(folder.volumes, views, strict=True)]
+    notes = folder.notes()
+    _check_sizes(folder, views, model, pixel, notes)
+    frames = [
+        Frame.of(data.shape[1:], model.size, model.multiple, spacing=view.spacing and view.spacing[1:], pixel=pixel)
+        for data, view in zip(seen, views, strict=True)
+    ]
+    framed = max(f.framed[0] for f in frames), max(f.framed[1] for f in frames)
+    ranges, spoken = measure_set(folder.volumes)
+    images: list[Image] = []
+    owners: list[int] = []
+    empty = 0
+    for i, (data, frame, intensity) in enumerate(zip(seen, frames, ranges, strict=True)):
+        unit = intensity.to_unit(data)
+        anatomy = (unit > BACKGROUND).mean(axis=(1, 2)) >= EMPTY
+        empty += int((~anatomy).sum())
+        if anatomy.any():
+            images.append(frame.padded_to(framed).put(unit[anatomy]))
+            owners += [i] * int(anatomy.sum())
+    if empty:
+        notes.append(f"{empty} slices without anatomy were left out")
+    if not images:
+        raise ValueError(f"{folder.path}: every slice is empty; there is nothing to learn from.")
+    return Slices(
+        np.concatenate(images),
+        np.array(owners, np.intp),
+        tuple(v.series or v.name for v in folder.volumes),
+        tuple(v.subject for v in folder.volumes),
+        tuple(fingerprint(v.data) for v in folder.volumes),
+        spoken,
+        tuple(f"{folder.path.name}: {note}" for note in notes),
+    )
+
+
+def _check_sizes(folder: Folder, views: list[View], model: ModelConfig, pixel: float, notes: list[str]) -> None:
+    """Refuse images of several sizes whose scale is not known; note what is done to the others."""
+    if pixel:
+        other = {f"{min(v.spacing[1:]):.3g}" for v in views if v.spacing and abs(min(v.spacing[1:]) / pixel - 1) > 0.01}
+        if other:
+            notes.append(f"pixels of {', '.join(sorted(other))} mm were brought to {pixel:.3g} mm")
+        if unknown := sum(not v.spacing for v in views):
+            notes.append(f"{unknown} images do not say their spacing and were used as they are")
+    bare = Folder(folder.path, [v for v, view in zip(folder.volumes, views, strict=True) if not view.spacing], [])
+    sizes = bare.sizes()
+    if len(sizes) > 1 and model.size:
+        notes.append(f"slices of {len(sizes)} sizes were fitted into {model.size}x{model.size} without stretching")
+    elif len(sizes) > 1:
         (rows, columns), *_ = sizes
-        odd = next(v for v in folder.volumes if v.data.shape[1:] != (rows, columns))
+        odd = next(v for v in bare.volumes if v.data.shape[1:] != (rows, columns))
         raise ValueError(
             f"{folder.path} mixes sizes: most slices are {rows}x{columns}, but "
             f"{odd.path.name if odd.path else odd.name} is {odd.data.shape[1]}x{odd.data.shape[2]}. "
             "Set size (64, 128, ...) to fit each into a square without stretching, or remove the others."
         )
-    ranges, spoken = measure_set(folder.volumes)
-    notes = folder.notes()
-    framed: list[Image] = []
-    empty = 0
-    for volume, intensity in zip(folder.volumes, ranges, strict=True):
-        unit = intensity.to_unit(volume.data)
-        anatomy = (unit > BACKGROUND).mean(axis=(1, 2)) >= EMPTY
-        empty += int((~anatomy).sum())
-        if anatomy.any():
-            frame = Frame.of(unit.shape[1:], model.size, model.multiple)
-            framed.append(frame.put(unit[anatomy]))
-    if empty:
-        notes.append(f"{empty} slices without anatomy were left out")
-    if model.size and len(sizes) > 1:
-        notes.append(f"slices of {len(sizes)} sizes were fitted into {model.size}x{model.size} without stretching")
-    if not framed:
-        raise ValueError(f"{folder.path}: every slice is empty; there is nothing to learn from.")
-    return Slices(np.concatenate(framed), spoken, tuple(f"{folder.path.name}: {note}" for note in notes))
 
 
-def split(images: Image, config: TrainConfig, where: Path) -> tuple[Image, Image]:
-    """Training slices and held-out ones, the latter from the middle.
+def fingerprint(data: Image) -> str:
+    """Equal for equal pixels, whatever the file's name."""
+    return blake2b(np.ascontiguousarray(data).data, digest_size=8).hexdigest()
 
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which slices of each contrast are trained on and which are held out, as indices; and what the user should know.
+
+    No subject is on both sides, in either contrast.
+    """
+
+    train: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+    held: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # where nobody can be spared, slices that are trained on
+    notes: tuple[str, ...]
+
+
+def split(t1: Slices, t2: Slices, config: TrainConfig) -> Split:
+    """Hold out whole subjects, the same of both contrasts where they are in both.
+
+    Loose slices that do not say whose they are, are held out from the middle of their folder instead.
     Raises `ValueError` where too few or too small slices are left.
     """
-    n, side = len(images), min(images.shape[1:])
-    if n <= config.hold_out:
-        raise ValueError(
-            f"{where} has {n} usable slice{'s' * (n != 1)}, but {config.hold_out} must be held out for the previews: "
-            f"training needs at least {config.hold_out + 1}. Add images."
-        )
+    both = (t1, t2)
+    labels = (config.model.t1_label, config.model.t2_label)
+    for slices, folder in zip(both, (config.t1_folder, config.t2_folder), strict=True):
+        _check_slices(slices, folder, config)
+    away = _held_subjects(t1, t2, config.hold_out)
+    train, held, notes = [], [], []
+    for slices, label in zip(both, labels, strict=True):
+        subjects = np.array(slices.subjects)[slices.owners]
+        out = np.isin(subjects, sorted(away))
+        loose = np.flatnonzero(subjects == "")
+        if n := min(config.hold_out, len(loose) // HELD_AT_MOST):
+            out[loose[(len(loose) - n) // 2 :][:n]] = True
+        if out.any():
+            held.append(np.flatnonzero(out))
+        else:
+            notes.append(f"{label}: too few subjects to hold one out; the previews show a slice that is trained on")
+            held.append(np.array([len(subjects) // 2]))
+        train.append(np.flatnonzero(~out))
+        notes += _leaks(slices, out, label)
+    if away:
+        notes.append(f"held out for the previews: {', '.join(sorted(away))}")
+    return Split((train[0], train[1]), (held[0], held[1]), tuple(notes))
+
+
+def _held_subjects(t1: Slices, t2: Slices, wanted: int) -> set[str]:
+    """As few subjects as give each contrast the wanted number, from the middle.
+
+    Whoever is held out of one contrast is held out of the other, too; so it is somebody that both can spare.
+    """
+    of = [sorted(set(s.subjects) - {""}) for s in (t1, t2)]
+    room = [min(wanted, len(own) // HELD_AT_MOST) for own in of]
+    away: set[str] = set()
+    for mine, other in ((0, 1), (1, 0)):
+        own = of[mine]
+        full = len(away & set(of[other])) >= room[other]
+        spared = [s for s in own if s not in away and not (full and s in of[other])]
+        spared.sort(key=lambda s: (s not in of[other], abs(own.index(s) - len(own) // 2)))
+        away |= set(spared[: max(0, room[mine] - len(away & set(own)))])
+    return away
+
+
+def _leaks(slices: Slices, out: npt.NDArray[np.bool_], label: str) -> list[str]:
+    """The same pixels held out under one name and trained on under another."""
+    sides: tuple[dict[str, str], dict[str, str]] = ({}, {})
+    for i in np.unique(slices.owners):
+        side = bool(out[slices.owners == i].any())
+        sides[side][slices.fingerprints[i]] = slices.names[i]
+    trained, held = sides
+    return [
+        f"{label}: {held[f]} is held out, but {trained[f]}, with the same pixels, is trained on"
+        for f in held.keys() & trained.keys()
+    ]
+
+
+def _check_slices(slices: Slices, where: Path, config: TrainConfig) -> None:
+    n, side = len(slices.images), min(slices.images.shape[1:])
     if (seen := min(side, config.crop or side)) < SMALLEST:
         raise ValueError(
             f"{where}: the networks would see slices of {side} pixels in crops of {seen}, but the discriminators need "
             f"{SMALLEST}. Raise crop or size, or give larger slices."
         )
-    first = (n - config.hold_out) // 2
-    kept = np.r_[0:first, first + config.hold_out : n]
-    return images[kept], images[first : first + config.hold_out]
+    if n < 2:
+        raise ValueError(f"{where} has {n} usable slice, but training needs at least 2. Add images.")
 
 
-def polarity(images: Image) -> float:
+def polarity(images: Image, chosen: npt.NDArray[np.intp]) -> float:
     """Whether fine structure inside the head is dark (negative) or bright (positive) against what surrounds it.
 
     The skewness of slices minus their local mean, away from the scalp. The sulci are dark in T1 (about -0.9 in five
     sets of real and simulated heads) and bright in T2 (about 1.3); it needs no pairs and no common pose.
     """
     found: list[float] = []
-    for image in images[:: max(1, len(images) // 20)]:
+    for index in chosen[:: max(1, len(chosen) // 20)]:
+        image = images[index]
         inside = binary_erosion(binary_fill_holes(image > BACKGROUND), iterations=image.shape[0] // 10)
         if not inside.any():
             continue
@@ -110,8 +259,16 @@ def polarity(images: Image) -> float:
 class Bank:
     """Slices on the device. The batch of a step depends on the seed and the step alone, so a run resumes exactly."""
 
-    def __init__(self, images: Image, config: TrainConfig, device: torch.device, stream: int) -> None:
+    def __init__(
+        self,
+        images: Image,
+        config: TrainConfig,
+        device: torch.device,
+        stream: int,
+        chosen: npt.NDArray[np.intp] | None = None,
+    ) -> None:
         self._slices = torch.from_numpy(images).to(device)
+        self._chosen = np.arange(len(images)) if chosen is None else chosen
         self._config = config
         self._stream = stream  # tells the two contrasts' random numbers apart
 
@@ -128,10 +285,10 @@ class Bank:
         return torch.stack(made)[:, None]
 
     def _order(self, start: int, count: int) -> Sequence[int]:
-        n = len(self._slices)
+        n = len(self._chosen)
         epochs = range(start // n, (start + count - 1) // n + 1)
         order = np.concatenate(
             [np.random.default_rng((self._config.seed, self._stream + 2, e)).permutation(n) for e in epochs]
         )
-        chosen: list[int] = order[start % n : start % n + count].tolist()
+        chosen: list[int] = self._chosen[order[start % n : start % n + count]].tolist()
         return chosen

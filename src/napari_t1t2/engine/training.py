@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..images.intensity import Intensity
-from ..images.read import read_folder
 from ..images.volume import NOTICE, Image
 from .checkpoint import Position, load_checkpoint, save_checkpoint, save_model
 from .config import Side, TrainConfig
@@ -28,11 +28,12 @@ from .files import (
     LOSSES_FILE,
     MODEL_FILE,
     PREVIEW_FOLDER,
+    About,
     is_taken,
     load_config,
     save_config,
 )
-from .slices import Bank, polarity, prepare, split
+from .slices import Bank, polarity, read_both, split
 
 _ACTIVE: set[Path] = set()  # run folders that this process is training in
 MAY_CHANGE = frozenset(  # between two sittings of one run
@@ -95,12 +96,12 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     if config.threads:
         torch.set_num_threads(config.threads)
 
-    t1 = prepare(read_folder(config.t1_folder, config.model.t1_label), config.model)
-    t2 = prepare(read_folder(config.t2_folder, config.model.t2_label), config.model)
-    train_t1, held_t1 = split(t1.images, config, config.t1_folder)
-    train_t2, held_t2 = split(t2.images, config, config.t2_folder)
-    bank_t1, bank_t2 = Bank(train_t1, config, device, 0), Bank(train_t2, config, device, 1)
-    shown = torch.from_numpy(held_t1[:1, None]).to(device), torch.from_numpy(held_t2[:1, None]).to(device)
+    t1, t2, pixel = read_both(config)
+    parts = split(t1, t2, config)
+    bank_t1, bank_t2 = (Bank(s.images, config, device, i, parts.train[i]) for i, s in enumerate((t1, t2)))
+    shown = tuple(_middle(s.images, held).to(device) for s, held in zip((t1, t2), parts.held, strict=True))
+    knows = replace(config.model, pixel=pixel)  # what translating must know
+    seen = t1.fingerprints_of(parts.train[0]) | t2.fingerprints_of(parts.train[1])
 
     torch.manual_seed(config.seed)
     gan = CycleGAN(config).to(device).train()
@@ -108,7 +109,7 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     if resume:
         at = load_checkpoint(run / CHECKPOINT_FILE, gan, device)
     else:
-        gan.start(falling=polarity(train_t1) * polarity(train_t2) < 0)
+        gan.start(falling=polarity(t1.images, parts.train[0]) * polarity(t2.images, parts.train[1]) < 0)
     step, seconds, window = at.step, at.seconds, at.window
     saved_at = step if resume else -1
     if resume and _fraction(config, step, seconds) >= 1:
@@ -123,13 +124,13 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
         _refuse_divergence(gan, step, saved_at)
         save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window))
         ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
-        save_model(run / MODEL_FILE, gan, ranges, step)
+        save_model(run / MODEL_FILE, gan, About(run / MODEL_FILE, knows, ranges, step, seen))
         return Saved(step, run / MODEL_FILE)
 
-    counts, shape = (len(train_t1), len(train_t2)), bank_t1.batch(0).shape[-2:]
-    yield Started(step, describe(device), counts, (shape[0], shape[1]), t1.notes + t2.notes)
+    counts, shape = (len(parts.train[0]), len(parts.train[1])), bank_t1.batch(0).shape[-2:]
+    yield Started(step, describe(device), counts, (shape[0], shape[1]), t1.notes + t2.notes + parts.notes)
     if step == 0:
-        yield preview(gan, *shown, step, run)
+        yield preview(gan, shown[0], shown[1], step, run)
 
     since, reported_at = seconds, step
     reason: Literal["completed", "stopped"] = "completed"
@@ -160,7 +161,7 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
             window, since, reported_at = [], seconds, step
 
         if step % config.preview_every == 0:
-            yield preview(gan, *shown, step, run)
+            yield preview(gan, shown[0], shown[1], step, run)
 
         if step % config.save_every == 0:
             yield save()
@@ -169,6 +170,11 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     if saved_at != step:
         yield save()
     yield Finished(step, run / MODEL_FILE, reason)
+
+
+def _middle(images: Image, chosen: npt.NDArray[np.intp]) -> Tensor:
+    """The slice in the middle of those chosen, (1, 1, H, W)."""
+    return torch.from_numpy(images[chosen[len(chosen) // 2]])[None, None]
 
 
 @torch.inference_mode()

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from .. import __version__
 from ..images.frame import Frame
 from ..images.intensity import Intensity, range_for
-from ..images.volume import NOTICE, Image, Volume
+from ..images.plane import PLANES, Plane, View
+from ..images.volume import NOTICE, Affine, Image, Volume
 from .checkpoint import Model
-from .config import Side, other
+from .config import Side, Steady, other
 from .events import Translated
+from .networks import UNetGenerator
 
 PIXELS_AT_ONCE = 8 * 256 * 256  # bounds memory, whatever the size of a slice
+SLAB = 64 * 2**20  # bytes read at once, where the data come in thick chunks
+IN_MEMORY = 2 * 2**30  # bytes; a larger result lives in a temporary file
+NEIGHBOURS = 3  # slices on either side whose statistics a slice shares, where they are steadied
 DataT = TypeVar("DataT", Volume, Image)
 
 
@@ -31,6 +39,7 @@ def provenance(model: Model, to: Side, source: str) -> dict[str, Any]:
         "model_sha256": model.sha256,
         "step": model.about.step,
         "source": source,
+        "version": __version__,
     }
 
 
@@ -40,73 +49,212 @@ def input_range(data: Any, model: Model, to: Side) -> tuple[Intensity, str | Non
     return range_for(np.stack([_slice(data, i) for i in _some(slices)]), slices, model.about.ranges[other(to)])
 
 
-def stream(
-    data: Any, model: Model, *, to: str, stop: Callable[[], bool] = lambda: False, intensity: Intensity | None = None
-) -> Iterator[Translated]:
-    """Translate (..., rows, columns) in batches; anything with a shape that can be indexed will do, dask too.
+def unusual_spacing(model: Model, spacing: tuple[float, float, float] | None) -> str | None:
+    """A sentence where the image and the model do not both know the size of a pixel."""
+    if model.config.pixel and not spacing:
+        return (
+            "The image does not say its spacing, so its pixels are used as they are; those of the training images "
+            f"were brought to {model.config.pixel:.3g} mm."
+        )
+    if spacing and not model.config.pixel:
+        return "The model was trained on images without a spacing, so the pixels are used as they are."
+    return None
 
-    Ends early once `stop` says so. Each slice is read once (and a few for their range), and never all at once.
+
+def stream(
+    data: Any,
+    model: Model,
+    *,
+    to: str,
+    affine: Affine | None = None,
+    spacing: tuple[float, float, float] | None = None,
+    steady: Steady = "off",
+    out: Image | None = None,
+    intensity: Intensity | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Translated]:
+    """Translate into `out`, slab by slab, in the model's plane; the data are never in memory all at once.
+
+    Parameters
+    ----------
+    data
+        (..., rows, columns), with Z before them if there is a third axis; NumPy, dask.
+    model
+        From `load_model`.
+    to
+        The contrast to make, by its name in the model.
+    affine
+        (X, Y, Z, 1) index to RAS+ mm, where known: it tells the plane and the spacing. Without one, slices are
+        taken as they are stored.
+    spacing
+        (Z, Y, X) in mm, where there is no affine.
+    steady
+        Against flicker between slices. "neighbours": a slice is normalised with the statistics of those beside it, at
+        a cost of a few slices a batch. "planes": the mean of axial, coronal and sagittal, at three times the cost.
+    out
+        Same shape as the data, float32, zeros; by default it is made, and only the last event is of use.
+    intensity
+        The range to read the data with; by default `input_range` decides.
+    stop
+        Ends early once it says so.
+
+    References
+    ----------
+    InstanceNorm, whose statistics are steadied: Ulyanov et al. (2016), arXiv:1607.08022.
     """
     check_shape(data.shape)
     side = model.config.side(to)
-    network, target = model.generators[side], model.about.ranges[side]
+    source, target = intensity or input_range(data, model, side)[0], model.about.ranges[side]
+    out = blank(data.shape) if out is None else out
+    views = _views(steady if data.ndim > 2 else "off", model.config.plane, affine, spacing)
+    halo = NEIGHBOURS if steady == "neighbours" else 0
+    blocks = [(b, o) for b, o in zip(_volumes(data), _volumes(out), strict=True)]
+    total = sum(view.apply(o).shape[0] for _, o in blocks for view in views)
+    done = 0
+    with _steadied(model.generators[side], halo):
+        for block, result in blocks:
+            for view in views:
+                seen, made = view.apply(block), view.apply(result)
+                for start, slices in _translated(seen, view, model, side, source, halo):
+                    if stop():
+                        return
+                    made[start : start + len(slices)] += target.from_unit(slices) / len(views)
+                    done += len(slices)
+                    yield Translated(done, total)
+
+
+def _translated(
+    seen: Any, view: View, model: Model, side: Side, source: Intensity, halo: int
+) -> Iterator[tuple[int, Image]]:
+    """Batches of (slice, row, column) data, translated, in [-1, 1], with the number of their first slice."""
+    network = model.generators[side]
     device = next(network.parameters()).device
-    source = intensity or input_range(data, model, side)[0]
-    frame = Frame.of(tuple(data.shape[-2:]), model.config.size, model.config.multiple)
-    total = math.prod(data.shape[:-2])
-    batch = max(1, PIXELS_AT_ONCE // math.prod(frame.framed))
-    for start in range(0, total, batch):
-        if stop():
-            return
-        chunk = np.stack([_slice(data, i) for i in range(start, min(start + batch, total))])
-        framed = torch.from_numpy(frame.put(source.to_unit(np.nan_to_num(chunk, nan=source.low))))
-        with torch.inference_mode():
-            made = network(framed[:, None].to(device))[:, 0].float().cpu().numpy()
-        yield Translated(start, total, target.from_unit(frame.take(made)))
+    frame = Frame.of(
+        seen.shape[1:],
+        model.config.size,
+        model.config.multiple,
+        spacing=view.spacing and view.spacing[1:],
+        pixel=model.config.pixel,
+    )
+    batch = max(1 + halo, PIXELS_AT_ONCE // math.prod(frame.framed))
+    for first, last in _slabs(seen, batch):
+        before, after = max(0, first - halo), min(len(seen), last + halo)
+        slab = np.asarray(seen[before:after], dtype=np.float32)
+        for start in range(first, last, batch):
+            end = min(start + batch, last)
+            low, high = max(0, start - halo), min(len(seen), end + halo)
+            chunk = slab[low - before : high - before]
+            chunk = np.nan_to_num(chunk, nan=source.low, posinf=source.high, neginf=source.low)
+            framed = torch.from_numpy(frame.put(source.to_unit(chunk)))
+            with torch.inference_mode():
+                made = network(framed[:, None].to(device))[:, 0].float().cpu().numpy()
+            yield start, frame.take(made[start - low : end - low])
 
 
-def translate(data: DataT, model: Model, *, to: str, intensity: Intensity | None = None) -> DataT:
+def translate(
+    data: DataT, model: Model, *, to: str, steady: Steady = "off", intensity: Intensity | None = None
+) -> DataT:
     """The whole volume or array at once: `stream`, drained.
 
     Parameters
     ----------
     data
-        A `Volume`, or an array of shape (..., rows, columns); any number of leading axes.
+        A `Volume`, translated in the model's plane at the model's pixel size; or an array of shape
+        (..., rows, columns), taken as it is.
     model
         From `load_model`.
     to
         The contrast to make, by its name in the model: "T2" turns T1 into T2.
+    steady
+        See `stream`.
     intensity
         The range to read the data with; by default `input_range` decides.
 
     Returns
     -------
-    The same kind and shape, in the units of the target contrast's training images.
+    The same kind and shape, a volume with the same affine, in the units of the target contrast's training images.
     """
-    if isinstance(data, Volume):
-        made = translate(data.data, model, to=to, intensity=intensity)
-        side = model.config.side(to)
-        label = model.config.label(side)
-        return replace(
-            data,
-            data=made,
-            contrast=label,
-            name=f"{label} (synthetic) from {data.name}",
-            dtype=model.about.ranges[side].dtype,
-            notes=(NOTICE,),
-        )
-    check_shape(data.shape)
-    out = np.empty(data.shape, np.float32)
-    flat = out.reshape(-1, *data.shape[-2:])
-    for event in stream(data, model, to=to, intensity=intensity):
-        flat[event.start : event.start + len(event.slices)] = event.slices
-    return out
+    array = data.data if isinstance(data, Volume) else data
+    check_shape(array.shape)
+    out = blank(array.shape)
+    affine, spacing = (data.affine, data.spacing) if isinstance(data, Volume) else (None, None)
+    for _ in stream(array, model, to=to, affine=affine, spacing=spacing, steady=steady, out=out, intensity=intensity):
+        pass
+    if not isinstance(data, Volume):
+        return out
+    side = model.config.side(to)
+    label = model.config.label(side)
+    return replace(
+        data,
+        data=out,
+        contrast=label,
+        looks=label,
+        name=f"{label} (synthetic) from {data.name}",
+        dtype=model.about.ranges[side].dtype,
+        notes=(NOTICE,),
+    )
+
+
+def blank(shape: tuple[int, ...]) -> Image:
+    """Zeros; in a temporary file, which goes with the array, where they are many."""
+    if 4 * math.prod(shape) <= IN_MEMORY:
+        return np.zeros(shape, np.float32)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.float32, "w+", shape=shape)
+
+
+def flicker(data: Image, head: Any = None) -> float:
+    """How much neighbouring slices differ: the mean absolute difference along the first axis, (slice, row, column).
+
+    Compare it with that of a real volume of the same head: what exceeds it is not anatomy.
+    """
+    steps = np.abs(np.diff(data.astype(np.float32), axis=0))
+    return float(steps.mean() if head is None else steps[head[1:] & head[:-1]].mean())
 
 
 def check_shape(shape: tuple[int, ...]) -> None:
     """Refuse what is no image. Raises `ValueError` with a sentence."""
     if len(shape) < 2 or 0 in shape:
         raise ValueError(f"The image has shape {shape}; it needs rows and columns in its last two axes.")
+
+
+@contextmanager
+def _steadied(network: torch.nn.Module, neighbours: int) -> Iterator[None]:
+    assert isinstance(network, UNetGenerator)
+    network.share_statistics(neighbours)
+    try:
+        yield
+    finally:
+        network.share_statistics(0)
+
+
+def _views(
+    steady: Steady, plane: Plane, affine: Affine | None, spacing: tuple[float, float, float] | None
+) -> list[View]:
+    """The model's plane, or all three, its own first; without an affine the stored slices stand for its own."""
+    if steady != "planes":
+        return [View.of(plane, affine, spacing)]
+    if affine is not None:
+        return [View.of(p, affine) for p in (plane, *(p for p in PLANES if p != plane))]
+    axes = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
+    return [View(a, spacing=spacing and (spacing[a[0]], spacing[a[1]], spacing[a[2]])) for a in axes]
+
+
+def _volumes(data: Any) -> Iterator[Any]:
+    """The (Z, Y, X) parts of (..., Z, Y, X); a single slice is a part of one."""
+    if data.ndim == 2:
+        yield data[None]
+    else:
+        for index in np.ndindex(data.shape[:-3]):
+            yield data[index]
+
+
+def _slabs(seen: Any, batch: int) -> Iterator[tuple[int, int]]:
+    """First and last slice of what is read at once: whole chunks of a lazy array, or else a batch."""
+    most = max(1, SLAB // (4 * math.prod(seen.shape[1:])))
+    thick = max(batch, min(most, seen.chunks[0][0])) if hasattr(seen, "chunks") else batch
+    for first in range(0, len(seen), thick):
+        yield first, min(first + thick, len(seen))
 
 
 def _slice(data: Any, index: int) -> Image:

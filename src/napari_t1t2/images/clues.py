@@ -52,6 +52,11 @@ def subject_of(path: Path, stack: bool) -> str:
             return label[1]
     if not stack:
         return ""
-    stem = re.sub(r"\.(nii(\.gz)?|mgz|mgh|hdr|img|tiff?|dcm)$", "", path.name, flags=re.IGNORECASE)
-    bare = re.sub(r"(?i)(^|[ _.-])(t1|t2)(w|-weighted)?(?=$|[ _.-])", "", stem).strip(" _.-")
-    return bare or path.parent.name
+    return bare_name(path) or path.parent.name
+
+
+def bare_name(path: Path) -> str:
+    """A file's name without its ending, its contrast and what says that it is synthetic: equal for what pairs up."""
+    stem = re.sub(r"\.(nii(\.gz)?|mgz|mgh|hdr|img(\.gz)?|png|jpe?g|bmp|tiff?|dcm)$", "", path.name, flags=re.IGNORECASE)
+    stem = re.sub(r"(?i)_synthetic-\w+$|_desc-synthetic", "", stem)
+    return re.sub(r"(?i)(^|[ _.-])(t1|t2)(w|-weighted)?(?=$|[ _.-])", "", stem).strip(" _.-")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from skimage.transform import resize
@@ -21,14 +21,30 @@ class Frame:
     framed: tuple[int, int]
 
     @classmethod
-    def of(cls, shape: tuple[int, int], size: int, multiple: int) -> Frame:
-        """For slices of (rows, columns): a square of `size`, or for 0 the next multiple of `multiple`."""
-        if size == 0:
-            rows, columns = (-(-side // multiple) * multiple for side in shape)
-            return cls(shape, shape, (rows, columns))
-        zoom = size / max(shape)
-        height, width = (max(1, round(side * zoom)) for side in shape)
-        return cls(shape, (height, width), (size, size))
+    def of(
+        cls,
+        shape: tuple[int, int],
+        size: int,
+        multiple: int,
+        *,
+        spacing: tuple[float, float] | None = None,
+        pixel: float = 0.0,
+    ) -> Frame:
+        """For slices of (rows, columns), of (row, column) `spacing` in mm where that is known.
+
+        With a spacing and a `pixel`, also in mm, a pixel is brought to that size along both axes. Otherwise slices
+        keep their pixels, or are fitted into a square of `size`. Sides are rounded up to `multiple`, and to `size`.
+        """
+        zoom = (size / max(shape),) * 2 if size else (1.0, 1.0)
+        if spacing and pixel:
+            zoom = (spacing[0] / pixel, spacing[1] / pixel)
+        height, width = (max(1, round(side * z)) for side, z in zip(shape, zoom, strict=True))
+        rows, columns = (max(size, -(-side // multiple) * multiple) for side in (height, width))
+        return cls(shape, (height, width), (rows, columns))
+
+    def padded_to(self, framed: tuple[int, int]) -> Frame:
+        """The same with more air around it."""
+        return replace(self, framed=framed)
 
     def put(self, slices: Image) -> Image:
         """(N, rows, columns) in [-1, 1] to (N, *framed), padded with air."""
@@ -48,7 +64,7 @@ class Frame:
 def _resize(slices: Image, shape: tuple[int, int]) -> Image:
     if slices.shape[1:] == shape:
         return slices
-    smaller = shape[0] < slices.shape[1]
+    smaller = shape[0] < slices.shape[1] or shape[1] < slices.shape[2]
     scaled = [resize(s, shape, order=1 if smaller else 3, mode="edge", anti_aliasing=smaller) for s in slices]
     result: Image = np.clip(np.stack(scaled), -1, 1).astype(np.float32)  # cubic overshoots at edges
     return result

@@ -1,4 +1,10 @@
-"""Robust rescaling of a contrast's units to the networks' [-1, 1], and back."""
+"""Robust rescaling of a contrast's units to the networks' [-1, 1], and back.
+
+MR units are arbitrary: each volume is scaled by the median of its own head. Of percentiles over the frame or in the
+head, the median, landmarks (Nyul and Udupa 1999) and the white-matter peak (WhiteStripe, Shinohara et al. 2014), the
+median put the tissues of three patients closest together in T1, as it follows brain where high percentiles follow
+fat, and was within noise of the best in T2; benchmarks/RESULTS.md has the table.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from skimage.filters import threshold_otsu
 
 from .volume import Image, Volume
 
 LOW, HIGH = 0.5, 99.9  # percentiles; the top one keeps cerebrospinal fluid in T2 and fat in T1
-SAMPLES = 4_000_000  # pixels that a percentile is measured on, at most
+NEGATIVE = 0.05  # of the range: air is 0, and less below it than this is resampling, not another floor
+SAMPLES = 1_000_000  # pixels that a range is measured on, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +29,7 @@ class Intensity:
     high: float
     dtype: str = "float32"
     per_stack: bool = False  # every stack was measured by itself, as scanners differ; single slices share a range
+    headroom: float = 1.0  # so many medians of the head lie between low and high
 
     def to_unit(self, data: Image) -> Image:
         """Units to [-1, 1]; what lies outside is clipped."""
@@ -32,39 +41,62 @@ class Intensity:
         """[-1, 1] to units."""
         return (unit + np.float32(1)) * np.float32((self.high - self.low) / 2) + np.float32(self.low)
 
+    def with_headroom(self, headroom: float) -> Intensity:
+        """The same head with another number of its medians between low and high."""
+        return replace(self, high=self.low + (self.high - self.low) * headroom / self.headroom, headroom=headroom)
+
 
 def measure(data: Sequence[Image], dtype: str = "float32") -> Intensity:
-    """The range between two percentiles of all slices together. Raises `ValueError` on flat data."""
+    """The range of all slices together, from the air to the brightest of the head. Raises `ValueError` on flat data.
+
+    The head is what is brighter than half of its own median, found by a few iterations from Otsu's threshold: no
+    component or hole has to be guessed, and neither air nor noise nor a hot voxel moves it.
+    """
     total = sum(d.size for d in data)
     step = max(1, total // SAMPLES)
-    sample = np.concatenate([np.asarray(d).reshape(-1)[::step] for d in data])
+    sample = np.concatenate([np.asarray(d).reshape(-1)[::step] for d in data]).astype(np.float32)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         raise ValueError("No pixel of the image is a finite number: choose another image.")
-    low, high = (float(v) for v in np.percentile(sample, (LOW, HIGH)))
-    if high <= low:  # nearly empty: take all there is
-        low, high = float(sample.min()), float(sample.max())
-    if high <= low:
+    low, top = (float(v) for v in np.percentile(sample, (LOW, HIGH)))
+    if top <= low:  # nearly empty: take all there is
+        low, top = float(sample.min()), float(sample.max())
+    if top <= low:
         raise ValueError(f"Every pixel is {low:g}: there is nothing to see in the image, choose another.")
-    return Intensity(low, high, dtype)
+    if low > -NEGATIVE * (top - low):
+        low = 0.0
+    clipped = np.clip(sample, low, top) - low
+    threshold, median = float(threshold_otsu(clipped)), top - low
+    for _ in range(5):
+        if not (head := clipped[clipped > threshold]).size:
+            break
+        median = float(np.median(head))
+        threshold = median / 2
+    high = float(np.percentile(head, HIGH)) if head.size else top - low
+    return Intensity(low, low + high, dtype, headroom=high / median)
 
 
 def measure_set(volumes: Sequence[Volume]) -> tuple[list[Intensity], Intensity]:
-    """The range of each volume, and the one that speaks for the set.
+    """The range of each volume, and the one that speaks for the set: the median of all.
 
     A stack has a range of its own. Single slices say too little alone, a slice near the vertex above all, so
-    those of one type share one range. The largest group speaks for the set.
+    those of one type share one range. All have the headroom that half of them need.
     """
     groups: dict[str, list[int]] = {}
     for i, volume in enumerate(volumes):
         groups.setdefault(volume.dtype if len(volume.data) == 1 else f"stack {i}", []).append(i)
-    ranges: dict[int, Intensity] = {}
+    found: dict[int, Intensity] = {}
     for members in groups.values():
         first = volumes[members[0]]
-        found = measure([volumes[i].data for i in members], first.dtype)
-        ranges |= dict.fromkeys(members, replace(found, per_stack=len(first.data) > 1))
+        shared = measure([volumes[i].data for i in members], first.dtype)
+        found |= dict.fromkeys(members, replace(shared, per_stack=len(first.data) > 1))
+    headroom = float(np.median([found[members[0]].headroom for members in groups.values()]))
+    ranges = [found[i].with_headroom(headroom) for i in range(len(volumes))]
     largest = max(groups.values(), key=lambda members: sum(volumes[i].data.size for i in members))
-    return [ranges[i] for i in range(len(volumes))], ranges[largest[0]]
+    like = ranges[largest[0]]
+    alike = [ranges[m[0]] for m in groups.values() if ranges[m[0]].per_stack == like.per_stack]
+    low, high = (float(np.median([getattr(r, end) for r in alike])) for end in ("low", "high"))
+    return ranges, replace(like, low=low, high=high) if like.per_stack else like
 
 
 def range_for(sample: Image, slices: int, trained: Intensity) -> tuple[Intensity, str | None]:
@@ -73,7 +105,7 @@ def range_for(sample: Image, slices: int, trained: Intensity) -> tuple[Intensity
     As in training: stacks are measured by themselves if the training stacks were, other images are read with the
     training range. Data that plainly come in other units are measured by themselves in any case.
     """
-    own = measure([sample])
+    own = measure([sample]).with_headroom(trained.headroom)
     if trained.per_stack and slices > 1:
         return own, None
     span, reach = trained.high - trained.low, own.high - trained.low

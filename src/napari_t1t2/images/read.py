@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import tifffile
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from .volume import Skipped, UnusableError, Volume
+from .clues import contrast_of, subject_of
+from .nifti import is_nifti, read_nifti
+from .volume import Image, Skipped, UnusableError, Volume
 
 TIFF = frozenset({".tif", ".tiff"})
 READABLE = TIFF | {".png", ".jpg", ".jpeg", ".bmp"}
+SIDECARS = frozenset({".json", ".tsv", ".bval", ".bvec"})  # lie beside images in BIDS folders
 GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})  # Pillow's modes of one channel
 
 
@@ -37,17 +41,19 @@ class Folder:
         return dict(count.most_common())
 
     def summary(self) -> str:
-        """Count, sizes, type and range in one line."""
+        """Count, sizes, spacing, type and range in one line."""
         if not self.volumes:
             return "no usable images"
         sizes = ", ".join(f"{n} of {rows}x{columns}" for (rows, columns), n in self.sizes().items())
+        spacings = dict.fromkeys("x".join(f"{mm:.3g}" for mm in v.spacing) for v in self.volumes if v.spacing)
         types = ", ".join(dict.fromkeys(v.dtype for v in self.volumes))
         low, high = min(v.data.min() for v in self.volumes), max(v.data.max() for v in self.volumes)
-        return f"{len(self.volumes)} images; slices: {sizes}; {types}; values {low:g} to {high:g}"
+        mm = f"; {', '.join(spacings)} mm" if spacings else ""
+        return f"{len(self.volumes)} images; slices: {sizes}{mm}; {types}; values {low:g} to {high:g}"
 
     def notes(self) -> list[str]:
         """What was done to a file on the way in, and which files were left out and why."""
-        done = [f"{v.path.name if v.path else v.name}: {note}" for v in self.volumes for note in v.notes]
+        done = [f"{v.series or v.name}: {note}" for v in self.volumes for note in v.notes]
         return done + [f"skipped {s}" for s in self.skipped]
 
 
@@ -58,50 +64,97 @@ def natural(path: Path) -> list[tuple[int, int, str]]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The folder's files in natural order, hidden ones left out. Raises `UnusableError` where it is no folder."""
+    """All files in the folder and the folders in it, in natural order, hidden ones left out.
+
+    Raises `UnusableError` where it is no folder.
+    """
     if folder == Path():
         raise UnusableError("No folder was given: choose one for each contrast.")
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise UnusableError(f"{folder} {what}: give a folder of images.")
-    return sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=natural)
+    found = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+    seen = [p for p in found if not any(part.startswith(".") for part in p.parts)]
+    return [folder / p for p in sorted(seen, key=lambda p: [natural(Path(part)) for part in p.parts])]
 
 
-def read_folder(folder: Path, contrast: str = "") -> Folder:
-    """Read every image of a folder (not of folders in it).
+def read_folder(folder: Path, contrast: str = "", *, series: str = "", frame: int = 0) -> Folder:
+    """Read every image of a folder and of the folders in it.
+
+    Parameters
+    ----------
+    folder
+        Of PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM files, in any mixture and order.
+    contrast
+        What the images show. What looks like another contrast, by its name or headers, is left out and named, so
+        that one folder of T1 and T2 series serves both.
+    series
+        Take these and no others: names, or parts of them, with commas between; then looks do not matter.
+    frame
+        Which volume of a 4D file to take, counted from 0.
 
     Raises
     ------
     UnusableError
         Where the folder is missing or holds no usable image; a sentence that names it.
     """
-    volumes: list[Volume] = []
-    skipped: list[Skipped] = []
-    for path in files_in(folder):
-        try:
-            volumes.append(read_image(path, contrast))
-        except UnusableError as error:
-            skipped.append(Skipped(path, str(error).removeprefix(f"{path.name}: ")))
+    volumes, skipped = read_files(files_in(folder), frame=frame)
+    volumes, left_out = _chosen(volumes, contrast, series, folder)
+    skipped += left_out
     if not volumes:
         reasons = "; ".join(map(str, skipped[:3])) + (f"; and {len(skipped) - 3} more" if len(skipped) > 3 else "")
         found = f"none of its {len(skipped)} files can be used ({reasons})" if skipped else "it is empty"
         raise UnusableError(f"{folder} holds no images: {found}. Give a folder of {_readable()} files.")
-    return Folder(folder, volumes, skipped)
+    return Folder(folder, [replace(v, contrast=contrast) for v in volumes], skipped)
 
 
-def read_image(path: Path, contrast: str = "", *, flat: bool = False) -> Volume:
-    """Read one PNG, JPEG, BMP or TIFF, a TIFF stack as a volume.
+def read_files(paths: Sequence[Path], *, frame: int = 0) -> tuple[list[Volume], list[Skipped]]:
+    """Read files of any kind; DICOM slices become one volume a series. What cannot be used is named."""
+    from .dicom import is_dicom, read_dicoms
 
-    Colour becomes grey and is noted. An image of one value is refused unless `flat` allows it.
-    Raises `UnusableError` with a sentence where the file cannot be used.
+    volumes: list[Volume] = []
+    skipped: list[Skipped] = []
+    dicoms: list[Path] = []
+    for path in paths:
+        known = is_nifti(path) or path.suffix.casefold() in READABLE
+        if path.suffix.casefold() in SIDECARS or _is_second_half(path):
+            continue
+        if not known and is_dicom(path):
+            dicoms.append(path)
+            continue
+        try:
+            volumes.append(read_image(path, frame=frame))
+        except UnusableError as error:
+            skipped.append(Skipped(path, str(error).removeprefix(f"{path.name}: ")))
+    if dicoms:
+        read, refused = read_dicoms(dicoms)
+        volumes += read
+        skipped += refused
+    return volumes, skipped
+
+
+def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0) -> Volume:
+    """Read one PNG, JPEG, BMP, TIFF, NIfTI, MGH or DICOM file; a stack becomes a volume.
+
+    Colour becomes grey and is noted. An image of one value is refused unless `flat` allows it; of a 4D file, the
+    volume numbered `frame` is read. Raises `UnusableError` with a sentence where the file cannot be used.
     """
+    from .dicom import is_dicom, read_dicoms
+
     if not path.is_file():
         raise UnusableError(f"{path} does not exist: check the name.")
-    suffix = path.suffix.casefold()
-    if suffix not in READABLE:
-        raise UnusableError(f"{path.name}: not an image that can be read here; give {_readable()}.")
     if path.stat().st_size == 0:
         raise UnusableError(f"{path.name}: the file is empty (0 bytes); copy it again.")
+    suffix = path.suffix.casefold()
+    if is_nifti(path):
+        return read_nifti(path, contrast, flat=flat, frame=frame)
+    if suffix not in READABLE:
+        if not is_dicom(path):
+            raise UnusableError(f"{path.name}: not an image that can be read here; give {_readable()}.")
+        read, refused = read_dicoms([path])
+        if not read:
+            raise UnusableError(str(refused[0]))
+        return replace(read[0], contrast=contrast)
     try:
         data, notes = _read_tiff(path) if suffix in TIFF else _read_picture(path)
     except UnusableError:
@@ -109,36 +162,39 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False) -> Volume:
     except Exception as error:  # decoders raise whatever they like on broken files
         reason = str(error).replace(f" {str(path)!r}", "").rstrip(".") or type(error).__name__
         raise UnusableError(f"{path.name}: cannot be decoded ({reason}); is it truncated, or no image?") from error
-
-    dtype = data.dtype.name
-    values = data.astype(np.float32)
-    if not (finite := np.isfinite(values)).all():
-        if not finite.any():
-            raise UnusableError(f"{path.name}: no pixel is a finite number.")
-        notes += (f"{(~finite).sum()} pixels are NaN or infinite and were set to the lowest value",)
-        values = np.where(finite, values, values[finite].min())
+    values, more = finite(data.astype(np.float32), path.name)
     if not flat and values.min() == values.max():
         raise UnusableError(f"{path.name}: every pixel is {values.flat[0]:g}; there is no image in it; leave it out.")
     stack = values.reshape(-1, *values.shape[-2:])
-    return Volume(data=stack, name=path.stem, contrast=contrast, dtype=dtype, path=path, notes=notes)
+    return Volume(
+        data=stack,
+        name=path.stem,
+        contrast=contrast,
+        looks=contrast_of([path.stem]),
+        dtype=data.dtype.name,
+        path=path,
+        subject=subject_of(path, len(stack) > 1),
+        series=path.name,
+        notes=notes + more,
+    )
 
 
-def to_grey(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """RGB or RGBA in the last axis to luminance (ITU-R BT.601), of the same type; alpha is dropped."""
+def finite(values: Image, name: str) -> tuple[Image, tuple[str, ...]]:
+    """Values without NaN or infinities, which become the lowest finite one; and a note that counts them."""
+    good = np.isfinite(values)
+    if good.all():
+        return values, ()
+    if not good.any():
+        raise UnusableError(f"{name}: no pixel is a finite number.")
+    note = f"{(~good).sum()} pixels are NaN or infinite and were set to the lowest value"
+    return np.where(good, values, values[good].min()), (note,)
+
+
+def to_grey(data: Any) -> Any:
+    """RGB or RGBA in the last axis to luminance (ITU-R BT.601), of the same type; alpha is dropped, dask stays lazy."""
     red, green, blue = (data[..., i].astype(np.float64) for i in range(3))
     grey = 0.299 * red + 0.587 * green + 0.114 * blue
     return (np.rint(grey) if np.issubdtype(data.dtype, np.integer) else grey).astype(data.dtype)
-
-
-class GreyView:
-    """A colour array, (..., rows, columns, 3 or 4), seen as grey; converted where it is indexed, lazily."""
-
-    def __init__(self, colour: Any) -> None:
-        self._colour = colour
-        self.shape: tuple[int, ...] = tuple(colour.shape[:-1])
-
-    def __getitem__(self, index: Any) -> npt.NDArray[Any]:
-        return to_grey(np.asarray(self._colour[index]))
 
 
 def _read_picture(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
@@ -174,5 +230,33 @@ def _grey(colour: npt.NDArray[Any], notes: tuple[str, ...]) -> tuple[npt.NDArray
     return to_grey(colour), (*notes, "colour was turned to grey")
 
 
+def _chosen(volumes: list[Volume], contrast: str, series: str, folder: Path) -> tuple[list[Volume], list[Skipped]]:
+    """The volumes of one contrast, or those whose names the user gave; and the others, each with the reason."""
+    if wanted := [word.strip().casefold() for word in series.split(",") if word.strip()]:
+        names = [f"{v.series} {v.name}".casefold() for v in volumes]
+        for word in wanted:
+            if not any(word in name for name in names):
+                there = ", ".join(v.series or v.name for v in volumes[:20]) or "nothing"
+                raise UnusableError(f"{folder} has no series called {word!r}: it has {there}.")
+        return [v for v, name in zip(volumes, names, strict=True) if any(word in name for word in wanted)], []
+    asked = contrast_of([contrast]) or contrast
+    mixed = any(v.looks not in ("", asked) for v in volumes)
+    kept: list[Volume] = []
+    left_out: list[Skipped] = []
+    for v in volumes:
+        if not contrast_of([contrast]) or v.looks == asked or not (v.looks or mixed):
+            kept.append(v)
+            continue
+        says = f"it looks like {v.looks}" if v.looks else "nothing says which contrast it is"
+        why = f"{says}, not {contrast}; to take it all the same, name it as a series"
+        left_out.append(Skipped(v.path or folder, f"{v.series}: {why}" if v.files else why))
+    return kept, left_out
+
+
+def _is_second_half(path: Path) -> bool:
+    """Whether a header file only describes an .img that lies beside it."""
+    return path.suffix.casefold() == ".hdr" and path.with_suffix(".img").is_file()
+
+
 def _readable() -> str:
-    return "PNG, TIFF, JPEG or BMP"
+    return "PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM"

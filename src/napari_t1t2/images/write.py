@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,19 +16,26 @@ import tifffile
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 
+from .nifti import is_nifti, stem, write_nifti
 from .read import TIFF
 from .volume import Volume
 
-WRITABLE = TIFF | {".png"}
 
+def write_image(path: Path, volume: Volume, provenance: dict[str, Any]) -> list[Path]:
+    """Write a synthetic volume, with the provenance inside; the ending of the path tells the kind of file.
 
-def write_image(path: Path, volume: Volume, provenance: dict[str, Any]) -> None:
-    """Write a PNG (one slice, 8 or 16 bit) or a TIFF (any stack), with the provenance inside.
-
-    Written beside and renamed, so that no half file is ever met. Raises `ValueError` with a sentence.
+    .png (one slice, 8 or 16 bit), .tif (any stack), .nii or .nii.gz with a JSON file beside it, or for a path without
+    an ending a folder of DICOM files. Written beside and renamed, so that no half file is ever met. Returns the
+    files; raises `ValueError` with a sentence.
     """
-    check_ending(path, slices=len(volume.data), dtype=volume.dtype)
+    check_ending(path, volume)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if is_nifti(path):
+        return write_nifti(path, volume, provenance)
+    if not path.suffix:
+        from .dicom import write_dicom
+
+        return write_dicom(path, volume, provenance)
     description = json.dumps(provenance, ensure_ascii=True)
     data = as_stored(volume)
     with written_beside(path) as partial:
@@ -38,22 +46,46 @@ def write_image(path: Path, volume: Volume, provenance: dict[str, Any]) -> None:
         else:
             pages = data[0] if len(data) == 1 else data
             tifffile.imwrite(partial, pages, photometric="minisblack", description=description)
+    return [path]
 
 
-def ending_for(slices: int, dtype: str) -> str:
-    """What holds such an image without loss: .png for one slice of 8 or 16 bits, else .tif."""
-    return ".png" if slices == 1 and dtype in ("uint8", "uint16") else ".tif"
+def name_for(volume: Volume, contrast: str) -> str:
+    """What a synthetic version of a volume is called: a NIfTI of a NIfTI, a DICOM folder of a series.
+
+    A name that says T1 must not stand on a synthetic T2; BIDS has `desc-` for that. Pictures keep their names.
+    """
+    path = volume.path or Path(volume.name)
+    if volume.files:
+        return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', volume.name).replace('.', '_')}_synthetic-{contrast}"
+    if is_nifti(path):
+        ending = ".nii" if path.suffix.casefold() == ".nii" else ".nii.gz"
+        bids = re.fullmatch(r"(sub-.*)_[A-Za-z0-9]+", stem(path))
+        suffix = f"{contrast}w" if contrast in ("T1", "T2", "PD") else contrast
+        return (f"{bids[1]}_desc-synthetic_{suffix}" if bids else f"{stem(path)}_synthetic-{contrast}") + ending
+    ending = _ending_for(volume)
+    kept = (".png", ".tif", ".tiff") if ending == ".png" else (".tif", ".tiff")
+    return path.name if path.suffix.casefold() in kept else f"{path.stem}{ending}"
 
 
-def check_ending(path: Path, *, slices: int, dtype: str) -> None:
-    """Refuse a file name whose kind cannot hold the image. Raises `ValueError` with a sentence."""
+def _ending_for(volume: Volume) -> str:
+    """What holds a picture without loss: .png for one slice of 8 or 16 bits, else .tif."""
+    return ".png" if len(volume.data) == 1 and volume.dtype in ("uint8", "uint16") else ".tif"
+
+
+def check_ending(path: Path, volume: Volume) -> None:
+    """Refuse a file name whose kind cannot hold the volume. Raises `ValueError` with a sentence."""
     suffix = path.suffix.casefold()
-    if suffix not in WRITABLE:
-        raise ValueError(f"{path.name}: synthetic images are written as .png or .tif; change the ending.")
-    if suffix == ".png" and slices > 1:
-        raise ValueError(f"{path.name}: a PNG holds one slice, the image has {slices}; write a .tif.")
-    if suffix == ".png" and ending_for(slices, dtype) != ".png":
-        raise ValueError(f"{path.name}: {dtype} does not fit into a PNG; write a .tif.")
+    if suffix and not is_nifti(path) and suffix not in (*TIFF, ".png"):
+        raise ValueError(
+            f"{path.name}: synthetic images are written as .png, .tif, .nii, .nii.gz or a folder of DICOM; "
+            "change the ending."
+        )
+    if suffix in (".hdr", ".img", ".mgz", ".mgh"):
+        raise ValueError(f"{path.name}: volumes are written as .nii or .nii.gz; change the ending.")
+    if suffix == ".png" and len(volume.data) > 1:
+        raise ValueError(f"{path.name}: a PNG holds one slice, the image has {len(volume.data)}; write a .tif.")
+    if suffix == ".png" and _ending_for(volume) != ".png":
+        raise ValueError(f"{path.name}: {volume.dtype} does not fit into a PNG; write a .tif.")
 
 
 @contextmanager

@@ -3,41 +3,125 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
-from ..images.read import GreyView
-from ..images.volume import NOTICE, Volume
+from ..images.intensity import measure
+from ..images.plane import View, stored_towards
+from ..images.read import to_grey
+from ..images.volume import NOTICE, Affine, Image, Volume
 
 if TYPE_CHECKING:
     import napari
 
-    from ..images.volume import Image
-
 GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+WORLD = "left, posterior, superior in mm"  # what the world's x, y and z mean for layers of ours, as in ITK and DICOM
+TO_WORLD = np.array([[0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1.0]])  # RAS+ (x, y, z) to that (z, y, x)
+ZYX = np.eye(4)[[2, 1, 0, 3]]
 
 
-def geometry_of(layer: Layer) -> dict[str, Any]:
-    """Everything that decides where a layer lies, as arguments for a new one of the same dimensions."""
-    return {name: getattr(layer, name) for name in GEOMETRY if hasattr(layer, name)}
+def layer_of(volume: Volume) -> tuple[Image, dict[str, Any], Literal["image"]]:
+    """A volume as napari takes layers: axial slices, anterior on top and the patient's right on the left.
+
+    The voxels are only turned and mirrored, never resampled; where they lie is told exactly by scale, rotate, and
+    translate, or by an affine where the axes are sheared. The world is (superior, posterior, left) in mm.
+    """
+    limits = measure([volume.data])
+    about: dict[str, Any] = {
+        "name": volume.name,
+        "contrast_limits": (limits.low, limits.high),
+        "metadata": {
+            "contrast": volume.contrast or volume.looks,
+            "file": volume.path.name if volume.path else "",
+            "files": [str(path) for path in volume.files or filter(None, [volume.path])],
+            "dtype": volume.dtype,
+            "notes": list(volume.notes),
+        },
+    }
+    if volume.affine is None:
+        if volume.spacing:
+            about |= {"scale": volume.spacing, "units": ("mm",) * 3}
+        return volume.data, about, "image"
+    view = View.of("axial", volume.affine)
+    about |= placed(view.affine(volume.affine, volume.data.shape))
+    about["metadata"] |= {"world": WORLD, "stored_towards": stored_towards(volume.affine)}
+    return view.apply(volume.data), about, "image"
 
 
-def pixels_of(layer: Layer) -> tuple[Any, str | None]:
+def placed(affine: Affine) -> dict[str, Any]:
+    """What tells napari where an affine, (x, y, z) index to RAS+ mm, puts (z, y, x) data."""
+    to_world = TO_WORLD @ affine @ ZYX
+    scale = np.linalg.norm(to_world[:3, :3], axis=0)
+    turn = to_world[:3, :3] / scale
+    about: dict[str, Any] = {"scale": scale, "units": ("mm",) * 3, "axis_labels": ("z", "y", "x")}
+    if not np.allclose(turn.T @ turn, np.eye(3), atol=1e-6):  # sheared
+        to_world[:3, :3] = turn
+        return about | {"affine": to_world}
+    return about | {"translate": to_world[:3, 3]} | ({} if np.allclose(turn, np.eye(3)) else {"rotate": turn})
+
+
+def affine_of(layer: Layer) -> Affine | None:
+    """The inverse of `placed`: (x, y, z) index to RAS+ mm. None where nobody says what the layer's world means."""
+    if layer.metadata.get("world") != WORLD or layer.ndim < 3:
+        return None
+    affine: Affine = np.linalg.inv(TO_WORLD) @ _to_world(layer) @ ZYX
+    return affine
+
+
+def spacing_of_layer(layer: Layer) -> tuple[float, float, float] | None:
+    """(Z, Y, X) in mm, where the layer's units are lengths; a slice is 1 mm thick."""
+    units = getattr(layer, "units", ())
+    if not units or not all(unit.is_compatible_with("mm") for unit in units[-2:]):
+        return None
+    mm = [1.0] * (3 - len(units)) + [(1 * unit).to("mm").magnitude for unit in units[-3:]]
+    z, y, x = (float(length) for length in np.linalg.norm(_to_world(layer)[:3, :3], axis=0) * mm)
+    return z, y, x
+
+
+def _to_world(layer: Layer) -> Affine:
+    """(4, 4), from the last three axes of the data to those of the world; of a 2D layer, from (0, row, column)."""
+    used = min(3, layer.ndim)
+    origin = np.zeros(layer.ndim)
+    at = np.array(layer.data_to_world(origin))
+    steps = np.array([layer.data_to_world(origin + step) for step in np.eye(layer.ndim)[-used:]]) - at
+    matrix = np.eye(4)
+    matrix[3 - used : 3, 3 - used : 3] = steps[:, -used:].T
+    matrix[3 - used : 3, 3] = at[-used:]
+    return matrix
+
+
+def geometry_of(layer: Layer, factors: npt.ArrayLike = 1) -> dict[str, Any]:
+    """Everything that decides where a layer lies, as arguments for a new one of the same dimensions.
+
+    `factors` are how much larger its pixels are, where it is a coarser level of the layer.
+    """
+    geometry = {name: getattr(layer, name) for name in GEOMETRY if hasattr(layer, name)}
+    return geometry | {"scale": np.multiply(layer.scale, factors)}
+
+
+def pixels_of(layer: Layer, level: int = 0) -> tuple[Any, str | None]:
     """The layer's array, (..., rows, columns), and a notice where it is not used as it is.
 
-    Dask and zarr arrays stay lazy. Raises `ValueError` with a sentence for what cannot be translated.
+    NumPy arrays come as they are, all others as dask arrays, which are read piece by piece. Raises `ValueError` with a
+    sentence for what cannot be translated.
     """
     if not isinstance(layer, ImageLayer):
         kind = type(layer).__name__
         raise ValueError(f"{layer.name!r} is a {kind} layer: only image layers can be translated. Choose another.")
-    data = layer.data[0] if layer.multiscale else layer.data
-    notice = f"{layer.name!r} has several resolutions; the finest was translated." if layer.multiscale else None
+    data = layer.data[level] if layer.multiscale else layer.data
     if layer.rgb:
-        return GreyView(data), f"{layer.name!r} is in colour; its brightness was translated."
-    return data, notice
+        return to_grey(_lazy(data)), f"{layer.name!r} is in colour; its brightness was translated."
+    return data if isinstance(data, np.ndarray) else _lazy(data), None
+
+
+def _lazy(data: Any) -> Any:
+    import dask.array as da
+
+    return data if isinstance(data, da.Array) else da.from_array(data)
 
 
 def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> None:

@@ -90,10 +90,10 @@ def read_both(
         lines = [f"{label}: {folder.summary()}", *folder.notes()]
         stacks = [stack_of(folder, size, side, label) for size in folder.sizes()]
         if as_seen:
-            from ..engine.slices import prepare  # brings torch, which takes seconds: not in the GUI thread
+            from ..engine.slices import common_pixel, prepare  # brings torch, which takes seconds: not in the GUI thread
 
             try:
-                seen = prepare(folder, model)
+                seen = prepare(folder, model, common_pixel(folder.volumes, model))
                 lines.append(f"{label}: {seen.summary()}")
                 stacks.append(Stack(seen.images, f"{label} as the networks see it", (-1, 1), {"contrast": label}))
             except ValueError as error:

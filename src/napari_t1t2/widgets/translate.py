@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from magicgui.types import FileDialogMode
@@ -14,30 +14,44 @@ from magicgui.widgets import ComboBox, Container, FileEdit
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
-from ..engine.config import Side, TrainConfig
+from ..engine.config import Side, Steady, TrainConfig
 from ..engine.events import Failed, Translated
 from ..engine.files import About, read_about
 from ._form import field_row
 from ._job import JobWidget
-from ._layers import geometry_of, pixels_of
+from ._layers import affine_of, geometry_of, pixels_of, spacing_of_layer
 from ._memory import memory
 
 if TYPE_CHECKING:
     import napari
 
     from ..images.intensity import Intensity
+    from ..images.volume import Affine, Image
 
+FULL, ON_SCREEN = "full resolution", "level on screen"
 REFRESH = 0.2  # seconds between two looks at a layer that fills
 
 
 @dataclass(frozen=True, eq=False)
 class Begun:
-    """The model is read; `metadata` is what the new layer will say of itself."""
+    """The model is read; `made` fills while the job runs, `metadata` is what its layer will say of itself."""
 
     device: str
+    made: Image
     metadata: dict[str, Any]
     target: Intensity
-    notice: str | None
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What is translated: the array, where it lies, and what the form asks for."""
+
+    data: Any  # (..., rows, columns)
+    name: str
+    affine: Affine | None
+    spacing: tuple[float, float, float] | None
+    steady: Steady
 
 
 class TranslateWidget(JobWidget):
@@ -59,6 +73,17 @@ class TranslateWidget(JobWidget):
                     tooltip="A model file that training wrote.",
                 ),
                 ComboBox(name="to", label="make", choices=self._contrasts, tooltip="The contrast to make."),
+                ComboBox(
+                    name="steady",
+                    choices=get_args(Steady),
+                    tooltip="Against flicker between slices: share statistics with neighbouring slices, or average "
+                    "the three planes, which takes three times as long.",
+                ),
+                ComboBox(
+                    name="level",
+                    choices=(FULL, ON_SCREEN),
+                    tooltip="Of a layer with several resolutions: all its pixels, or the level on screen.",
+                ),
                 field_row(TrainConfig, "device"),
             ]
         )
@@ -79,7 +104,9 @@ class TranslateWidget(JobWidget):
         layer: Layer | None = self.form["layer"].value
         if layer is None:
             raise ValueError("There is no layer to translate: open an image first.")
-        data, notice = pixels_of(layer)
+        several = getattr(layer, "multiscale", False)
+        level = layer.data_level if several and self.form["level"].value == ON_SCREEN else 0
+        data, notice = pixels_of(layer, level)
         if self.form["model"].value == Path():
             raise ValueError("No model was chosen: train one, or choose the model.safetensors of a run.")
         about = read_about(self.form["model"].value)
@@ -88,25 +115,32 @@ class TranslateWidget(JobWidget):
             self.tell(f"{layer.name!r} says it is {about.config.label(to)} already; it is translated as asked.")
         if notice:
             self.tell(notice)
+        factors = layer.downsample_factors[level] if several else np.ones(layer.ndim)
+        affine, spacing = affine_of(layer), spacing_of_layer(layer)
+        if affine is not None:
+            affine = affine @ np.diag([*factors[:-4:-1], 1])
+        if spacing is not None:
+            z, y, x = np.multiply(spacing, [*[1.0] * (3 - layer.ndim), *factors[-3:]])
+            spacing = (float(z), float(y), float(x))
         self._source, self._made = layer, None
-        wish, name = self.form["device"].value, layer.name
-        return lambda stop: translated(data, about.path, to, wish, name, stop)
+        self._geometry = geometry_of(layer, factors)
+        source = Source(data, layer.name, affine, spacing, self.form["steady"].value)
+        wish = self.form["device"].value
+        return lambda stop: translated(source, about.path, to, wish, stop)
 
     def on_event(self, event: Begun | Translated | Failed) -> None:
-        """Make the layer, fill it, say how far it is."""
+        """Make the layer, show it fill, say how far it is."""
         match event:
-            case Begun(device=device, notice=notice):
-                if notice:
+            case Begun(device=device, notices=notices):
+                for notice in notices:
                     self.tell(notice)
                 self.status.setText(f"Translating on {device} ...")
-                self._begun = event
-            case Translated(start=start, total=total, slices=slices):
-                if self._made is not None and self._made not in self._viewer.layers:
+                self._new_layer(event)
+            case Translated(done=done, total=total):
+                layer = self._made
+                if layer is None or layer not in self._viewer.layers:
                     self._slot.stop()  # the user deleted the layer; nothing is left to fill
                     return
-                layer = self._made or self._new_layer(slices)
-                layer.data.reshape(-1, *slices.shape[1:])[start : start + len(slices)] = slices
-                done = start + len(slices)
                 self.show_fraction(done / total, f"{done} of {total} slices")
                 if done == total:
                     layer.refresh()
@@ -127,18 +161,19 @@ class TranslateWidget(JobWidget):
             self._made = None
         super()._on_finished()
 
-    def _new_layer(self, slices: np.ndarray[Any, Any]) -> ImageLayer:
-        assert self._source is not None
-        source, metadata = self._source, self._begun.metadata
-        data, _ = pixels_of(source)
+    def _new_layer(self, begun: Begun) -> None:
+        source = self._source
+        assert source is not None
+        of_source = {
+            key: source.metadata[key] for key in ("world", "stored_towards", "files") if key in source.metadata
+        }
         self._made = self._viewer.add_image(
-            np.zeros(data.shape, np.float32),
-            name=f"{metadata['contrast']} (synthetic) from {source.name}",
-            contrast_limits=(self._begun.target.low, self._begun.target.high),
-            metadata=metadata,
-            **geometry_of(source),
+            begun.made,
+            name=f"{begun.metadata['contrast']} (synthetic) from {source.name}",
+            contrast_limits=(begun.target.low, begun.target.high),
+            metadata=of_source | begun.metadata | {"dtype": begun.target.dtype},
+            **self._geometry,
         )
-        return self._made
 
     def _layers(self, _: Any) -> list[Layer]:
         return list(self._viewer.layers)
@@ -188,15 +223,27 @@ class TranslateWidget(JobWidget):
 
 
 def translated(
-    data: Any, model_path: Path, to: Side, device: str, source: str, stop: Callable[[], bool]
+    source: Source, model_path: Path, to: Side, device: str, stop: Callable[[], bool]
 ) -> Iterator[Begun | Translated]:
     """Read the model and translate; runs in the worker thread."""
     from ..engine.checkpoint import load_model  # these bring torch, which takes seconds: not in the GUI thread
     from ..engine.training import describe, pick_device
-    from ..engine.translation import input_range, provenance, stream
+    from ..engine.translation import blank, input_range, provenance, stream, unusual_spacing
 
     where = pick_device(device)
     model = load_model(model_path, where)
-    intensity, notice = input_range(data, model, to)
-    yield Begun(describe(where), provenance(model, to, source), model.about.ranges[to], notice)
-    yield from stream(data, model, to=model.config.label(to), stop=stop, intensity=intensity)
+    intensity, unusual = input_range(source.data, model, to)
+    notices = tuple(filter(None, (unusual, unusual_spacing(model, source.spacing))))
+    made = blank(source.data.shape)
+    yield Begun(describe(where), made, provenance(model, to, source.name), model.about.ranges[to], notices)
+    yield from stream(
+        source.data,
+        model,
+        to=model.config.label(to),
+        affine=source.affine,
+        spacing=source.spacing,
+        steady=source.steady,
+        out=made,
+        intensity=intensity,
+        stop=stop,
+    )
