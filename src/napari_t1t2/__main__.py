@@ -366,7 +366,7 @@ def _parser() -> ArgumentParser:
         "--steady",
         choices=get_args(Steady),
         default="off",
-        help="against flicker: neighbouring slices share statistics, or the mean of three planes (3 times the time) [off]",
+        help="against flicker: neighbouring slices share statistics, or the mean of three planes (slower) [off]",
     )
     translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
     _flag(translates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")

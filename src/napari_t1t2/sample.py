@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .images.plane import WORLD
+
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 LayerData = tuple[Pixels, dict[str, Any], str]
 
 SPACING = 1.5  # mm, along every axis of a subject
+ORIGIN = (-98.0, -134.0, -72.0)  # mm to the right, front and top of MNI space: where the template's first voxel lies
 ROWS, COLUMNS = 144, 128
 PLANES = np.arange(52, 131, 6)  # mm above the template's lowest plane: from the pons to near the crown
 T1_SUBJECTS, T2_SUBJECTS, HELD_OUT = (1, 2, 3), (4, 5, 6), 7
@@ -59,8 +62,10 @@ def write_heads(folder: Path, *, seed: int = 0) -> DemoHeads:
 def sample_heads() -> list[LayerData]:
     """Both contrasts of the held-out subject as whole (Z, Y, X) volumes: the sample data napari opens."""
     template = load_template()
-    t1, t2 = scan(template, np.arange(0.0, template.shape[3], SPACING), subject=HELD_OUT, seed=0)
-    return [_layer(t1, "T1"), _layer(t2, "T2")]
+    planes = np.arange(0.0, template.shape[3], SPACING)
+    t1, t2 = scan(template, planes, subject=HELD_OUT, seed=0)
+    x, y, z = (axis[0] + start for axis, start in zip(display_axes(template.shape[1:], planes), ORIGIN, strict=True))
+    return [_layer(stack, contrast, (z, -y, -x)) for stack, contrast in ((t1, "T1"), (t2, "T2"))]
 
 
 def load_template() -> Floats:
@@ -161,16 +166,21 @@ def _write(slices: Pixels, folder: Path, stem: str, contrast: str) -> None:
         Image.fromarray(pixels).save(folder / f"{stem}_z{plane:03d}.png", pnginfo=text)
 
 
-def _layer(stack: Pixels, contrast: str) -> LayerData:
+def _layer(stack: Pixels, contrast: str, first: tuple[float, float, float]) -> LayerData:
+    """`first` is where the first voxel lies, (superior, posterior, left) in mm."""
     metadata = {
         "contrast": contrast,
         "simulated": True,
         "subject": f"sub-{HELD_OUT:02d}",
         "source": "MNI152 template (ICBM 2009a), deformed; T2 from its tissue maps",
+        "world": WORLD,
+        "stored_towards": "SPL",
+        "dtype": stack.dtype.name,
     }
     about = {
         "name": f"{contrast} (simulated head)",
         "scale": (SPACING,) * 3,
+        "translate": first,
         "units": ("mm",) * 3,
         "axis_labels": ("z", "y", "x"),
         "contrast_limits": (0, 255),

@@ -24,7 +24,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from napari_t1t2.images.dicom import is_dicom, read_dicoms, write_dicom
+from napari_t1t2.images.dicom import is_dicom, read_dicoms
+from napari_t1t2.images.dicom_series import write_dicom
 from napari_t1t2.images.volume import Volume
 
 ROWS, COLUMNS = 6, 5
@@ -428,7 +429,7 @@ def test_a_missing_decoder_is_named_with_its_remedy(tmp_path, monkeypatch):
     assert why(path).startswith("cannot be decoded (")
     monkeypatch.setattr(imagecodecs, "jpegls_decode", absent)
     monkeypatch.setattr(JPEGLSLosslessDecoder, "_available", {})
-    assert 'needs a decoder for JPEG-LS Lossless Image Compression: pip install "napari-t1t2[dicom]"' in why(path)
+    assert "compressed by JPEG-LS Lossless Image Compression, for which no decoder is installed" in why(path)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,17 @@ def test_units_go_to_the_range_of_the_networks_and_back():
     np.testing.assert_allclose(intensity.from_unit(unit), data, atol=1e-3)
 
 
+@pytest.mark.parametrize("headroom", [1.0, 1.9, 2.0001, 2.6, 4.0, 30.0])
+def test_the_median_of_a_head_with_bright_fat_lies_in_the_middle_and_comes_back(headroom):
+    intensity = Intensity(-50, -50 + 100 * headroom, headroom=headroom)
+    unit = intensity.to_unit(np.array([-50, 50, -50 + 100 * headroom], np.float32))
+    assert (unit[0], unit[2]) == (-1, 1)
+    assert unit[1] == pytest.approx(0 if headroom > 2 else 2 / headroom - 1, abs=1e-3)
+    steps = np.linspace(-50, -50 + 100 * headroom, 99, dtype=np.float32)
+    assert (np.diff(intensity.to_unit(steps)) > 0).all()
+    np.testing.assert_allclose(intensity.from_unit(intensity.to_unit(steps)), steps, atol=1e-3 * 100 * headroom)
+
+
 def test_what_lies_outside_the_range_is_clipped():
     np.testing.assert_array_equal(Intensity(0, 10).to_unit(np.array([-5, 5, 1e6], np.float32)), [-1, 0, 1])
 

@@ -21,7 +21,6 @@ from ..images.volume import Image, Volume
 from .config import ModelConfig, TrainConfig
 from .networks import SMALLEST
 
-EMPTY = 0.01  # a slice with less of its pixels above the background than this shows no anatomy
 BACKGROUND = -0.9
 HELD_AT_MOST = 5  # one in so many subjects is held out: of fewer, each is needed to learn from
 
@@ -105,11 +104,10 @@ def prepare(folder: Folder, model: ModelConfig, pixel: float = 0.0) -> Slices:
     owners: list[int] = []
     empty = 0
     for i, (data, frame, intensity) in enumerate(zip(seen, frames, ranges, strict=True)):
-        unit = intensity.to_unit(data)
-        anatomy = (unit > BACKGROUND).mean(axis=(1, 2)) >= EMPTY
+        anatomy = intensity.shows_anatomy(data)
         empty += int((~anatomy).sum())
         if anatomy.any():
-            images.append(frame.padded_to(framed).put(unit[anatomy]))
+            images.append(frame.padded_to(framed).put(intensity.to_unit(data[anatomy])))
             owners += [i] * int(anatomy.sum())
     if empty:
         notes.append(f"{empty} slices without anatomy were left out")

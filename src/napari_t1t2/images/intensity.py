@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from skimage.filters import threshold_otsu
 
 from .volume import Image, Volume
 
 LOW, HIGH = 0.5, 99.9  # percentiles; the top one keeps cerebrospinal fluid in T2 and fat in T1
 NEGATIVE = 0.05  # of the range: air is 0, and less below it than this is resampling, not another floor
+TISSUE = 0.15  # of the median of the head; what is darker may be noise
+EMPTY = 0.01  # a slice with less of its pixels in tissue than this shows no anatomy
 SAMPLES = 1_000_000  # pixels that a range is measured on, at most
 
 
@@ -32,14 +35,39 @@ class Intensity:
     headroom: float = 1.0  # so many medians of the head lie between low and high
 
     def to_unit(self, data: Image) -> Image:
-        """Units to [-1, 1]; what lies outside is clipped."""
-        unit = (data.astype(np.float32) - np.float32(self.low)) * np.float32(2 / (self.high - self.low)) - np.float32(1)
-        clipped: Image = np.clip(unit, -1, 1, out=unit)
-        return clipped
+        """Units to [-1, 1]; what lies outside is clipped.
+
+        Where the brightest lies far above the median of the head, as fat does in T1, the scale is bent so that the
+        median comes to 0: fluid, dark in T1, would otherwise be next to air.
+        """
+        unit = (data.astype(np.float32) - np.float32(self.low)) / np.float32(self.high - self.low)
+        unit = np.clip(unit, 0, 1, out=unit)
+        if self.headroom > 2:
+            unit *= self._bend + 1
+            unit /= unit / (self._bend + 1) + self._bend
+        unit *= 2
+        unit -= 1
+        return unit
 
     def from_unit(self, unit: Image) -> Image:
         """[-1, 1] to units."""
-        return (unit + np.float32(1)) * np.float32((self.high - self.low) / 2) + np.float32(self.low)
+        data = (unit + np.float32(1)) / np.float32(2)
+        if self.headroom > 2:
+            data *= self._bend / (self._bend + 1 - data)
+        data *= np.float32(self.high - self.low)
+        data += np.float32(self.low)
+        return data
+
+    @property
+    def _bend(self) -> np.float32:
+        """The c of v -> v (1 + c) / (v + c), from [0, 1] to [0, 1], that brings the median, 1 / headroom, to 1/2."""
+        return np.float32(1 / (self.headroom - 2))
+
+    def shows_anatomy(self, data: Image) -> npt.NDArray[np.bool_]:
+        """Which of (N, rows, columns) slices show more than air and noise."""
+        tissue = data > self.low + TISSUE * (self.high - self.low) / self.headroom
+        shown: npt.NDArray[np.bool_] = tissue.mean(axis=(1, 2)) >= EMPTY
+        return shown
 
     def with_headroom(self, headroom: float) -> Intensity:
         """The same head with another number of its medians between low and high."""

@@ -15,6 +15,7 @@ PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 # Where slices, rows and columns lead, as a radiologist's screen shows them: the patient's left on the right.
 TOWARDS: dict[Plane, str] = {"axial": "SPL", "coronal": "PIL", "sagittal": "LIP"}
 LETTERS = ("RL", "AP", "SI")  # the ends of the axes of RAS+ space, the positive one first
+WORLD = "left, posterior, superior in mm"  # what the world's x, y and z mean for layers of ours, as in ITK and DICOM
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,21 @@ class Folder:
 
     def notes(self) -> list[str]:
         """What was done to a file on the way in, and which files were left out and why."""
-        done = [f"{v.series or v.name}: {note}" for v in self.volumes for note in v.notes]
-        return done + [f"skipped {s}" for s in self.skipped]
+        done = together((v.series or v.name, note) for v in self.volumes for note in v.notes)
+        return done + [f"skipped {line}" for line in together((s.path.name, s.why) for s in self.skipped)]
+
+    def call(self, volume: Volume) -> str:
+        """What to give as `series` to get this volume and no other: its name, or its series where that is clearer."""
+        named = sum(_words(volume.name) in (_words(v.name), _words(v.series)) for v in self.volumes)
+        return volume.name if named == 1 and "," not in volume.name else volume.series
+
+
+def together(said: Iterable[tuple[str, str]]) -> list[str]:
+    """Who and what of each, as lines; of all of whom the same is said, the first is named and the others counted."""
+    names: dict[str, list[str]] = {}
+    for name, what in said:
+        names.setdefault(what, []).append(name)
+    return [f"{who[0]}{f' and {len(who) - 1} more' if who[1:] else ''}: {what}" for what, who in names.items()]
 
 
 def natural(path: Path) -> list[tuple[int, int, str]]:
@@ -89,7 +102,8 @@ def read_folder(folder: Path, contrast: str = "", *, series: str = "", frame: in
         What the images show. What looks like another contrast, by its name or headers, is left out and named, so
         that one folder of T1 and T2 series serves both.
     series
-        Take these and no others: names, or parts of them, with commas between; then looks do not matter.
+        Take these and no others: names, or parts of them, with commas between; then looks do not matter. A whole
+        name, which may hold commas, stands for itself alone, also where it is a part of others.
     frame
         Which volume of a 4D file to take, counted from 0.
 
@@ -98,11 +112,31 @@ def read_folder(folder: Path, contrast: str = "", *, series: str = "", frame: in
     UnusableError
         Where the folder is missing or holds no usable image; a sentence that names it.
     """
+    return choose(read_all(folder, frame=frame), contrast, series)
+
+
+def read_all(folder: Path, *, frame: int = 0) -> Folder:
+    """Read every image of a folder and of the folders in it, whatever it shows; there may be none.
+
+    Files of one name in several folders are told apart by their folder. Raises `UnusableError` where it is no folder.
+    """
     volumes, skipped = read_files(files_in(folder), frame=frame)
-    volumes, left_out = _chosen(volumes, contrast, series, folder)
-    skipped += left_out
+    often = Counter(v.series for v in volumes)
+    told_apart = [
+        replace(v, series=v.path.relative_to(folder).as_posix()) if often[v.series] > 1 and v.path else v
+        for v in volumes
+    ]
+    return Folder(folder, told_apart, skipped)
+
+
+def choose(everything: Folder, contrast: str, series: str = "") -> Folder:
+    """What `read_folder` takes of all that a folder holds. Raises `UnusableError` where that is nothing."""
+    folder = everything.path
+    volumes, left_out = _chosen(everything.volumes, contrast, series, folder)
+    skipped = everything.skipped + left_out
     if not volumes:
-        reasons = "; ".join(map(str, skipped[:3])) + (f"; and {len(skipped) - 3} more" if len(skipped) > 3 else "")
+        lines = together((s.path.name, s.why) for s in skipped)
+        reasons = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} other reasons" if len(lines) > 3 else "")
         found = f"none of its {len(skipped)} files can be used ({reasons})" if skipped else "it is empty"
         raise UnusableError(f"{folder} holds no images: {found}. Give a folder of {_readable()} files.")
     return Folder(folder, [replace(v, contrast=contrast) for v in volumes], skipped)
@@ -232,25 +266,58 @@ def _grey(colour: npt.NDArray[Any], notes: tuple[str, ...]) -> tuple[npt.NDArray
 
 def _chosen(volumes: list[Volume], contrast: str, series: str, folder: Path) -> tuple[list[Volume], list[Skipped]]:
     """The volumes of one contrast, or those whose names the user gave; and the others, each with the reason."""
-    if wanted := [word.strip().casefold() for word in series.split(",") if word.strip()]:
-        names = [f"{v.series} {v.name}".casefold() for v in volumes]
-        for word in wanted:
-            if not any(word in name for name in names):
-                there = ", ".join(v.series or v.name for v in volumes[:20]) or "nothing"
-                raise UnusableError(f"{folder} has no series called {word!r}: it has {there}.")
-        return [v for v, name in zip(volumes, names, strict=True) if any(word in name for word in wanted)], []
+    if wanted := _words(series):
+        return _named(volumes, wanted, folder), []
     asked = contrast_of([contrast]) or contrast
     mixed = any(v.looks not in ("", asked) for v in volumes)
     kept: list[Volume] = []
     left_out: list[Skipped] = []
+    of_dicom: dict[str, list[Volume]] = {}
     for v in volumes:
         if not contrast_of([contrast]) or v.looks == asked or not (v.looks or mixed):
             kept.append(v)
             continue
         says = f"it looks like {v.looks}" if v.looks else "nothing says which contrast it is"
         why = f"{says}, not {contrast}; to take it all the same, name it as a series"
-        left_out.append(Skipped(v.path or folder, f"{v.series}: {why}" if v.files else why))
+        if v.files:
+            of_dicom.setdefault(why, []).append(v)
+        else:
+            left_out.append(Skipped(v.path or folder, why))
+    for why, alike in of_dicom.items():  # a folder may hold a hundred heads
+        (line,) = together((v.series, why) for v in alike)
+        left_out.append(Skipped(alike[0].path or folder, line))
     return kept, left_out
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """What stands between the commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _named(volumes: list[Volume], wanted: tuple[str, ...], folder: Path) -> list[Volume]:
+    """The volumes that a user named: by a whole name, of as many words as it has, else by a part of one."""
+    whole: dict[tuple[str, ...], set[int]] = {}
+    of_any_case: dict[tuple[str, ...], set[int]] = {}
+    for i, v in enumerate(volumes):
+        for title in (v.series, v.name):
+            whole.setdefault(_words(title), set()).add(i)
+            of_any_case.setdefault(_words(title.casefold()), set()).add(i)
+    longest = max(map(len, whole), default=1)
+    taken: set[int] = set()
+    while wanted:
+        counts = range(min(longest, len(wanted)), 0, -1)
+        found = next(((whole[wanted[:n]], n) for n in counts if wanted[:n] in whole), None)
+        folded = tuple(word.casefold() for word in wanted[:longest])
+        found = found or next(((of_any_case[folded[:n]], n) for n in counts if folded[:n] in of_any_case), None)
+        if not found:
+            found = {i for i, v in enumerate(volumes) if folded[0] in f"{v.series} {v.name}".casefold()}, 1
+        indices, used = found
+        if not indices:
+            there = ", ".join(v.series or v.name for v in volumes[:20]) or "nothing"
+            raise UnusableError(f"{folder} has no series called {wanted[0]!r}: it has {there}.")
+        taken |= indices
+        wanted = wanted[used:]
+    return [v for i, v in enumerate(volumes) if i in taken]
 
 
 def _is_second_half(path: Path) -> bool:

@@ -33,7 +33,7 @@ def write_image(path: Path, volume: Volume, provenance: dict[str, Any]) -> list[
     if is_nifti(path):
         return write_nifti(path, volume, provenance)
     if not path.suffix:
-        from .dicom import write_dicom
+        from .dicom_series import write_dicom
 
         return write_dicom(path, volume, provenance)
     description = json.dumps(provenance, ensure_ascii=True)

@@ -11,7 +11,7 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
 from ..images.intensity import measure
-from ..images.plane import View, stored_towards
+from ..images.plane import WORLD, View, stored_towards
 from ..images.read import to_grey
 from ..images.volume import NOTICE, Affine, Image, Volume
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import napari
 
 GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-WORLD = "left, posterior, superior in mm"  # what the world's x, y and z mean for layers of ours, as in ITK and DICOM
 TO_WORLD = np.array([[0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1.0]])  # RAS+ (x, y, z) to that (z, y, x)
 ZYX = np.eye(4)[[2, 1, 0, 3]]
 
@@ -68,18 +67,35 @@ def affine_of(layer: Layer) -> Affine | None:
     """The inverse of `placed`: (x, y, z) index to RAS+ mm. None where nobody says what the layer's world means."""
     if layer.metadata.get("world") != WORLD or layer.ndim < 3:
         return None
-    affine: Affine = np.linalg.inv(TO_WORLD) @ _to_world(layer) @ ZYX
+    return affine_as_lps(layer)
+
+
+def affine_as_lps(layer: Layer) -> Affine | None:
+    """(x, y, z) index to RAS+ mm, if the world is (superior, posterior, left), as ITK's readers have it.
+
+    None where the layer's units are no lengths.
+    """
+    mm = _mm(layer)
+    if np.isnan(mm).any():
+        return None
+    affine: Affine = np.linalg.inv(TO_WORLD) @ np.diag([*mm, 1]) @ _to_world(layer) @ ZYX
     return affine
 
 
 def spacing_of_layer(layer: Layer) -> tuple[float, float, float] | None:
-    """(Z, Y, X) in mm, where the layer's units are lengths; a slice is 1 mm thick."""
-    units = getattr(layer, "units", ())
-    if not units or not all(unit.is_compatible_with("mm") for unit in units[-2:]):
+    """(Z, Y, X) in mm, where the layer's units are lengths; a slice is 1 mm thick where they do not say."""
+    mm = _mm(layer)
+    if np.isnan(mm[1:]).any():
         return None
-    mm = [1.0] * (3 - len(units)) + [(1 * unit).to("mm").magnitude for unit in units[-3:]]
-    z, y, x = (float(length) for length in np.linalg.norm(_to_world(layer)[:3, :3], axis=0) * mm)
+    z, y, x = (float(length) for length in np.linalg.norm(np.diag(np.nan_to_num(mm, nan=1)) @ _to_world(layer)[:3, :3], axis=0))
     return z, y, x
+
+
+def _mm(layer: Layer) -> npt.NDArray[np.float64]:
+    """How many mm one unit of the world is, (3,); NaN along axes whose units are no lengths, 1 along missing ones."""
+    units = getattr(layer, "units", ("pixel",) * layer.ndim)[-3:]  # napari 0.5 has none
+    mm = [(1 * unit).to("mm").magnitude if getattr(unit, "is_compatible_with", bool)("mm") else np.nan for unit in units]
+    return np.array([1.0] * (3 - len(mm)) + mm)
 
 
 def _to_world(layer: Layer) -> Affine:
