@@ -252,7 +252,7 @@ def evaluate(args: Namespace) -> None:
     for name, paths in pairs.items():
         try:
             fake, real = read_image(paths[0], flat=True), read_image(paths[1])
-            scores[name] = score(fake, real, own_range=args.own_range)
+            scores[name] = score(fake, real, own_scale=args.own_scale)
         except UnusableError as error:
             if len(pairs) == 1:
                 raise
@@ -375,7 +375,7 @@ def _parser() -> ArgumentParser:
     evaluates.add_argument("fake", type=_path, metavar="FAKE", help="synthetic file, or folder")
     evaluates.add_argument("real", type=_path, metavar="REAL", help="real file, or folder with equal names")
     evaluates.add_argument(
-        "--own-range", action="store_true", help="scale each image by its own range first, as MR units are arbitrary"
+        "--own-scale", action="store_true", help="first bring the median of both heads together: MR units are arbitrary"
     )
     evaluates.add_argument("--json", action="store_true", help="print JSON, each image by itself too")
 

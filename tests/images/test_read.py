@@ -104,7 +104,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path):
 def test_a_folder_without_images_says_what_it_holds(tmp_path):
     for index in range(5):
         (tmp_path / f"{index}.txt").write_text("hello")
-    with pytest.raises(UnusableError, match=r"none of its 5 files can be used \(0\.txt and 4 more: not an image"):
+    with pytest.raises(UnusableError, match=r"nothing in it can be used \(0\.txt and 4 more: not an image"):
         read_folder(tmp_path)
 
 

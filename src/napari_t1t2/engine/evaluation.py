@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.ndimage import binary_fill_holes
 from skimage.metrics import structural_similarity
 
-from ..images.intensity import Intensity, measure
+from ..images.intensity import measure
 from ..images.plane import View
 from ..images.volume import Image, Volume
 
@@ -50,12 +50,13 @@ def evaluate(fake: Image, real: Image, *, data_range: float | None = None) -> Sc
     return mean([_score_slice((f - low) / span, (r - low) / span) for f, r in zip(fake, real, strict=True)])
 
 
-def evaluate_volumes(fake: Volume, real: Volume, *, own_range: bool = False) -> Score:
+def evaluate_volumes(fake: Volume, real: Volume, *, own_scale: bool = False) -> Score:
     """Score a synthetic volume against the real one, axial slice by slice, in the space of the synthetic one.
 
     Slices without anatomy are left out. Where the two grids differ, the real one is resampled (linearly). The data
-    range is 255 for 8-bit images, else from air to the brightest of the real head. With `own_range` each is scaled by
-    its own range first: MR units are arbitrary, and another scanner's gain is no fault of a synthetic image.
+    range is 255 for 8-bit images, else from air to the brightest of the real head. With `own_scale` the
+    synthetic head is first brought to the median of the real one: MR units are arbitrary, and another scanner's gain
+    is no fault of a synthetic image.
     """
     real = _on_grid_of(fake, real)
     view = View.of("axial", fake.affine)
@@ -65,17 +66,14 @@ def evaluate_volumes(fake: Volume, real: Volume, *, own_range: bool = False) -> 
     scale = measure([real.data])
     some = scale.shows_anatomy(shown_real)  # empty slices are equal at any quality, and would flatter
     shown_fake, shown_real = shown_fake[some], shown_real[some]
-    if own_range:
-        return evaluate(_scaled(shown_fake, measure([fake.data])), _scaled(shown_real, scale), data_range=1.0)
+    if own_scale:
+        own = measure([fake.data])
+        gain = np.float32((scale.high - scale.low) / scale.headroom / ((own.high - own.low) / own.headroom))
+        shown_fake = (shown_fake - np.float32(own.low)) * gain + np.float32(scale.low)
     if real.dtype == "uint8":
         return evaluate(shown_fake, shown_real, data_range=255.0)
     low = np.float32(scale.low)
     return evaluate(shown_fake - low, shown_real - low, data_range=scale.high - scale.low)
-
-
-def _scaled(data: Image, range_: Intensity) -> Image:
-    scaled: Image = np.clip((data - np.float32(range_.low)) / np.float32(range_.high - range_.low), 0, 1)
-    return scaled
 
 
 def _on_grid_of(fake: Volume, real: Volume) -> Volume:

@@ -137,7 +137,7 @@ def choose(everything: Folder, contrast: str, series: str = "") -> Folder:
     if not volumes:
         lines = together((s.path.name, s.why) for s in skipped)
         reasons = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} other reasons" if len(lines) > 3 else "")
-        found = f"none of its {len(skipped)} files can be used ({reasons})" if skipped else "it is empty"
+        found = f"nothing in it can be used ({reasons})" if skipped else "it is empty"
         raise UnusableError(f"{folder} holds no images: {found}. Give a folder of {_readable()} files.")
     return Folder(folder, [replace(v, contrast=contrast) for v in volumes], skipped)
 

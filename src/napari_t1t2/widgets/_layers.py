@@ -67,7 +67,7 @@ def affine_of(layer: Layer) -> Affine | None:
     """The inverse of `placed`: (x, y, z) index to RAS+ mm. None where nobody says what the layer's world means."""
     if layer.metadata.get("world") != WORLD or layer.ndim < 3:
         return None
-    return affine_as_lps(layer)
+    return _to_ras(layer, np.nan_to_num(_mm(layer), nan=1))
 
 
 def affine_as_lps(layer: Layer) -> Affine | None:
@@ -76,9 +76,11 @@ def affine_as_lps(layer: Layer) -> Affine | None:
     None where the layer's units are no lengths.
     """
     mm = _mm(layer)
-    if np.isnan(mm).any():
-        return None
-    affine: Affine = np.linalg.inv(TO_WORLD) @ np.diag([*mm, 1]) @ _to_world(layer) @ ZYX
+    return None if np.isnan(mm).any() else _to_ras(layer, mm)
+
+
+def _to_ras(layer: Layer, mm: npt.NDArray[np.float64]) -> Affine:
+    affine: Affine = np.linalg.inv(TO_WORLD) @ np.diag([*mm, 1]) @ to_world(layer) @ ZYX
     return affine
 
 
@@ -87,18 +89,19 @@ def spacing_of_layer(layer: Layer) -> tuple[float, float, float] | None:
     mm = _mm(layer)
     if np.isnan(mm[1:]).any():
         return None
-    z, y, x = (float(length) for length in np.linalg.norm(np.diag(np.nan_to_num(mm, nan=1)) @ _to_world(layer)[:3, :3], axis=0))
+    steps = np.diag(np.nan_to_num(mm, nan=1)) @ to_world(layer)[:3, :3]
+    z, y, x = (float(length) for length in np.linalg.norm(steps, axis=0))
     return z, y, x
 
 
 def _mm(layer: Layer) -> npt.NDArray[np.float64]:
     """How many mm one unit of the world is, (3,); NaN along axes whose units are no lengths, 1 along missing ones."""
-    units = getattr(layer, "units", ("pixel",) * layer.ndim)[-3:]  # napari 0.5 has none
-    mm = [(1 * unit).to("mm").magnitude if getattr(unit, "is_compatible_with", bool)("mm") else np.nan for unit in units]
+    units = layer.units[-3:]
+    mm = [(1 * unit).to("mm").magnitude if unit.is_compatible_with("mm") else np.nan for unit in units]
     return np.array([1.0] * (3 - len(mm)) + mm)
 
 
-def _to_world(layer: Layer) -> Affine:
+def to_world(layer: Layer) -> Affine:
     """(4, 4), from the last three axes of the data to those of the world; of a 2D layer, from (0, row, column)."""
     used = min(3, layer.ndim)
     origin = np.zeros(layer.ndim)
@@ -130,7 +133,7 @@ def pixels_of(layer: Layer, level: int = 0) -> tuple[Any, str | None]:
         raise ValueError(f"{layer.name!r} is a {kind} layer: only image layers can be translated. Choose another.")
     data = layer.data[level] if layer.multiscale else layer.data
     if layer.rgb:
-        return to_grey(_lazy(data)), f"{layer.name!r} is in colour; its brightness was translated."
+        return to_grey(_lazy(data)), f"{layer.name!r} is in colour; its brightness is used."
     return data if isinstance(data, np.ndarray) else _lazy(data), None
 
 

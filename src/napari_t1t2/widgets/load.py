@@ -1,120 +1,393 @@
-"""Load a folder of each contrast and look at it, also as the networks will see it."""
+"""Load a folder of each contrast, choose their series, and look at them, also as the networks will see them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 import numpy as np
 from magicgui.widgets import CheckBox, Container
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QComboBox, QHeaderView, QLabel, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
 from ..engine.config import ModelConfig, Side, TrainConfig
+from ..engine.events import Failed
 from ..images.intensity import measure
-from ..images.read import Folder, read_folder
+from ..images.plane import View
+from ..images.read import Folder, choose, read_all
+from ..images.volume import UnusableError
 from ._form import field_row
 from ._job import JobWidget
+from ._layers import layer_of
 
 if TYPE_CHECKING:
     import napari
 
-    from ..images.volume import Image
+    from ..images.volume import Image, Volume
+
+SHOWN = 5  # layers of a contrast: a folder may hold a hundred heads
+LISTED = 200  # rows of the table
+TOLD = 8  # lines of the status; further notes are in its tooltip
+HEIGHT, WIDTH = 260, 460  # pixels, of the table at most before it scrolls, and of the dock with a table
+SIDES: tuple[Side, Side] = ("t1", "t2")
+LayerData = tuple["Image", dict[str, Any], Literal["image"]]
 
 
-@dataclass(frozen=True, eq=False)
-class Stack:
-    """Slices of one size, ready to be a layer."""
+@dataclass(frozen=True)
+class Wish:
+    """What the form asks for."""
 
-    data: Image
-    name: str
-    limits: tuple[float, float]
-    metadata: dict[str, Any]
+    folders: dict[Side, Path]
+    series: dict[Side, str]
+    model: ModelConfig
+    as_seen: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
     """One folder is read: what to show and what to say of it."""
 
-    stacks: list[Stack]
-    lines: list[str]
+    side: Side
+    path: Path
+    layers: list[LayerData]
+    summary: list[str]
+    notes: Sequence[str] = ()
+    beside: bool = False  # lies where nothing else does, as it has no place in the head
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series or file with several slices, and what it is used as."""
+
+    call: str  # what the form calls it
+    title: str
+    size: str
+    looks: str
+    path: Path
+    sides: tuple[Side, ...]  # whose folder it lies in
+    uses: frozenset[Side]
+
+    @property
+    def choices(self) -> list[frozenset[Side]]:
+        """What it can be used as; both contrasts at once is shown where it is so, and never offered."""
+        one_or_none = [*(frozenset({side}) for side in self.sides), frozenset[Side]()]
+        return one_or_none if self.uses in one_or_none else [*one_or_none, self.uses]
+
+
+@dataclass(frozen=True)
+class Found:
+    """All folders are read: the series in them."""
+
+    series: list[Series]
 
 
 class LoadWidget(JobWidget):
-    """Two folder pickers; images become layers, what is wrong becomes sentences."""
+    """Two folder pickers; images become layers, series become rows to choose from, what is wrong becomes sentences."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         self.form: Container[Any] = Container(
             widgets=[
                 field_row(ModelConfig, "t1_label"),
                 field_row(TrainConfig, "t1_folder"),
+                field_row(TrainConfig, "t1_series"),
                 field_row(ModelConfig, "t2_label"),
                 field_row(TrainConfig, "t2_folder"),
+                field_row(TrainConfig, "t2_series"),
                 CheckBox(name="as_seen", text="Also show as the networks see them"),
+                field_row(ModelConfig, "plane"),
                 field_row(ModelConfig, "size"),
             ]
         )
-        super().__init__(self.form.native, "Load")
+        self.table = SeriesTable()
+        whole = QWidget()
+        layout = QVBoxLayout(whole)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.form.native)
+        layout.addWidget(self.table)
+        layout.addWidget(self.table.more)
+        super().__init__(whole, "Load")
         self._viewer = napari_viewer
-        self._lines: list[str] = []
+        self._summary: list[str] = []
+        self._notes: list[str] = []
+        self._made: dict[tuple[Side, Path], set[UUID]] = {}
+        self._outdated: set[tuple[Side, Path]] = set()
+        self._written: dict[Side, str] = dict.fromkeys(SIDES, "")
+        self._deselected: set[Side] = set()
+        self.table.used.connect(self._on_used)
+        for side in SIDES:
+            self.form[f"{side}_folder"].changed.connect(self._on_folder)
+            self.form[f"{side}_label"].changed.connect(lambda _: self.table.name_uses(self._labels()))
 
-    def start(self) -> Callable[[Callable[[], bool]], Iterator[Loaded]]:
+    def start(self) -> Callable[[Callable[[], bool]], Iterator[Loaded | Found]]:
         """Read the form."""
         rows = {row.name: row.value for row in self.form}
-        model = ModelConfig(t1_label=rows["t1_label"], t2_label=rows["t2_label"], size=rows["size"])
-        folders: dict[Side, Path] = {"t1": rows["t1_folder"], "t2": rows["t2_folder"]}
-        if all(folder == Path() for folder in folders.values()):
+        folders: dict[Side, Path] = {s: rows[f"{s}_folder"] for s in SIDES if rows[f"{s}_folder"] != Path()}
+        if not folders:
             raise ValueError("Choose a folder of images first; one of the two is enough to look at.")
-        self._lines = []
-        return lambda stop: read_both({s: f for s, f in folders.items() if f != Path()}, model, rows["as_seen"], stop)
+        wish = Wish(
+            folders,
+            {side: rows[f"{side}_series"] for side in folders},
+            ModelConfig(**{name: rows[name] for name in ("t1_label", "t2_label", "plane", "size")}),
+            rows["as_seen"],
+        )
+        for side in folders:
+            if side in self._deselected and not wish.series[side]:
+                raise ValueError(f"No series is used as {wish.model.label(side)}: choose one in the table.")
+        self._summary, self._notes = [], []
+        self._outdated = set(self._made)
+        return lambda stop: look(wish, stop)
 
-    def on_event(self, event: Any) -> None:
-        """Turn what was read into layers and a summary."""
-        if not isinstance(event, Loaded):
-            return
-        for stack in event.stacks:
-            self._viewer.add_image(stack.data, name=stack.name, contrast_limits=stack.limits, metadata=stack.metadata)
-        self._lines += event.lines
-        self.status.setText("\n".join(self._lines))
+    def on_event(self, event: Loaded | Found | Failed) -> None:
+        """Turn what was read into layers, rows and a summary."""
+        match event:
+            case Loaded():
+                self._show(event)
+                self._summary += event.summary
+                self._notes += [note for note in event.notes if note not in self._notes]
+            case Found(series=series):
+                self.table.fill(series, self._labels())
+                self.setMinimumWidth(WIDTH if series else 0)
+                self._deselected.clear()
+                if both := [s.title for s in series if len(s.uses) > 1]:
+                    t1, t2 = self._labels().values()
+                    self._summary.append(f"{both[0]} is used as {t1} and as {t2}: choose one in the table.")
+            case Failed(sentence=sentence):
+                self._summary.append(sentence)
+        lines = [*self._summary, *self._notes]
+        shown = max(TOLD, len(self._summary))
+        more = len(lines) - shown
+        self.status.setText("\n".join(lines[:shown] + [f"... and {more} more: rest the mouse here"] * (more > 0)))
+        self.status.setToolTip("\n".join(lines) if more > 0 else "")
+
+    def _show(self, event: Loaded) -> None:
+        """Add the layers; those of the last time that this folder was loaded go."""
+        key = event.side, event.path
+        if key in self._outdated:
+            self._outdated.remove(key)
+            made = self._made.pop(key)
+            for index in reversed(range(len(self._viewer.layers))):
+                if self._viewer.layers[index].unique_id in made:
+                    self._viewer.layers.pop(index)
+        before = len(self._viewer.layers)
+        for data, about, _ in event.layers:
+            beside = {"translate": right_of(self._viewer)} if event.beside else {}
+            layer = self._viewer.add_image(data, **about, **beside)
+            self._made.setdefault(key, set()).add(layer.unique_id)
+        if event.layers:
+            self._viewer.layers.selection.active = self._viewer.layers[before]  # the others are hidden at first
+        if event.beside:
+            self._viewer.reset_view()
+
+    def _on_used(self, side: Side) -> None:
+        """Name the series in the form that the table now uses as a contrast."""
+        calls = self.table.calls(side)
+        self.form[f"{side}_series"].value = self._written[side] = ", ".join(calls)
+        (self._deselected.discard if calls else self._deselected.add)(side)
+        counts = ", ".join(f"{len(self.table.calls(s))} as {label}" for s, label in self._labels().items())
+        self.status.setText(f"Series used: {counts}. Press Load to see them.")
+
+    def _on_folder(self) -> None:
+        """Forget the series of another folder, but not those that a user has typed."""
+        for side in SIDES:
+            if self.form[f"{side}_series"].value == self._written[side]:
+                self.form[f"{side}_series"].value = self._written[side] = ""
+        self._deselected.clear()
+        self.table.fill([], self._labels())
+
+    def _labels(self) -> dict[Side, str]:
+        return {side: self.form[f"{side}_label"].value for side in SIDES}
 
 
-def read_both(
-    folders: dict[Side, Path], model: ModelConfig, as_seen: bool, stop: Callable[[], bool]
-) -> Iterator[Loaded]:
-    """Read each folder; runs in the worker thread."""
-    for side, path in folders.items():
+class SeriesTable(QTableWidget):
+    """One row for each series, with a choice of what to use it as; hidden while there is none."""
+
+    used = Signal(str)  # a side, when it has other series than before
+
+    def __init__(self) -> None:
+        super().__init__(0, 4)
+        self.more = QLabel()
+        self._series: list[Series] = []
+        self._uses: list[frozenset[Side]] = []
+        self.setHorizontalHeaderLabels(["series", "size", "looks like", "use as"])
+        self.verticalHeader().hide()
+        self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        columns = self.horizontalHeader()
+        columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        columns.setMinimumSectionSize(40)
+        self.setWordWrap(False)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
+        self.setVerticalScrollMode(QTableWidget.ScrollMode.ScrollPerPixel)
+        self.hide()
+        self.more.hide()
+
+    def fill(self, series: list[Series], labels: dict[Side, str]) -> None:
+        """Show other series."""
+        self._series, self._uses = series, [s.uses for s in series]
+        self.setRowCount(0)
+        self.setRowCount(min(len(series), LISTED))
+        for row, one in enumerate(series[:LISTED]):
+            for column, text in enumerate([one.title.replace(", ", "\n", 1), one.size, one.looks]):
+                item = QTableWidgetItem(text)
+                item.setToolTip(f"{one.title}\n{one.path}")
+                self.setItem(row, column, item)
+            combo = UseBox()
+            combo.addItems([""] * len(one.choices))
+            combo.setCurrentIndex(one.choices.index(one.uses))
+            combo.currentIndexChanged.connect(lambda index, row=row: self._on_choice(row, index))
+            self.setCellWidget(row, 3, combo)
+        self.name_uses(labels)
+        self.more.setText(f"{LISTED} of {len(series)} series are listed; name others in the rows above.")
+        self.more.setVisible(len(series) > LISTED)
+        rows = self.verticalHeader().length() + self.horizontalHeader().sizeHint().height() + 2 * self.frameWidth()
+        self.setFixedHeight(min(rows, HEIGHT))
+        self.setVisible(bool(series))
+
+    def name_uses(self, labels: dict[Side, str]) -> None:
+        """Call the contrasts by other labels."""
+        for row in range(self.rowCount()):
+            for index, uses in enumerate(self._series[row].choices):
+                text = " and ".join(label for side, label in labels.items() if side in uses)
+                self.use(row).setItemText(index, text or "neither")
+
+    def use(self, row: int) -> QComboBox:
+        """The choice in a row."""
+        combo = self.cellWidget(row, 3)
+        assert isinstance(combo, QComboBox)
+        return combo
+
+    def calls(self, side: Side) -> list[str]:
+        """What the series used as a contrast are called, also of those that are not listed."""
+        return [one.call for one, uses in zip(self._series, self._uses, strict=True) if side in uses]
+
+    def _on_choice(self, row: int, index: int) -> None:
+        before, self._uses[row] = self._uses[row], self._series[row].choices[index]
+        for side in sorted(before ^ self._uses[row]):
+            self.used.emit(side)
+
+
+class UseBox(QComboBox):
+    """A choice that the wheel scrolls past."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Leave it to the table."""
+        event.ignore()
+
+
+def look(wish: Wish, stop: Callable[[], bool]) -> Iterator[Loaded | Found]:
+    """Read each folder; runs in the worker thread. What fails on one side is raised when the other has been shown."""
+    everything: dict[Path, Folder] = {}  # both contrasts may lie in one folder
+    chosen: dict[Side, Folder] = {}
+    refused: list[str] = []
+    for side, path in wish.folders.items():
         if stop():
             return
-        label = model.label(side)
-        folder = read_folder(path, label)
-        lines = [f"{label}: {folder.summary()}", *folder.notes()]
-        stacks = [stack_of(folder, size, side, label) for size in folder.sizes()]
-        if as_seen:
-            from ..engine.slices import common_pixel, prepare  # brings torch, which takes seconds: not in the GUI thread
+        label, series = wish.model.label(side), wish.series[side]
+        try:
+            everything[path] = everything.get(path) or read_all(path)
+            chosen[side] = choose(everything[path], label, series)
+        except UnusableError as error:
+            refused.append(str(error))
+            continue
+        layers, of = layers_of(chosen[side], everything[path], side, label, series)
+        some = [f"{label}: {len(layers)} of {of} are shown as layers"] if len(layers) < of else []
+        yield Loaded(side, path, layers, [f"{label}: {chosen[side].summary()}", *some], chosen[side].notes())
+    yield Found([one for folder in everything.values() for one in series_of(folder, wish, chosen)])
+    if wish.as_seen and chosen and not stop():
+        yield from seen_by_networks(chosen, wish.model)
+    if refused:
+        raise UnusableError("\n".join(refused))
 
-            try:
-                seen = prepare(folder, model, common_pixel(folder.volumes, model))
-                lines.append(f"{label}: {seen.summary()}")
-                stacks.append(Stack(seen.images, f"{label} as the networks see it", (-1, 1), {"contrast": label}))
-            except ValueError as error:
-                lines.append(str(error))
-        yield Loaded(stacks, lines)
+
+def layers_of(folder: Folder, everything: Folder, side: Side, label: str, series: str) -> tuple[list[LayerData], int]:
+    """The first volumes, and the loose slices as a stack of each size; and how many there are of both."""
+    origin = {"contrast": label, "side": side, "folder": str(folder.path), "series": series}
+    volumes = [v for v in folder.volumes if not is_loose(v)]
+    loose = Folder(folder.path, [v for v in folder.volumes if is_loose(v)], [])
+    layers: list[LayerData] = []
+    for v in volumes[:SHOWN]:
+        data, about, kind = layer_of(v)
+        about |= {"name": f"{label}: {everything.call(v)}", "metadata": about["metadata"] | origin}
+        layers.append((data, about | {"visible": not layers}, kind))  # else they hide each other
+    sizes = list(loose.sizes())
+    layers += [stack_of(loose, size, label, origin) for size in sizes[: SHOWN - len(layers)]]
+    return layers, len(volumes) + len(sizes)
 
 
-def stack_of(folder: Folder, size: tuple[int, int], side: Side, label: str) -> Stack:
-    """All slices of one size, (N, rows, columns)."""
+def is_loose(volume: Volume) -> bool:
+    """Whether it is one slice that does not know its place, such as a PNG."""
+    return len(volume.data) == 1 and volume.affine is None and not volume.files
+
+
+def stack_of(folder: Folder, size: tuple[int, int], label: str, origin: dict[str, Any]) -> LayerData:
+    """All slices of one size as a layer, (N, rows, columns)."""
     volumes = [v for v in folder.volumes if v.data.shape[1:] == size]
     data = np.concatenate([v.data for v in volumes])
     limits = measure([data])
     name = f"{label}: {folder.path.name}"
-    return Stack(
-        data,
-        name if len(folder.sizes()) == 1 else f"{name} {size[0]}x{size[1]}",
-        (limits.low, limits.high),
-        {
-            "contrast": label,
-            "side": side,
-            "folder": str(folder.path),
-            "files": [v.path.name for v in volumes if v.path],
-        },
-    )
+    about = {
+        "name": name if len(folder.sizes()) == 1 else f"{name} {size[0]}x{size[1]}",
+        "contrast_limits": (limits.low, limits.high),
+        "metadata": origin | {"files": [v.path.name for v in volumes if v.path]},
+    }
+    return data, about, "image"
+
+
+def series_of(everything: Folder, wish: Wish, chosen: dict[Side, Folder]) -> Iterator[Series]:
+    """What a folder holds besides loose slices, and what it is used as."""
+    sides = tuple(side for side, path in wish.folders.items() if path == everything.path)
+    used: dict[Side, set[str]] = {s: {v.series for v in chosen[s].volumes} if s in chosen else set() for s in sides}
+    for v in everything.volumes:
+        if is_loose(v):
+            continue
+        pixels = "x".join(map(str, v.data.shape))
+        mm = "x".join(f"{side:.3g}" for side in v.spacing) + " mm" if v.spacing else "? mm"
+        uses = frozenset(side for side in sides if v.series in used[side])
+        where = v.path or everything.path
+        yield Series(everything.call(v), v.series, f"{pixels}\n{mm}", v.looks or "unknown", where, sides, uses)
+
+
+def seen_by_networks(chosen: dict[Side, Folder], model: ModelConfig) -> Iterator[Loaded]:
+    """Each contrast as the networks see it; both together decide the size of the pixels."""
+    from ..engine.slices import common_pixel, prepare  # brings torch, which takes seconds: not in the GUI thread
+
+    pixel = common_pixel([v for folder in chosen.values() for v in folder.volumes], model)
+    for side, folder in chosen.items():
+        label = model.label(side)
+        try:
+            seen = prepare(folder, model, pixel)
+        except ValueError as error:
+            yield Loaded(side, folder.path, [], [str(error)])
+            continue
+        about: dict[str, Any] = {
+            "name": f"{label} as the networks see it",
+            "contrast_limits": (-1, 1),
+            "metadata": {"contrast": label},
+        }
+        known = [view.spacing for v in folder.volumes if (view := View.of(model.plane, v.affine, v.spacing)).spacing]
+        if known:
+            about |= {"scale": (np.median([mm[0] for mm in known]), pixel, pixel), "units": ("mm",) * 3}
+        of = f"; {model.plane}, pixels of {pixel:.3g} mm" if known else ""
+        own = {f"{folder.path.name}: {note}" for note in folder.notes()}  # they have been told
+        notes = [note for note in seen.notes if note not in own]
+        summary = [f"{label}: {seen.summary()}{of}"]
+        yield Loaded(side, folder.path, [(seen.images, about, "image")], summary, notes, beside=True)
+
+
+def right_of(viewer: napari.Viewer) -> tuple[float, float, float]:
+    """A place beside all layers, at the height of their first slice."""
+    if not len(viewer.layers):
+        return 0, 0, 0
+    low, high = (np.r_[0, 0, 0, end][-3:] for end in viewer.layers.extent.world)
+    return float(low[0]), float(low[1]), float(high[2] + 10)

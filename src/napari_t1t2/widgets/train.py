@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 RUNS = Path("~/napari-t1t2")
+OF_SIDE = ("folder", "series", "label")  # the rows of a contrast that come with a layer
+OF_SIDES = tuple(f"{side}_{row}" for side in ("t1", "t2") for row in OF_SIDE)
 BUDGET = ("minutes", "steps", "device", "threads", "run_folder")  # rows that a resumed run may change
 
 
@@ -55,12 +57,13 @@ class TrainWidget(JobWidget):
 
         self._viewer = napari_viewer
         self._own_run_folder = self._propose_run_folder()
+        self._adopted = {name: self.form[name].value for name in OF_SIDES}
         self.pause.clicked.connect(self._on_pause)
         self.start_rows["preset"].changed.connect(self._on_preset)
         self.start_rows["resume"].changed.connect(self._on_resume)
         napari_viewer.layers.events.inserted.connect(self._on_inserted)
         for layer in napari_viewer.layers:
-            self._adopt_folder(layer)
+            self._adopt(layer)
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[TrainEvent]]:
         """Read the form."""
@@ -124,7 +127,7 @@ class TrainWidget(JobWidget):
         self.pause.setText("Go on" if session.paused else "Pause")
 
     def _on_preset(self, name: PresetName) -> None:
-        self.form.fill(preset(name), keep=("t1_folder", "t2_folder", "run_folder", "t1_label", "t2_label"))
+        self.form.fill(preset(name), keep=(*OF_SIDES, "run_folder"))
 
     def _on_resume(self, resume: bool) -> None:
         if not resume:
@@ -146,14 +149,22 @@ class TrainWidget(JobWidget):
         return folder
 
     def _on_inserted(self, event: Any) -> None:
-        self._adopt_folder(event.value)
+        self._adopt(event.value)
 
-    def _adopt_folder(self, layer: Layer) -> None:
-        """Take over a folder that the Load widget has turned into a layer."""
+    def _adopt(self, layer: Layer) -> None:
+        """Take over folder, series and label of what the Load widget has turned into a layer, not over a user's own."""
         side, folder = layer.metadata.get("side"), layer.metadata.get("folder")
-        if side in ("t1", "t2") and folder and not self.running:
-            self.form[f"{side}_folder"].value = Path(folder)
-            self.form[f"{side}_label"].value = layer.metadata["contrast"]
+        if side not in ("t1", "t2") or not folder or self.running:
+            return
+        offered = (Path(folder), layer.metadata.get("series", ""), layer.metadata["contrast"])
+        rows = {f"{side}_{row}": value for row, value in zip(OF_SIDE, offered, strict=True)}
+        own = [name for name in rows if self.form[name].value != self._adopted[name]]
+        at = self.form[f"{side}_folder"].value
+        if at not in (Path(), Path(folder)) and (f"{side}_folder" in own or f"{side}_series" in own):
+            return
+        for name in rows.keys() - set(own):
+            self.form[name].value = rows[name]
+            self._adopted[name] = self.form[name].value
 
     def _named(self, event: Preview) -> dict[str, Any]:
         t1, t2 = self._labels
