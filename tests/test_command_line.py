@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
+import pydicom
 import pytest
 import tifffile
 import torch
@@ -436,3 +438,70 @@ def test_a_synthetic_image_that_shows_nothing_counts_in_the_score(done, tmp_path
             Image.fromarray(image * (i == 0 or not black)).save(tmp_path / folder / f"{i}.png")
     scores = json.loads(done("evaluate", tmp_path / "fake", tmp_path / "real", "--json"))
     assert set(scores["images"]) == {"0", "1"} and scores["images"]["1"]["psnr"] < 20
+
+
+# medical images
+
+
+@pytest.fixture
+def volumes(tmp_path, head) -> Path:
+    """A BIDS-like folder: T1w and T2w of three subjects, oblique, stored right-anterior-superior."""
+    turn = nibabel.eulerangles.euler2mat(0.05, -0.1, 0.02) @ np.diag([1.1, 1.1, 3])
+    affine = nibabel.affines.from_matvec(turn, (-20, -25, 10))
+    for subject in range(3):
+        for contrast in ("T1", "T2"):
+            stack = 4 * np.stack([head(subject + k, contrast) for k in range(4)]).astype(np.int16)
+            path = tmp_path / "bids" / f"sub-{subject}" / "anat" / f"sub-{subject}_{contrast}w.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nibabel.Nifti1Image(stack[:, ::-1, ::-1].T, affine).to_filename(path)
+    return tmp_path / "bids"
+
+
+def test_volumes_are_trained_on_translated_in_place_and_scored(done, volumes, tmp_path):
+    out = done("check", volumes, volumes)
+    assert "12 slices of 3 subjects" in out
+    assert "at 1.1 mm a pixel" in out
+    done("train", volumes, volumes, "--run", tmp_path / "run", *TINY)
+    done(
+        "translate",
+        volumes,
+        "--model",
+        tmp_path / "run",
+        "--to",
+        "T2",
+        "--out",
+        tmp_path / "made",
+        "--steady",
+        "neighbours",
+    )
+    made = tmp_path / "made" / "sub-1" / "anat" / "sub-1_desc-synthetic_T2w.nii.gz"
+    real = volumes / "sub-1" / "anat" / "sub-1_T2w.nii.gz"
+    images = nibabel.load(made), nibabel.load(real)
+    np.testing.assert_array_equal(images[0].affine, images[1].affine)
+    assert images[0].shape == images[1].shape
+    assert json.loads(made.with_name("sub-1_desc-synthetic_T2w.json").read_text())["SyntheticImage"] is True
+    assert done("evaluate", made, real).startswith("1 images, 4 slices")
+    scores = json.loads(done("evaluate", tmp_path / "made", volumes, "--own-scale", "--json"))
+    assert set(scores["images"]) == {"sub-0", "sub-1", "sub-2"}
+
+
+def test_an_image_that_was_trained_on_is_pointed_out(capsys, trained, t1_folder, head, tmp_path):
+    Image.fromarray(head(9, "T1")).save(tmp_path / "new.png")
+    for path, seen in ((t1_folder / "Image #5.png", True), (tmp_path / "new.png", False)):
+        assert (
+            main(["translate", str(path), "--model", str(trained), "--to", "T2", "--out", str(tmp_path / "out")]) == 0
+        )
+        assert ("trained on this image" in capsys.readouterr().err) == seen
+
+
+def test_a_dicom_series_is_chosen_translated_and_written_as_one(done, refused, trained, real_data, tmp_path):
+    folder = real_data / "odd" / "dicom" / "lit_p04_T1_T2_mixed_folder"
+    done("translate", folder, "--model", trained, "--to", "T2", "--out", tmp_path / "made")
+    written = sorted((tmp_path / "made" / "3_t1_se_tra_synthetic-T2").iterdir())
+    assert len(written) == 48
+    header = pydicom.dcmread(written[0], stop_before_pixels=True)
+    assert header.SeriesDescription == "SYNTHETIC T2 - not for diagnosis"
+    sentence = refused(
+        "translate", folder, "--model", trained, "--to", "T2", "--series", "swi", "--out", tmp_path / "no"
+    )
+    assert "no series called 'swi': it has 3: t1_se_tra" in sentence

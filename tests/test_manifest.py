@@ -4,7 +4,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from npe2 import PluginManifest
+from npe2 import PluginManager, PluginManifest
 from npe2.manifest.utils import import_python_name
 
 import napari_t1t2
@@ -24,6 +24,33 @@ def test_each_door_of_the_manifest_opens(manifest):
 
 def test_the_three_widgets_have_their_names(manifest):
     assert [w.display_name for w in manifest.contributions.widgets] == ["Load T1/T2 folders", "Train", "Translate"]
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        *((name, True) for name in ("a.nii", "T1.NII.GZ", "a.mgz", "a.hdr", "IM.dcm", "IM_03000", "I10")),
+        *((name, True) for name in ("1.2.840.113619.2.5.1762583153.215519", "MR.1.3.12.2.1107.5.2.30.26380.30")),
+        *(
+            (name, False)
+            for name in ("a.png", "a.tif", "a.jpg", "v1.2.png", "Image #10.png", "a.py", "a.zarr", "long-name")
+        ),
+    ],
+)
+def test_the_reader_is_asked_for_volumes_and_not_for_pictures(manifest, name, ours):
+    """Where it is asked for a picture as well, napari has two readers and asks the user each time."""
+    pm = PluginManager()
+    pm.register(manifest)
+    assert bool(list(pm.iter_compatible_readers([name]))) == ours
+
+
+def test_each_kind_of_file_has_its_writer(manifest):
+    pm = PluginManager()
+    pm.register(manifest)
+    for name, command in (("a.nii", "save_nifti"), ("a.nii.gz", "save_nifti"), ("a.dcm", "save_dicom")):
+        writer, path = pm.get_writer(name, ["image"])
+        assert writer.command == f"napari-t1t2.{command}" and path == name
+    assert pm.get_writer("a.png", ["image"])[0] is None and pm.get_writer("a.nii", ["labels"])[0] is None
 
 
 def test_the_entry_point_leads_to_the_manifest():

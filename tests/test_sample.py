@@ -163,6 +163,40 @@ def test_a_subject_is_the_same_in_whichever_planes_it_is_scanned(template):
     assert np.abs(alone[:, 0].astype(int) - among[:, 1]).mean() < 5  # the noise alone differs
 
 
+def test_the_template_lies_where_nilearn_says(template):
+    from nilearn.datasets import load_mni152_template
+
+    affine = load_mni152_template(resolution=1).affine
+    np.testing.assert_array_equal(affine[:3, 3], sample.ORIGIN)
+    np.testing.assert_array_equal(affine[:3, :3], np.eye(3))
+
+
+def test_a_voxel_of_the_sample_lies_where_mni_space_has_what_it_shows(template):
+    """Left, front and top end where the template's brain ends, as no subject is turned or bent by more than that."""
+    layers = pytest.importorskip("napari.layers", reason="napari makes the layers")
+    t1 = layers.Layer.create(*sample_heads()[0])
+    brain = np.argwhere(template[0] > 0.3) + sample.ORIGIN
+    seen = np.argwhere(np.asarray(t1.data) > 75)[::50]
+    world = np.array([t1.data_to_world(index) for index in seen])
+    for at, side in ((0, brain[:, 2]), (1, -brain[:, 1]), (2, -brain[:, 0])):
+        np.testing.assert_allclose(np.percentile(world[:, at], (2, 50, 98)), np.percentile(side, (2, 50, 98)), atol=9)
+    first = t1.data_to_world((0, 0, 0))
+    columns, rows, planes = sample.display_axes(template.shape[1:], [0.0])
+    np.testing.assert_allclose(first, (planes[0] - 72, 134 - rows[0], 98 - columns[0]))
+
+
+def test_the_sample_says_what_its_world_means():
+    """So that translating it takes its plane and the size of its pixels."""
+    layer_module = pytest.importorskip("napari_t1t2.widgets._layers", reason="napari makes the layers")
+    from napari.layers import Layer
+
+    pytest.importorskip("nilearn", reason="the sample heads need nilearn (extra demo)")
+    layer = Layer.create(*sample_heads()[1])
+    affine = layer_module.affine_of(layer)
+    np.testing.assert_allclose(affine[:3, :3], np.diag([-1.5, -1.5, 1.5]))
+    assert layer_module.spacing_of_layer(layer) == (1.5, 1.5, 1.5)
+
+
 def test_napari_opens_both_contrasts_in_one_place(small):
     layers = pytest.importorskip("napari.layers", reason="napari makes the layers")
     t1, t2 = (layers.Layer.create(*data) for data in sample_heads())

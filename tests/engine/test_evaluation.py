@@ -1,12 +1,14 @@
 import csv
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from napari_t1t2.engine.evaluation import Score, evaluate, lookup_table, mean
+from napari_t1t2.engine.evaluation import Score, evaluate, evaluate_volumes, lookup_table, mean
+from napari_t1t2.images.plane import View
+from napari_t1t2.images.volume import Volume
 
 
 @pytest.fixture
@@ -107,3 +109,44 @@ def test_the_lookup_table_on_the_course_set_scores_what_its_readme_says(seed):
     t1, t2 = seed(111, 125)
     score = evaluate(table[t1].astype(np.float32), t2.astype(np.float32), data_range=255)
     assert (score.psnr, score.ssim) == (pytest.approx(25.65, abs=0.005), pytest.approx(0.922, abs=0.0005))
+
+
+@pytest.fixture
+def placed(real) -> Volume:
+    affine = np.diag([-1.0, -1, 3, 1])
+    return Volume(data=real, name="real", affine=affine, spacing=(3, 1, 1), dtype="int16")
+
+
+def test_empty_slices_do_not_flatter(placed):
+    fake = replace(placed, data=0.8 * placed.data)
+    padded = [replace(v, data=np.concatenate([v.data, 0 * v.data])) for v in (fake, placed)]
+    assert evaluate_volumes(*padded).psnr == pytest.approx(evaluate_volumes(fake, placed).psnr, abs=0.1)
+
+
+def test_a_gain_is_no_fault_on_its_own_scale(placed):
+    louder = replace(placed, data=3 * placed.data)
+    assert evaluate_volumes(louder, placed).psnr < 15
+    assert evaluate_volumes(louder, placed, own_scale=True).psnr > 60
+
+
+def test_a_hot_voxel_does_not_change_the_score(placed):
+    fake = replace(placed, data=0.8 * placed.data)
+    hot = placed.data.copy()
+    hot[0, 20, 20] = 1e7
+    assert evaluate_volumes(fake, replace(placed, data=hot)).ssim == pytest.approx(
+        evaluate_volumes(fake, placed).ssim, abs=0.1
+    )
+
+
+def test_volumes_are_compared_where_they_lie(placed):
+    view = View.towards("RAI", placed.affine)
+    turned = replace(placed, data=view.apply(placed.data), affine=view.affine(placed.affine, placed.data.shape))
+    assert evaluate_volumes(turned, placed).psnr > 90
+    moved = placed.affine.copy()
+    moved[0, 3] += 2
+    assert evaluate_volumes(replace(placed, affine=moved), placed).psnr < 30
+
+
+def test_eight_bits_are_scored_over_255(placed):
+    fake, bits = replace(placed, data=placed.data + 10), replace(placed, dtype="uint8")
+    assert evaluate_volumes(fake, bits).mae == pytest.approx(10 / 255, rel=1e-3)

@@ -1,13 +1,15 @@
+import shutil
 from pathlib import Path
 
 import dask.array as da
+import nibabel
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from napari_t1t2.images.read import natural, read_folder, read_image, to_grey
-from napari_t1t2.images.volume import UnusableError
+from napari_t1t2.images.read import Folder, choose, natural, read_all, read_folder, read_image, to_grey
+from napari_t1t2.images.volume import Skipped, UnusableError, Volume
 
 STORED = {  # in odd/png_tiff: shape and type that a file must be read as
     "exif_rotated.jpg": ((1, 181, 217), "uint8"),
@@ -106,6 +108,72 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path):
         (tmp_path / f"{index}.txt").write_text("hello")
     with pytest.raises(UnusableError, match=r"nothing in it can be used \(0\.txt and 4 more: not an image"):
         read_folder(tmp_path)
+
+
+def folder_of(*volumes: tuple[str, str] | tuple[str, str, str]) -> Folder:
+    """Volumes of these names, series and looks."""
+    data = np.zeros((1, 2, 2), np.float32)
+    made = [
+        Volume(data=data, name=v[0], series=v[1], looks="".join(v[2:]), files=(Path(v[0]),), path=Path(v[0]))
+        for v in volumes
+    ]
+    return Folder(Path("folder"), made, [])
+
+
+SERIES = folder_of(
+    ("3 t2", "3: t2, TE 90 ms, 44 slices"),
+    ("3 t2 (2)", "3: t2, TE 90 ms, 44 slices (2)"),
+    ("13 t2", "13: t2, TE 90 ms, 44 slices"),
+    ("4 t1, fast", "4: t1, fast, TE 90 ms, 44 slices"),
+)
+
+
+@pytest.mark.parametrize(
+    ("series", "names"),
+    [
+        ("3 t2", ["3 t2"]),  # whole names before parts
+        ("3 T2", ["3 t2"]),
+        ("t2", ["3 t2", "3 t2 (2)", "13 t2"]),
+        ("3: t2, TE 90 ms, 44 slices", ["3 t2"]),  # and its commas are its own
+        ("13 t2, 4 t1, fast", ["13 t2", "4 t1, fast"]),
+        ("fast,3: t2, TE 90 ms, 44 slices (2)", ["3 t2 (2)", "4 t1, fast"]),
+    ],
+)
+def test_a_whole_name_stands_for_itself_alone(series, names):
+    assert [v.name for v in choose(SERIES, "T2", series).volumes] == names
+
+
+def test_what_a_series_is_called_brings_it_and_no_other():
+    for volume in SERIES.volumes:
+        assert choose(SERIES, "T2", SERIES.call(volume)).volumes[0].name == volume.name
+    every = ", ".join(map(SERIES.call, SERIES.volumes))
+    assert len(choose(SERIES, "T2", every).volumes) == 4
+
+
+def test_a_series_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(UnusableError, match="no series called '5 t1': it has 3: t2, TE 90 ms"):
+        choose(SERIES, "T2", "13 t2, 5 t1")
+
+
+def test_files_of_one_name_are_told_apart_by_their_folder(tmp_path, head):
+    for subject in ("a", "b"):
+        (tmp_path / subject).mkdir()
+        Image.fromarray(head(0, "T1")).save(tmp_path / subject / "T1.png")
+    everything = read_all(tmp_path)
+    assert [everything.call(v) for v in everything.volumes] == ["a/T1.png", "b/T1.png"]
+    assert choose(everything, "T1", "b/T1.png").volumes[0].path.parent.name == "b"
+
+
+def test_equal_reasons_are_told_once():
+    skipped = [Skipped(Path(f"IM_{i}"), "a slice is missing") for i in range(200)]
+    folder = Folder(Path("folder"), [], [Skipped(Path("x.txt"), "not an image"), *skipped])
+    assert folder.notes() == ["skipped x.txt: not an image", "skipped IM_0 and 199 more: a slice is missing"]
+
+
+def test_series_of_another_contrast_are_told_together():
+    folder = folder_of(("1 t1", "1: t1", "T1"), *((f"{i} t2", f"{i}: t2", "T2") for i in range(2, 40)))
+    (line,) = choose(folder, "T1").notes()
+    assert line.startswith("skipped 2 t2: 2: t2 and 37 more: it looks like T2, not T1")
 
 
 def test_grey_is_read_as_it_is(picture, head):
@@ -231,3 +299,59 @@ def test_no_broken_file_raises_anything_but_a_sentence_with_its_name(real_data):
 
 def test_a_jpeg_named_as_png_is_read(real_data):
     assert read_image(real_data / "odd" / "broken" / "jpeg_named_as.png").data.shape == (1, 217, 181)
+
+
+@pytest.fixture
+def mixed(tmp_path, head):
+    """A BIDS-like folder of two subjects with a T1w and a T2w each, a FLAIR, and a scan of no name."""
+    for subject in ("sub-01", "sub-02"):
+        anat = tmp_path / "bids" / subject / "anat"
+        anat.mkdir(parents=True)
+        for i, suffix in enumerate(("T1w", "T2w")):
+            stack = np.stack([head(k + i, "T1") for k in range(3)])
+            nibabel.Nifti1Image(stack.T, np.diag([-1, -1, 3, 1])).to_filename(anat / f"{subject}_{suffix}.nii.gz")
+            (anat / f"{subject}_{suffix}.json").write_text("{}")
+    shutil.copy(anat / "sub-02_T2w.nii.gz", anat / "sub-02_FLAIR.nii.gz")
+    shutil.copy(anat / "sub-02_T2w.nii.gz", anat / "sub-02_scan.nii.gz")
+    return tmp_path / "bids"
+
+
+def test_one_folder_serves_both_contrasts_by_the_names_in_it(mixed):
+    t1, t2 = read_folder(mixed, "T1"), read_folder(mixed, "T2")
+    assert [v.name for v in t1.volumes] == ["sub-01_T1w", "sub-02_T1w"]
+    assert [v.name for v in t2.volumes] == ["sub-01_T2w", "sub-02_T2w"]
+    assert [v.subject for v in t2.volumes] == ["sub-01", "sub-02"]
+    reasons = {s.path.name: s.why for s in t1.skipped}
+    assert "looks like FLAIR, not T1" in reasons["sub-02_FLAIR.nii.gz"]
+    assert "nothing says which contrast it is" in reasons["sub-02_scan.nii.gz"]
+    assert not any(name.endswith(".json") for name in reasons)
+
+
+def test_a_series_that_is_named_is_taken_whatever_it_looks_like(mixed):
+    assert [v.name for v in read_folder(mixed, "T1", series="sub-02_scan, FLAIR").volumes] == [
+        "sub-02_FLAIR",
+        "sub-02_scan",
+    ]
+    with pytest.raises(UnusableError, match=r"no series called 'swi': it has sub-01_T1w\.nii\.gz, "):
+        read_folder(mixed, "T1", series="swi")
+
+
+def test_labels_of_ones_own_are_not_second_guessed(mixed):
+    assert len(read_folder(mixed, "magic").volumes) == 6
+
+
+def test_a_folder_of_no_names_is_taken_whole(tmp_path, t1_folder):
+    assert len(read_folder(t1_folder, "T1").volumes) == 8
+
+
+def test_a_chosen_volume_of_a_4d_file_is_read(tmp_path, head):
+    data = np.stack([np.stack([head(k + i, "T1") for k in range(3)]) for i in range(2)])
+    nibabel.Nifti1Image(data.T, np.eye(4)).to_filename(tmp_path / "bold.nii")
+    np.testing.assert_array_equal(read_folder(tmp_path, frame=1).volumes[0].data, data[1])
+
+
+def test_the_mixed_dicom_folder_holds_a_t1_and_a_t2(real_data):
+    folder = real_data / "odd" / "dicom" / "lit_p04_T1_T2_mixed_folder"
+    (t1,), (t2,) = read_folder(folder, "T1").volumes, read_folder(folder, "T2").volumes
+    assert (t1.data.shape, t2.data.shape) == ((48, 128, 128), (44, 192, 174))
+    assert t1.subject == t2.subject != ""

@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from PIL import Image
 
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume
-from napari_t1t2.images.write import write_image
+from napari_t1t2.images.write import name_for, write_image
 
 SAYS = {"synthetic": True, "contrast": "T2", "source": "é.png"}
 
@@ -93,3 +95,33 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(tmp_path, monkeypatch, 
         write_image(tmp_path / name, volume([[[0, 9]]], "uint8"), SAYS)
     assert (tmp_path / name).read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("sub-01_ses-2_T1w.nii.gz", "sub-01_ses-2_desc-synthetic_T2w.nii.gz"),
+        ("lit_p01s1_T1.nii", "lit_p01s1_T1_synthetic-T2.nii"),
+        ("orig.mgz", "orig_synthetic-T2.nii.gz"),
+        ("Image #9.png", "Image #9.png"),
+        ("Image #9.jpg", "Image #9.png"),
+    ],
+)
+def test_no_synthetic_volume_has_the_name_of_a_real_t1(source, name):
+    assert name_for(replace(volume([[[0, 9]]], "uint8"), path=Path(source)), "T2") == name
+
+
+def test_a_dicom_series_becomes_a_folder(tmp_path):
+    placed = replace(volume(np.arange(24).reshape(2, 3, 4), "int16"), affine=np.diag([-1.0, -1, 3, 1]))
+    target = tmp_path / name_for(replace(placed, name="3 t1/se.tra", files=(Path("IM_1"),)), "T2")
+    assert target.name == "3_t1_se_tra_synthetic-T2"
+    written = write_image(target, placed, SAYS)
+    assert [path.name for path in written] == ["IM_0001.dcm", "IM_0002.dcm"]
+    np.testing.assert_array_equal(read_image(written[1]).data, placed.data[1:])
+
+
+def test_a_volume_is_written_as_nifti_with_its_word_beside(tmp_path):
+    placed = replace(volume(np.arange(24).reshape(2, 3, 4), "int16"), affine=np.diag([-1.0, -1, 3, 1]))
+    written = write_image(tmp_path / "a.nii.gz", placed, SAYS)
+    assert [path.name for path in written] == ["a.nii.gz", "a.json"]
+    assert json.loads(written[1].read_text())["SyntheticImage"] is True

@@ -1,7 +1,20 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
 import pytest
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from napari_t1t2.widgets.load import LoadWidget
+from napari_t1t2.widgets.load import SHOWN, LoadWidget
+
+
+def make_head(index: int, contrast: str) -> np.ndarray:
+    """A slice of 44x36, T2 bright where T1 is dark."""
+    y, x = np.mgrid[-1:1:44j, -1:1:36j]
+    tissue = 0.6 + 0.3 * np.sin(7 * x + index) * np.cos(5 * y - index)
+    return 255 * np.where(np.hypot(y / 0.9, x / 0.6) < 1, tissue if contrast == "T1" else 1.2 - tissue, 0)
 
 
 @pytest.fixture
@@ -82,3 +95,229 @@ def test_loading_without_a_folder_says_what_to_do(widget, told):
     widget.go.click()
     assert "Choose a folder" in widget.status.text()
     assert not widget.running
+
+
+@pytest.fixture
+def nifti(tmp_path):
+    """Writes a small NIfTI head: `nifti("T1/a_T1.nii.gz", "T1")`."""
+
+    def write(name: str, contrast: str, mm=(1.0, 1.0, 3.0), slices=3) -> Path:
+        path = tmp_path / "nifti" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = np.stack([make_head(i, contrast).T for i in range(slices)], axis=-1).astype(np.int16)
+        nib.save(nib.Nifti1Image(data, np.diag([*mm, 1])), path)
+        return path
+
+    return write
+
+
+def write_mri(folder, number, what, contrast, te=None, tr=None):
+    """A DICOM series of two slices, its files named without ending, as scanners do."""
+    for k in range(2):
+        image = make_head(k, contrast).astype(np.uint16)
+        ds = Dataset()
+        ds.SOPClassUID, ds.SOPInstanceUID = MRImageStorage, f"1.2.{number}.{k + 1}"
+        ds.SeriesInstanceUID, ds.SeriesNumber, ds.SeriesDescription = f"1.2.{number}", number, what
+        ds.StudyInstanceUID, ds.Modality, ds.PatientID, ds.InstanceNumber = "1.1", "MR", "P1", k + 1
+        ds.EchoTime, ds.RepetitionTime = te, tr
+        ds.ImagePositionPatient, ds.ImageOrientationPatient = [0, 0, 4 * k], [1, 0, 0, 0, 1, 0]
+        ds.PixelSpacing, ds.SliceThickness = [1.5, 1.5], 4
+        ds.Rows, ds.Columns = image.shape
+        ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
+        ds.PixelData = image.tobytes()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.save_as(folder / f"IM_{9 - k}{number}", enforce_file_format=True)
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """One DICOM folder: a T1, a T2, and a series whose contrast nothing tells."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    write_mri(folder, 2, "t1_se, tra", "T1", 12, 550)
+    write_mri(folder, 3, "t2_tse", "T2", 90, 6000)
+    write_mri(folder, 4, "t2_tse, fast", "T2", 80, 5000)
+    write_mri(folder, 5, "head", "T1")
+    return folder
+
+
+def load(widget, t1_folder=None, t2_folder=None, **rows):
+    """Fill the form, press the button and wait."""
+    for name, value in {"t1_folder": t1_folder, "t2_folder": t2_folder, **rows}.items():
+        if value is not None:
+            widget.form[name].value = value
+    widget.go.click()
+    return widget.wait(60)
+
+
+def names(viewer, side):
+    return [layer.name for layer in viewer.layers if layer.metadata.get("side") == side]
+
+
+def use(widget, title, text):
+    """Choose in the table what the series of that title is used as."""
+    row = next(r for r in range(widget.table.rowCount()) if widget.table.item(r, 0).text().startswith(title))
+    widget.table.use(row).setCurrentText(text)
+
+
+def uses(widget):
+    return [widget.table.use(row).currentText() for row in range(widget.table.rowCount())]
+
+
+def test_each_volume_becomes_a_layer_in_mm_that_knows_where_it_came_from(widget, viewer, nifti):
+    folder = nifti("T1/a_T1.nii.gz", "T1", (0.5, 0.5, 3)).parent
+    nifti("T1/b_T1.nii.gz", "T1")
+    load(widget, folder)
+    a, b = viewer.layers
+    assert (a.name, b.name) == ("T1: a_T1", "T1: b_T1")
+    assert tuple(a.scale) == (3, 0.5, 0.5) and {str(unit) for unit in a.units} == {"millimeter"}
+    assert (a.metadata["contrast"], a.metadata["side"], a.metadata["folder"]) == ("T1", "t1", str(folder))
+    assert a.visible and not b.visible  # they lie at one place
+    assert viewer.layers.selection.active is a
+
+
+def test_of_many_volumes_a_handful_is_shown_and_that_is_said(widget, viewer, nifti):
+    for i in range(SHOWN + 2):
+        folder = nifti(f"T1/{i}_T1.nii.gz", "T1").parent
+    load(widget, folder)
+    assert len(viewer.layers) == SHOWN
+    assert f"T1: {SHOWN} of {SHOWN + 2} are shown" in widget.status.text()
+    assert widget.table.rowCount() == SHOWN + 2
+
+
+def test_loose_slices_need_no_table(widget, config):
+    load(widget, config.t1_folder, config.t2_folder)
+    assert widget.table.isHidden() and not widget.table.rowCount()
+
+
+def test_one_folder_of_both_contrasts_serves_both_sides(widget, viewer, mixed):
+    load(widget, mixed, mixed)
+    assert names(viewer, "t1") == ["T1: 2: t1_se, tra, TE 12 ms, TR 550 ms, 2 axial slices"]
+    assert len(names(viewer, "t2")) == 2
+    assert "nothing says which contrast it is" in widget.status.text() + widget.status.toolTip()
+
+
+def test_the_table_shows_what_was_found_and_what_it_is_used_as(widget, mixed):
+    load(widget, mixed, mixed)
+    table = widget.table
+    assert not table.isHidden()
+    assert table.item(0, 0).text() == "2: t1_se\ntra, TE 12 ms, TR 550 ms, 2 axial slices"
+    assert table.item(0, 1).text() == "2x44x36\n4x1.5x1.5 mm"
+    assert [table.item(row, 2).text() for row in range(4)] == ["T1", "T2", "T2", "unknown"]
+    assert uses(widget) == ["T1", "T2", "T2", "neither"]
+    assert [table.use(0).itemText(i) for i in range(3)] == ["T1", "T2", "neither"]
+
+
+def test_a_series_chosen_in_the_table_is_loaded_though_its_name_is_part_of_another(widget, viewer, mixed):
+    load(widget, mixed, mixed)
+    use(widget, "4: t2_tse", "neither")
+    use(widget, "5: head", "T1")
+    assert "2 as T1, 1 as T2" in widget.status.text()
+    load(widget)
+    assert names(viewer, "t2") == ["T2: 3 t2_tse"]
+    assert len(names(viewer, "t1")) == 2
+    assert uses(widget) == ["T1", "T2", "neither", "T1"]
+    assert viewer.layers["T2: 3 t2_tse"].metadata["series"] == widget.form["t2_series"].value == "3 t2_tse"
+
+
+def test_names_with_commas_are_chosen_exactly(widget, viewer, mixed):
+    load(widget, mixed, mixed)
+    use(widget, "3: t2_tse", "T1")
+    load(widget)
+    assert [layer.name for layer in viewer.layers if "fast" in layer.name] == names(viewer, "t2")
+    assert len(names(viewer, "t1")) == 2
+
+
+def test_contrasts_can_be_swapped(widget, viewer, real_data):
+    folder = real_data / "odd/dicom/lit_p04_T1_T2_mixed_folder"
+    load(widget, folder, folder)
+    assert (names(viewer, "t1"), names(viewer, "t2")) == (["T1: 3 t1_se_tra"], ["T2: 4 t2_tse_tra"])
+    use(widget, "3: t1_se_tra", "T2")
+    use(widget, "4: t2_tse_tra", "T1")
+    load(widget)
+    assert (names(viewer, "t1"), names(viewer, "t2")) == (["T1: 4 t2_tse_tra"], ["T2: 3 t1_se_tra"])
+
+
+def test_a_contrast_left_without_series_is_asked_for(widget, viewer, mixed, told):
+    load(widget, mixed, mixed)
+    use(widget, "2: t1_se", "neither")
+    widget.go.click()
+    assert not widget.running
+    assert told == ["No series is used as T1: choose one in the table."]
+
+
+def test_the_series_rows_work_without_the_table(widget, viewer, mixed):
+    load(widget, mixed, t1_series="head")
+    assert names(viewer, "t1") == ["T1: 5 head"]
+    assert uses(widget) == ["neither", "neither", "neither", "T1"]
+
+
+def test_the_table_speaks_of_the_labels_in_the_form(widget, mixed):
+    load(widget, mixed, mixed)
+    widget.form["t2_label"].value = "FLAIR"
+    assert uses(widget) == ["T1", "FLAIR", "FLAIR", "neither"]
+
+
+def test_another_folder_forgets_the_series_chosen_in_the_table_but_not_those_typed(widget, mixed, nifti):
+    load(widget, mixed, mixed)
+    use(widget, "4: t2_tse", "neither")
+    widget.form["t1_series"].value = "head"
+    widget.form["t2_folder"].value = nifti("T2/a_T2.nii", "T2").parent
+    assert (widget.form["t1_series"].value, widget.form["t2_series"].value) == ("head", "")
+    assert widget.table.isHidden()
+
+
+def test_a_series_that_nothing_tells_apart_is_said_to_be_used_twice(widget, nifti):
+    folder = nifti("one/head.nii", "T1").parent
+    load(widget, folder, folder)
+    assert "head.nii is used as T1 and as T2: choose one" in widget.status.text()
+    use(widget, "head.nii", "T2")
+    assert not widget.table.calls("t1") and widget.table.calls("t2") == ["head"]
+
+
+def test_a_wrong_series_is_told_and_the_table_still_helps(widget, viewer, nifti, told):
+    t1 = nifti("T1/a_T1.nii", "T1").parent
+    t2 = nifti("T2/a_T1.nii", "T1").parent
+    load(widget, t1, t2)
+    assert len(told) == 1 and "looks like T1, not T2" in told[0]
+    assert names(viewer, "t1") and not names(viewer, "t2")
+    assert uses(widget) == ["T1", "neither"]
+    widget.table.use(1).setCurrentText("T2")
+    load(widget)
+    assert names(viewer, "t2") == ["T2: a_T1"]
+
+
+def test_loading_again_replaces_the_layers_of_that_folder_and_no_others(widget, viewer, nifti, head):
+    own = viewer.add_image(head)
+    folder = nifti("T1/a_T1.nii", "T1").parent
+    for _ in range(2):
+        load(widget, folder)
+    assert [layer.name for layer in viewer.layers] == [own.name, "T1: a_T1"]
+
+
+def test_both_folders_decide_the_pixels_that_the_networks_see(widget, viewer, nifti):
+    t1 = nifti("T1/a_T1.nii", "T1", (1, 1, 3)).parent
+    t2 = nifti("T2/a_T2.nii", "T2", (2, 2, 3)).parent
+    load(widget, t1, t2, as_seen=True)
+    seen = [viewer.layers[f"{label} as the networks see it"] for label in ("T1", "T2")]
+    assert [tuple(layer.scale) for layer in seen] == [(3, 1.5, 1.5)] * 2
+    assert seen[0].data.shape[1:] == (32, 24) and seen[1].data.shape[1:] == (60, 48)
+    assert "axial, pixels of 1.5 mm" in widget.status.text()
+    beside = viewer.layers["T2: a_T2"].extent.world[1, 2]
+    assert all(layer.extent.world[0, 2] > beside for layer in seen)
+
+
+def test_the_networks_see_the_plane_that_was_asked_for(widget, viewer, nifti):
+    load(widget, nifti("T1/a_T1.nii", "T1", (1, 1, 1), slices=24).parent, as_seen=True, plane="sagittal")
+    assert viewer.layers["T1 as the networks see it"].data.shape[1:] == (24, 44)
+
+
+def test_a_long_list_of_notes_is_cut_short_with_the_rest_in_the_tooltip(widget, nifti):
+    folder = nifti("T1/a_T1.nii", "T1").parent
+    for i in range(20):
+        Image.fromarray(np.full((9, 9), i + 1, np.uint8)).save(folder / f"flat{i}.png")
+    load(widget, folder)
+    assert widget.status.text().count("\n") <= 9 and "13 more" in widget.status.text()
+    assert "flat19.png: every pixel is 20" in widget.status.toolTip()

@@ -155,6 +155,55 @@ def test_folders_that_the_user_chose_are_left_alone_when_other_layers_appear(vie
     assert train.form["t1_folder"].value == config.t2_folder
 
 
+def layer_from(viewer, head, folder, side="t1", series="", label="T1"):
+    return viewer.add_image(
+        head, metadata={"side": side, "folder": str(folder), "series": series, "contrast": label, "file": "a"}
+    )
+
+
+@pytest.fixture
+def fresh(viewer, qtbot, told):
+    """A Train widget that nobody has touched."""
+    widget = TrainWidget(viewer)
+    qtbot.addWidget(widget)
+    return widget
+
+
+def test_the_series_chosen_in_the_other_widget_are_taken_over(fresh, viewer, head, tmp_path):
+    layer_from(viewer, head, tmp_path, "t1", "3 t1_se", "T1w")
+    layer_from(viewer, head, tmp_path, "t2", "4 t2_tse, 5 t2_tse", "T2w")
+    config = fresh.form.config
+    assert (config.t1_folder, config.t1_series, config.model.t1_label) == (tmp_path, "3 t1_se", "T1w")
+    assert (config.t2_folder, config.t2_series, config.model.t2_label) == (tmp_path, "4 t2_tse, 5 t2_tse", "T2w")
+
+
+def test_a_later_load_replaces_what_an_earlier_one_brought(fresh, viewer, head, tmp_path):
+    layer_from(viewer, head, tmp_path / "one", series="3 t1_se")
+    layer_from(viewer, head, tmp_path / "two")
+    assert (fresh.form["t1_folder"].value, fresh.form["t1_series"].value) == (tmp_path / "two", "")
+
+
+def test_a_folder_that_the_user_chose_stays_when_another_is_loaded(fresh, viewer, head, tmp_path):
+    fresh.form["t1_folder"].value = tmp_path / "own"
+    layer_from(viewer, head, tmp_path / "other", series="3 t1_se", label="PD")
+    rows = (fresh.form[name].value for name in ("t1_folder", "t1_series", "t1_label"))
+    assert tuple(rows) == (tmp_path / "own", "", "T1")
+
+
+def test_series_that_the_user_typed_stay_when_layers_appear(fresh, viewer, head, tmp_path):
+    layer_from(viewer, head, tmp_path / "one", series="3 t1_se")
+    fresh.form["t1_series"].value = "7 t1_mprage"
+    for folder in ("one", "other"):
+        layer_from(viewer, head, tmp_path / folder, series="3 t1_se")
+    assert (fresh.form["t1_folder"].value, fresh.form["t1_series"].value) == (tmp_path / "one", "7 t1_mprage")
+
+
+def test_a_preset_keeps_the_series(fresh):
+    fresh.form["t1_series"].value = "3 t1_se"
+    fresh.start_rows["preset"].value = "notebook"
+    assert fresh.form["t1_series"].value == "3 t1_se"
+
+
 def test_a_layer_of_the_user_is_never_taken_for_a_preview(widget, viewer, head):
     own = viewer.add_image(head.copy(), name="preview T1")
     widget.go.click()

@@ -33,6 +33,7 @@ def layer_of(volume: Volume) -> tuple[Image, dict[str, Any], Literal["image"]]:
     about: dict[str, Any] = {
         "name": volume.name,
         "contrast_limits": (limits.low, limits.high),
+        "rgb": False,  # napari takes a last axis of 3 or 4, as of a short sagittal series, for colours
         "metadata": {
             "contrast": volume.contrast or volume.looks,
             "file": volume.path.name if volume.path else "",

@@ -117,6 +117,10 @@ class TranslateWidget(JobWidget):
             self.tell(notice)
         factors = layer.downsample_factors[level] if several else np.ones(layer.ndim)
         affine, spacing = affine_of(layer), spacing_of_layer(layer)
+        if spacing is None and not np.allclose(layer.scale[-2:], 1):  # as most readers leave it
+            z, y, x = [1.0] * (3 - layer.ndim) + [abs(float(mm)) for mm in layer.scale[-3:]]
+            spacing = z, y, x
+            self.tell(f"{layer.name!r} has a scale but no unit: it is taken as mm.")
         if affine is not None:
             affine = affine @ np.diag([*factors[:-4:-1], 1])
         if spacing is not None:
