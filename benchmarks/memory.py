@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROWS = ("file to file", "file to file, neighbours", "dask array", "dask array, planes")
+ROWS = ("file to file", "dask array", "dask array, planes")
 
 
 def main() -> None:

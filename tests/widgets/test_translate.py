@@ -6,7 +6,10 @@ from napari.layers import Image, Labels, Shapes
 from napari_t1t2.engine import translation
 from napari_t1t2.engine.checkpoint import load_model
 from napari_t1t2.engine.events import Failed
+from napari_t1t2.images.volume import Volume, spacing_of
+from napari_t1t2.widgets._layers import layer_of
 from napari_t1t2.widgets._memory import memory
+from napari_t1t2.widgets.files import volumes_of
 from napari_t1t2.widgets.translate import TranslateWidget
 
 
@@ -194,3 +197,30 @@ def test_running_out_of_memory_reaches_the_user_and_leaves_no_layer(widget, view
     widget.go.click()
     assert isinstance(widget.wait(20), Failed)
     assert "memory ran out" in told[-1] and len(viewer.layers) == 1
+
+
+def test_a_volume_of_ours_is_translated_in_its_plane_and_stays_where_it_is(widget, viewer, head, tmp_path):
+    affine = np.array([[0.1, -1, 0, 9], [1.0, 0.1, 0, -5], [0, 0, 2, 3], [0, 0, 0, 1]])  # turned, oblique
+    volume = Volume(data=np.stack([head] * 4), name="scan", affine=affine, spacing=spacing_of(affine), contrast="T1")
+    data, about, _ = layer_of(volume)
+    layer = viewer.add_image(data, **about)
+    made = translate(widget, layer)
+    index = np.array([3, 5, 7])
+    np.testing.assert_allclose(made.data_to_world(index), layer.data_to_world(index))
+    assert made.metadata["stored_towards"] == layer.metadata["stored_towards"]
+    (saved,) = volumes_of(made)
+    np.testing.assert_allclose(saved.affine, affine, atol=1e-9)
+    assert saved.data.shape == volume.data.shape
+
+
+def test_a_scale_without_a_unit_is_taken_as_mm_and_that_is_said(widget, viewer, head, told):
+    translate(widget, viewer.add_image(head, name="scan", scale=(0.7, 0.7)))
+    assert any("'scan' has a scale but no unit: it is taken as mm" in sentence for sentence in told)
+
+
+@pytest.mark.parametrize("steady", ["neighbours", "planes"])
+def test_flicker_can_be_steadied_from_the_form(widget, viewer, head, steady):
+    layer = viewer.add_image(np.stack([head, head[::-1], head] * 12), metadata={"contrast": "T1"})
+    plain = translate(widget, layer).data
+    widget.form["steady"].value = steady
+    assert not np.array_equal(translate(widget, layer).data, plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -114,13 +115,33 @@ def to_world(layer: Layer) -> Affine:
     return matrix
 
 
-def geometry_of(layer: Layer, factors: npt.ArrayLike = 1) -> dict[str, Any]:
-    """Everything that decides where a layer lies, as arguments for a new one of the same dimensions.
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where the pixels of a layer, or of a coarser level of it, lie."""
 
-    `factors` are how much larger its pixels are, where it is a coarser level of the layer.
-    """
+    affine: Affine | None  # (x, y, z) index to RAS+ mm
+    spacing: tuple[float, float, float] | None  # (Z, Y, X) in mm
+    geometry: dict[str, Any]  # arguments for a new layer of the same dimensions
+    note: str | None  # what was assumed
+
+
+def place_of(layer: Layer, level: int = 0) -> Place:
+    """Everything that decides where a layer lies; without an affine it is not known which plane its slices are."""
+    factors = layer.downsample_factors[level] if getattr(layer, "multiscale", False) else np.ones(layer.ndim)
     geometry = {name: getattr(layer, name) for name in GEOMETRY if hasattr(layer, name)}
-    return geometry | {"scale": np.multiply(layer.scale, factors)}
+    geometry["scale"] = np.multiply(layer.scale, factors)
+    last = np.array([1.0, 1.0, 1.0, *factors][-3:])
+    affine, spacing, note = affine_of(layer), spacing_of_layer(layer), None
+    if spacing is None and not np.allclose(layer.scale[-2:], 1):  # as most readers leave it
+        z, y, x = (float(length) for length in np.linalg.norm(to_world(layer)[:3, :3], axis=0))
+        spacing = z, y, x
+        note = f"{layer.name!r} has a scale but no unit: it is taken as mm."
+    if affine is not None:
+        affine = affine @ np.diag([*last[::-1], 1])
+    if spacing is not None:
+        z, y, x = (float(length) for length in np.multiply(spacing, last))
+        spacing = z, y, x
+    return Place(affine, spacing, geometry, note)
 
 
 def pixels_of(layer: Layer, level: int = 0) -> tuple[Any, str | None]:

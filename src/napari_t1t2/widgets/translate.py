@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
 from magicgui.types import FileDialogMode
 from magicgui.widgets import ComboBox, Container, FileEdit
 from napari.layers import Image as ImageLayer
@@ -19,7 +18,7 @@ from ..engine.events import Failed, Translated
 from ..engine.files import About, read_about
 from ._form import field_row
 from ._job import JobWidget
-from ._layers import affine_of, geometry_of, pixels_of, spacing_of_layer
+from ._layers import pixels_of, place_of
 from ._memory import memory
 
 if TYPE_CHECKING:
@@ -113,22 +112,10 @@ class TranslateWidget(JobWidget):
         to = about.config.side(self.form["to"].value or "")
         if str(layer.metadata.get("contrast", "")).casefold() == about.config.label(to).casefold():
             self.tell(f"{layer.name!r} says it is {about.config.label(to)} already; it is translated as asked.")
-        if notice:
-            self.tell(notice)
-        factors = layer.downsample_factors[level] if several else np.ones(layer.ndim)
-        affine, spacing = affine_of(layer), spacing_of_layer(layer)
-        if spacing is None and not np.allclose(layer.scale[-2:], 1):  # as most readers leave it
-            z, y, x = [1.0] * (3 - layer.ndim) + [abs(float(mm)) for mm in layer.scale[-3:]]
-            spacing = z, y, x
-            self.tell(f"{layer.name!r} has a scale but no unit: it is taken as mm.")
-        if affine is not None:
-            affine = affine @ np.diag([*factors[:-4:-1], 1])
-        if spacing is not None:
-            z, y, x = np.multiply(spacing, [*[1.0] * (3 - layer.ndim), *factors[-3:]])
-            spacing = (float(z), float(y), float(x))
-        self._source, self._made = layer, None
-        self._geometry = geometry_of(layer, factors)
-        source = Source(data, layer.name, affine, spacing, self.form["steady"].value)
+        self._source, self._made, self._place = layer, None, place_of(layer, level)
+        for sentence in filter(None, (notice, self._place.note)):
+            self.tell(sentence)
+        source = Source(data, layer.name, self._place.affine, self._place.spacing, self.form["steady"].value)
         wish = self.form["device"].value
         return lambda stop: translated(source, about.path, to, wish, stop)
 
@@ -176,7 +163,8 @@ class TranslateWidget(JobWidget):
             name=f"{begun.metadata['contrast']} (synthetic) from {source.name}",
             contrast_limits=(begun.target.low, begun.target.high),
             metadata=of_source | begun.metadata | {"dtype": begun.target.dtype},
-            **self._geometry,
+            rgb=False,
+            **self._place.geometry,
         )
 
     def _layers(self, _: Any) -> list[Layer]:
