@@ -269,9 +269,12 @@ def test_a_file_that_cannot_be_read_is_named_in_a_sentence(viewer, tmp_path, nam
     assert not viewer.layers
 
 
-def test_pictures_are_left_to_napari(tmp_path):
-    Pillow.new("L", (8, 8)).save(tmp_path / "a.png")
-    assert get_reader(str(tmp_path)) is None and get_reader(str(tmp_path / "a.png")) is None
+def test_pictures_are_left_to_napari(viewer, tmp_path):
+    for name in ("a.png", "b.png"):
+        Pillow.new("L", (8, 8)).save(tmp_path / name)
+    assert get_reader(str(tmp_path / "a.png")) is None
+    (layer,) = viewer.open(tmp_path, plugin=PLUGIN)  # napari offers our reader first, and it must not fail
+    assert layer.data.shape == (2, 8, 8)
     nifti(tmp_path / "b.nii")
     assert get_reader(str(tmp_path)) and get_reader([str(tmp_path / "b.nii")])
 

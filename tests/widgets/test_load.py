@@ -153,7 +153,9 @@ def load(widget, t1_folder=None, t2_folder=None, **rows):
 
 
 def names(viewer, side):
-    return [layer.name for layer in viewer.layers if layer.metadata.get("side") == side]
+    """Of the layers of one side, less those of an earlier choice."""
+    layers = [layer for layer in viewer.layers if layer.metadata.get("side") == side]
+    return [layer.name for layer in layers if not layer.name.endswith("(earlier)")]
 
 
 def use(widget, title, text):
@@ -226,7 +228,7 @@ def test_names_with_commas_are_chosen_exactly(widget, viewer, mixed):
     load(widget, mixed, mixed)
     use(widget, "3: t2_tse", "T1")
     load(widget)
-    assert [layer.name for layer in viewer.layers if "fast" in layer.name] == names(viewer, "t2")
+    assert len(names(viewer, "t2")) == 1 and "4: t2_tse, fast" in names(viewer, "t2")[0]
     assert len(names(viewer, "t1")) == 2
 
 
@@ -289,12 +291,25 @@ def test_a_wrong_series_is_told_and_the_table_still_helps(widget, viewer, nifti,
     assert names(viewer, "t2") == ["T2: a_T1"]
 
 
-def test_loading_again_replaces_the_layers_of_that_folder_and_no_others(widget, viewer, nifti, head):
+def test_loading_again_adds_no_layers_but_shows_what_the_files_hold_now(widget, viewer, nifti, head):
     own = viewer.add_image(head)
     folder = nifti("T1/a_T1.nii", "T1").parent
-    for _ in range(2):
-        load(widget, folder)
-    assert [layer.name for layer in viewer.layers] == [own.name, "T1: a_T1"]
+    load(widget, folder, as_seen=True)
+    nifti("T1/a_T1.nii", "T2")
+    before = viewer.layers["T1: a_T1"].data.copy()
+    load(widget, folder)
+    assert [layer.name for layer in viewer.layers] == [own.name, "T1: a_T1", "T1 as the networks see it"]
+    assert np.abs(viewer.layers["T1: a_T1"].data - before).max() > 50
+
+
+def test_what_is_no_longer_chosen_is_hidden_and_comes_back_when_chosen_again(widget, viewer, nifti):
+    folder = nifti("T1/a_T1.nii", "T1").parent
+    nifti("T1/b_T1.nii", "T1")
+    load(widget, folder, t1_series="a_T1")
+    load(widget, t1_series="b_T1")
+    assert {layer.name: layer.visible for layer in viewer.layers} == {"T1: a_T1 (earlier)": False, "T1: b_T1": True}
+    load(widget, t1_series="a_T1")
+    assert {layer.name: layer.visible for layer in viewer.layers} == {"T1: a_T1": True, "T1: b_T1 (earlier)": False}
 
 
 def test_both_folders_decide_the_pixels_that_the_networks_see(widget, viewer, nifti):

@@ -12,6 +12,7 @@ import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 from napari.utils.notifications import show_info, show_warning
+from napari_builtins.io import napari_get_reader
 
 from ..images.dicom import is_dicom
 from ..images.dicom_series import write_dicom
@@ -31,8 +32,11 @@ SAYS = (  # what a synthetic layer or file says of itself: the keys of `engine.t
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
-    """The reader, where there is a volume; None for what napari reads itself, as pictures and folders of them."""
-    return read_layers if any(_has_volume(p) for p in _paths(path)) else None
+    """Our reader where there is a volume; of a folder without one, napari's own: it asks, and offers ours first."""
+    if any(_has_volume(p) for p in _paths(path)):
+        return read_layers
+    own: Callable[[Paths], list[LayerData]] = napari_get_reader(path)
+    return own if all(p.is_dir() for p in _paths(path)) else None
 
 
 def read_layers(path: Paths) -> list[LayerData]:

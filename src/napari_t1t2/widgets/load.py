@@ -33,6 +33,7 @@ SHOWN = 5  # layers of a contrast: a folder may hold a hundred heads
 LISTED = 200  # rows of the table
 TOLD = 8  # lines of the status; further notes are in its tooltip
 HEIGHT, WIDTH = 260, 460  # pixels, of the table at most before it scrolls, and of the dock with a table
+EARLIER = " (earlier)"  # in the names of layers whose series are no longer chosen
 SIDES: tuple[Side, Side] = ("t1", "t2")
 LayerData = tuple["Image", dict[str, Any], Literal["image"]]
 
@@ -164,21 +165,30 @@ class LoadWidget(JobWidget):
         self.status.setToolTip("\n".join(lines) if more > 0 else "")
 
     def _show(self, event: Loaded) -> None:
-        """Add the layers; those of the last time that this folder was loaded go."""
+        """Show the layers, those of an earlier load where they are the same; what is no longer chosen is hidden.
+
+        It is not removed: where layers go and come before the next frame, napari 0.9 with software OpenGL crashes.
+        """
         key = event.side, event.path
+        made = self._made.setdefault(key, set())
+        there = [layer for layer in self._viewer.layers if layer.unique_id in made]
         if key in self._outdated:
             self._outdated.remove(key)
-            made = self._made.pop(key)
-            for index in reversed(range(len(self._viewer.layers))):
-                if self._viewer.layers[index].unique_id in made:
-                    self._viewer.layers.pop(index)
-        before = len(self._viewer.layers)
+            for layer in there:
+                layer.visible = False
+                layer.name = layer.name.removesuffix(EARLIER) + EARLIER
+        first = None
         for data, about, _ in event.layers:
-            beside = {"translate": right_of(self._viewer)} if event.beside else {}
-            layer = self._viewer.add_image(data, **about, **beside)
-            self._made.setdefault(key, set()).add(layer.unique_id)
-        if event.layers:
-            self._viewer.layers.selection.active = self._viewer.layers[before]  # the others are hidden at first
+            layer = next((old for old in there if old.metadata == about["metadata"]), None)
+            if layer is None:
+                beside = {"translate": right_of(self._viewer)} if event.beside else {}
+                layer = self._viewer.add_image(data, **about, **beside)
+                made.add(layer.unique_id)
+            else:
+                layer.data, layer.name, layer.visible = data, about["name"], about.get("visible", True)
+            first = first or layer
+        if first is not None:
+            self._viewer.layers.selection.active = first  # the others are hidden
         if event.beside:
             self._viewer.reset_view()
 
@@ -373,7 +383,7 @@ def seen_by_networks(chosen: dict[Side, Folder], model: ModelConfig) -> Iterator
         about: dict[str, Any] = {
             "name": f"{label} as the networks see it",
             "contrast_limits": (-1, 1),
-            "metadata": {"contrast": label},
+            "metadata": {"contrast": label, "as_seen": f"{model.plane}, {pixel:g} mm, size {model.size}"},
         }
         known = [view.spacing for v in folder.volumes if (view := View.of(model.plane, v.affine, v.spacing)).spacing]
         if known:
