@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from napari_t1t2.widgets.load import SHOWN, LoadWidget
+from napari_t1t2.widgets.train import TrainWidget
 
 
 def make_head(index: int, contrast: str) -> np.ndarray:
@@ -262,13 +263,17 @@ def test_the_table_speaks_of_the_labels_in_the_form(widget, mixed):
     assert uses(widget) == ["T1", "FLAIR", "FLAIR", "neither"]
 
 
-def test_another_folder_forgets_the_series_chosen_in_the_table_but_not_those_typed(widget, mixed, nifti):
+def test_another_folder_forgets_the_series_chosen_of_the_former_but_not_those_typed(widget, mixed, nifti):
     load(widget, mixed, mixed)
+    use(widget, "5: head", "T1")
     use(widget, "4: t2_tse", "neither")
-    widget.form["t1_series"].value = "head"
+    chosen = widget.form["t1_series"].value
     widget.form["t2_folder"].value = nifti("T2/a_T2.nii", "T2").parent
-    assert (widget.form["t1_series"].value, widget.form["t2_series"].value) == ("head", "")
+    assert (widget.form["t1_series"].value, widget.form["t2_series"].value) == (chosen, "")
     assert widget.table.isHidden()
+    widget.form["t1_series"].value = "head"
+    widget.form["t1_folder"].value = nifti("T1/a_T1.nii", "T1").parent
+    assert widget.form["t1_series"].value == "head"
 
 
 def test_a_series_that_nothing_tells_apart_is_said_to_be_used_twice(widget, nifti):
@@ -302,14 +307,20 @@ def test_loading_again_adds_no_layers_but_shows_what_the_files_hold_now(widget, 
     assert np.abs(viewer.layers["T1: a_T1"].data - before).max() > 50
 
 
-def test_what_is_no_longer_chosen_is_hidden_and_comes_back_when_chosen_again(widget, viewer, nifti):
+def test_what_is_no_longer_chosen_is_hidden(widget, viewer, nifti):
     folder = nifti("T1/a_T1.nii", "T1").parent
     nifti("T1/b_T1.nii", "T1")
     load(widget, folder, t1_series="a_T1")
     load(widget, t1_series="b_T1")
     assert {layer.name: layer.visible for layer in viewer.layers} == {"T1: a_T1 (earlier)": False, "T1: b_T1": True}
-    load(widget, t1_series="a_T1")
-    assert {layer.name: layer.visible for layer in viewer.layers} == {"T1: a_T1": True, "T1: b_T1 (earlier)": False}
+
+
+def test_the_train_widget_follows_each_choice_also_back_to_the_first(widget, viewer, qtbot, mixed):
+    train = TrainWidget(viewer)
+    qtbot.addWidget(train)
+    for series in ("t1_se", "head", "head", "t1_se"):
+        load(widget, mixed, t1_series=series)
+        assert (train.form["t1_folder"].value, train.form["t1_series"].value) == (mixed, series)
 
 
 def test_both_folders_decide_the_pixels_that_the_networks_see(widget, viewer, nifti):

@@ -116,11 +116,13 @@ class LoadWidget(JobWidget):
         self._notes: list[str] = []
         self._made: dict[tuple[Side, Path], set[UUID]] = {}
         self._outdated: set[tuple[Side, Path]] = set()
+        self._latest: dict[Side, tuple[Path, str]] = {}
+        self._again: set[Side] = set()
         self._written: dict[Side, str] = dict.fromkeys(SIDES, "")
         self._deselected: set[Side] = set()
         self.table.used.connect(self._on_used)
         for side in SIDES:
-            self.form[f"{side}_folder"].changed.connect(self._on_folder)
+            self.form[f"{side}_folder"].changed.connect(lambda _, side=side: self._on_folder(side))
             self.form[f"{side}_label"].changed.connect(lambda _: self.table.name_uses(self._labels()))
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[Loaded | Found]]:
@@ -140,6 +142,9 @@ class LoadWidget(JobWidget):
                 raise ValueError(f"No series is used as {wish.model.label(side)}: choose one in the table.")
         self._summary, self._notes = [], []
         self._outdated = set(self._made)
+        asked = {side: (path, wish.series[side]) for side, path in folders.items()}
+        self._again = {side for side in folders if self._latest.get(side) == asked[side]}
+        self._latest |= asked
         return lambda stop: look(wish, stop)
 
     def on_event(self, event: Loaded | Found | Failed) -> None:
@@ -165,9 +170,10 @@ class LoadWidget(JobWidget):
         self.status.setToolTip("\n".join(lines) if more > 0 else "")
 
     def _show(self, event: Loaded) -> None:
-        """Show the layers, those of an earlier load where they are the same; what is no longer chosen is hidden.
+        """Show the layers; those of the same load before get the data, those of another one are hidden.
 
-        It is not removed: where layers go and come before the next frame, napari 0.9 with software OpenGL crashes.
+        They are not removed: where layers go and come before the next frame, napari 0.9 with software OpenGL crashes.
+        And another choice makes new layers, as the Train widget learns of it by a layer that is new.
         """
         key = event.side, event.path
         made = self._made.setdefault(key, set())
@@ -179,7 +185,8 @@ class LoadWidget(JobWidget):
                 layer.name = layer.name.removesuffix(EARLIER) + EARLIER
         first = None
         for data, about, _ in event.layers:
-            layer = next((old for old in there if old.metadata == about["metadata"]), None)
+            alike = (old for old in there if event.side in self._again and old.metadata == about["metadata"])
+            layer = next(reversed([*alike]), None)
             if layer is None:
                 beside = {"translate": right_of(self._viewer)} if event.beside else {}
                 layer = self._viewer.add_image(data, **about, **beside)
@@ -200,12 +207,11 @@ class LoadWidget(JobWidget):
         counts = ", ".join(f"{len(self.table.calls(s))} as {label}" for s, label in self._labels().items())
         self.status.setText(f"Series used: {counts}. Press Load to see them.")
 
-    def _on_folder(self) -> None:
-        """Forget the series of another folder, but not those that a user has typed."""
-        for side in SIDES:
-            if self.form[f"{side}_series"].value == self._written[side]:
-                self.form[f"{side}_series"].value = self._written[side] = ""
-        self._deselected.clear()
+    def _on_folder(self, side: Side) -> None:
+        """Forget the series of the former folder, but not those that a user has typed."""
+        if self.form[f"{side}_series"].value == self._written[side]:
+            self.form[f"{side}_series"].value = self._written[side] = ""
+        self._deselected.discard(side)
         self.table.fill([], self._labels())
 
     def _labels(self) -> dict[Side, str]:
