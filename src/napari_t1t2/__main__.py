@@ -227,38 +227,35 @@ def evaluate(args: Namespace) -> None:
     """Score synthetic images against the real ones of the same name."""
     from .engine.evaluation import evaluate_volumes as score
     from .engine.evaluation import mean
-    from .images.clues import bare_name
-    from .images.read import files_in, read_image
-    from .images.volume import UnusableError
+    from .images.clues import paired
+    from .images.read import read_image
+    from .images.volume import UnusableError, Volume
 
     for path in (args.fake, args.real):
         if not path.exists():
             raise ValueError(f"{path} does not exist: check the name.")
-    if args.fake.is_dir() != args.real.is_dir():
-        raise ValueError("Give two files, or two folders with equal names.")
     left_out: list[str] = []
-    if args.fake.is_dir():
-        fakes, reals = ({bare_name(path): path for path in files_in(folder)} for folder in (args.fake, args.real))
-        pairs = {name: (fakes[name], reals[name]) for name in fakes if name in reals}
-        if not pairs:
-            raise ValueError(f"No file of {args.fake} has the name of one in {args.real}.")
-        alone = [path.name for name, path in (fakes | reals).items() if name not in pairs]
-        if alone:
-            left_out.append(f"no partner: {', '.join(alone)}")
-    else:
-        pairs = {args.fake.stem: (args.fake, args.real)}
+    fakes, reals = (_images_in(path) if path.is_dir() else {path: path} for path in (args.fake, args.real))
+    pairs = paired(fakes, reals)
+    if len(fakes) == len(reals) == 1:  # no name is needed to tell which belong together
+        pairs = {args.fake.stem: (*fakes, *reals)}
+    if not pairs:
+        raise ValueError(f"No file of {args.fake} has the name of one in {args.real}.")
+    met = {path for pair in pairs.values() for path in pair}
+    if alone := [path.name for path in (*fakes, *reals) if path not in met]:
+        left_out.append(f"no partner: {', '.join(alone)}")
 
     scores: dict[str, Score] = {}
-    for name, paths in pairs.items():
+    for name, (fake, real) in pairs.items():
         try:
-            fake, real = read_image(paths[0], flat=True), read_image(paths[1])
-            scores[name] = score(fake, real, own_scale=args.own_scale)
+            both = [i if isinstance(i, Volume) else read_image(i, flat=i == fake) for i in (fakes[fake], reals[real])]
+            scores[name] = score(both[0], both[1], own_scale=args.own_scale)
         except UnusableError as error:
             if len(pairs) == 1:
                 raise
             left_out.append(str(error))
         except ValueError as error:
-            raise ValueError(f"{paths[0]} against {paths[1]}: {error}") from error
+            raise ValueError(f"{fake} against {real}: {error}") from error
     if not scores:
         raise ValueError(f"No pair of files in {args.fake} and {args.real} could be read.")
     print(*(f"left out: {what}" for what in left_out), sep="\n", end="\n" * bool(left_out), file=sys.stderr)
@@ -271,6 +268,18 @@ def evaluate(args: Namespace) -> None:
     print(f"{'':16}{'PSNR dB':>9}{'SSIM':>8}{'MAE':>8}")
     print(f"{'full frame':16}{total.psnr:9.2f}{total.ssim:8.3f}{total.mae:8.4f}")
     print(f"{'inside the head':16}{total.head_psnr:9.2f}{total.head_ssim:8.3f}{total.head_mae:8.4f}")
+
+
+def _images_in(folder: Path) -> dict[Path, Path | Volume]:
+    """The image files of a folder, to be read one by one; of DICOM, the series."""
+    from .images.dicom import is_dicom, read_dicoms
+    from .images.nifti import is_nifti
+    from .images.read import READABLE, files_in
+
+    files = files_in(folder)
+    known = {path: path for path in files if is_nifti(path) or path.suffix.casefold() in READABLE}
+    series, _ = read_dicoms([path for path in files if path not in known and is_dicom(path)])
+    return known | {Path(volume.name): volume for volume in series}
 
 
 def demo(args: Namespace) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_t1t2.images.clues import bare_name, contrast_of, subject_of
+from napari_t1t2.images.clues import bare_name, contrast_of, paired, subject_of
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,16 @@ def test_a_name_tells_whose_head_it_is(path, stack, subject):
 )
 def test_what_pairs_up_has_one_bare_name(one, other):
     assert bare_name(Path(one)) == bare_name(Path(other)) != ""
+
+
+def test_a_synthetic_file_meets_the_real_one_of_its_contrast():
+    fakes = [Path(n) for n in ("sub-1_desc-synthetic_T2w.nii.gz", "p2_T1_synthetic-T2.nii", "Image #9.png", "lone.png")]
+    reals = [
+        Path(f"real/{n}") for n in ("sub-1_T1w.nii", "sub-1_T2w.nii", "p2_T2.nii.gz", "p2_T1.nii.gz", "Image #9.png")
+    ]
+    met = {fake.name: real.name for fake, real in paired(fakes, reals).values()}
+    assert met == {
+        "sub-1_desc-synthetic_T2w.nii.gz": "sub-1_T2w.nii",
+        "p2_T1_synthetic-T2.nii": "p2_T2.nii.gz",
+        "Image #9.png": "Image #9.png",
+    }

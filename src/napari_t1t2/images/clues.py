@@ -60,3 +60,19 @@ def bare_name(path: Path) -> str:
     stem = re.sub(r"\.(nii(\.gz)?|mgz|mgh|hdr|img(\.gz)?|png|jpe?g|bmp|tiff?|dcm)$", "", path.name, flags=re.IGNORECASE)
     stem = re.sub(r"(?i)_synthetic-\w+$|_desc-synthetic", "", stem)
     return re.sub(r"(?i)(^|[ _.-])(t1|t2)(w|-weighted)?(?=$|[ _.-])", "", stem).strip(" _.-")
+
+
+def paired(fakes: Iterable[Path], reals: Iterable[Path]) -> dict[str, tuple[Path, Path]]:
+    """Synthetic and real files of one bare name, where the real one does not call itself another contrast."""
+    candidates: dict[str, list[Path]] = {}
+    for real in reals:
+        if "synthetic" not in real.name:
+            candidates.setdefault(bare_name(real), []).append(real)
+    pairs: dict[str, tuple[Path, Path]] = {}
+    for fake in fakes:
+        marked = re.search(r"_synthetic-(\w+)|_desc-synthetic_(\w+?)w?\.", fake.name)
+        contrast = next(filter(None, marked.groups()), "") if marked else contrast_of([fake.name])
+        alike = {contrast_of([real.name]): real for real in candidates.get(bare_name(fake), []) if real != fake}
+        if match := alike.get(contrast) or alike.get("") or (None if contrast else next(iter(alike.values()), None)):
+            pairs[bare_name(fake)] = fake, match
+    return pairs

@@ -10,9 +10,7 @@ from uuid import UUID
 
 import numpy as np
 from magicgui.widgets import CheckBox, Container
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QComboBox, QHeaderView, QLabel, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from ..engine.config import ModelConfig, Side, TrainConfig
 from ..engine.events import Failed
@@ -23,6 +21,7 @@ from ..images.volume import UnusableError
 from ._form import field_row
 from ._job import JobWidget
 from ._layers import layer_of
+from ._series import Series, SeriesTable
 
 if TYPE_CHECKING:
     import napari
@@ -30,9 +29,8 @@ if TYPE_CHECKING:
     from ..images.volume import Image, Volume
 
 SHOWN = 5  # layers of a contrast: a folder may hold a hundred heads
-LISTED = 200  # rows of the table
 TOLD = 8  # lines of the status; further notes are in its tooltip
-HEIGHT, WIDTH = 260, 460  # pixels, of the table at most before it scrolls, and of the dock with a table
+WIDTH = 460  # pixels of the dock, where the series are listed
 EARLIER = " (earlier)"  # in the names of layers whose series are no longer chosen
 SIDES: tuple[Side, Side] = ("t1", "t2")
 LayerData = tuple["Image", dict[str, Any], Literal["image"]]
@@ -58,25 +56,6 @@ class Loaded:
     summary: list[str]
     notes: Sequence[str] = ()
     beside: bool = False  # lies where nothing else does, as it has no place in the head
-
-
-@dataclass(frozen=True)
-class Series:
-    """A series or file with several slices, and what it is used as."""
-
-    call: str  # what the form calls it
-    title: str
-    size: str
-    looks: str
-    path: Path
-    sides: tuple[Side, ...]  # whose folder it lies in
-    uses: frozenset[Side]
-
-    @property
-    def choices(self) -> list[frozenset[Side]]:
-        """What it can be used as; both contrasts at once is shown where it is so, and never offered."""
-        one_or_none = [*(frozenset({side}) for side in self.sides), frozenset[Side]()]
-        return one_or_none if self.uses in one_or_none else [*one_or_none, self.uses]
 
 
 @dataclass(frozen=True)
@@ -216,89 +195,6 @@ class LoadWidget(JobWidget):
 
     def _labels(self) -> dict[Side, str]:
         return {side: self.form[f"{side}_label"].value for side in SIDES}
-
-
-class SeriesTable(QTableWidget):
-    """One row for each series, with a choice of what to use it as; hidden while there is none."""
-
-    used = Signal(str)  # a side, when it has other series than before
-
-    def __init__(self) -> None:
-        super().__init__(0, 4)
-        self.more = QLabel()
-        self._series: list[Series] = []
-        self._uses: list[frozenset[Side]] = []
-        self.setHorizontalHeaderLabels(["series", "size", "looks like", "use as"])
-        self.verticalHeader().hide()
-        self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        columns = self.horizontalHeader()
-        columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        columns.setMinimumSectionSize(40)
-        self.setWordWrap(False)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        self.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
-        self.setVerticalScrollMode(QTableWidget.ScrollMode.ScrollPerPixel)
-        self.hide()
-        self.more.hide()
-
-    def fill(self, series: list[Series], labels: dict[Side, str]) -> None:
-        """Show other series."""
-        self._series, self._uses = series, [s.uses for s in series]
-        self.setRowCount(0)
-        self.setRowCount(min(len(series), LISTED))
-        for row, one in enumerate(series[:LISTED]):
-            for column, text in enumerate([one.title.replace(", ", "\n", 1), one.size, one.looks]):
-                item = QTableWidgetItem(text)
-                item.setToolTip(f"{one.title}\n{one.path}")
-                self.setItem(row, column, item)
-            combo = UseBox()
-            combo.addItems([""] * len(one.choices))
-            combo.setCurrentIndex(one.choices.index(one.uses))
-            combo.currentIndexChanged.connect(lambda index, row=row: self._on_choice(row, index))
-            self.setCellWidget(row, 3, combo)
-        self.name_uses(labels)
-        self.more.setText(f"{LISTED} of {len(series)} series are listed; name others in the rows above.")
-        self.more.setVisible(len(series) > LISTED)
-        rows = self.verticalHeader().length() + self.horizontalHeader().sizeHint().height() + 2 * self.frameWidth()
-        self.setFixedHeight(min(rows, HEIGHT))
-        self.setVisible(bool(series))
-
-    def name_uses(self, labels: dict[Side, str]) -> None:
-        """Call the contrasts by other labels."""
-        for row in range(self.rowCount()):
-            for index, uses in enumerate(self._series[row].choices):
-                text = " and ".join(label for side, label in labels.items() if side in uses)
-                self.use(row).setItemText(index, text or "neither")
-
-    def use(self, row: int) -> QComboBox:
-        """The choice in a row."""
-        combo = self.cellWidget(row, 3)
-        assert isinstance(combo, QComboBox)
-        return combo
-
-    def calls(self, side: Side) -> list[str]:
-        """What the series used as a contrast are called, also of those that are not listed."""
-        return [one.call for one, uses in zip(self._series, self._uses, strict=True) if side in uses]
-
-    def _on_choice(self, row: int, index: int) -> None:
-        before, self._uses[row] = self._uses[row], self._series[row].choices[index]
-        for side in sorted(before ^ self._uses[row]):
-            self.used.emit(side)
-
-
-class UseBox(QComboBox):
-    """A choice that the wheel scrolls past."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        """Leave it to the table."""
-        event.ignore()
 
 
 def look(wish: Wish, stop: Callable[[], bool]) -> Iterator[Loaded | Found]:
