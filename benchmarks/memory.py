@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROWS = ("file to file", "dask array", "dask array, planes")
+ROWS = ("file to file", "dask array", "dask array, three planes")
 
 
 def main() -> None:
@@ -85,24 +85,25 @@ def run(row: str, folder: Path, model_path: Path) -> None:
     import dask.array as da
 
     from napari_t1t2.engine.checkpoint import load_model
+    from napari_t1t2.engine.config import Planes
     from napari_t1t2.engine.translation import blank, provenance, stream, translate
     from napari_t1t2.images.read import read_image
     from napari_t1t2.images.write import write_image
 
     model = load_model(model_path)
     translate(np.random.default_rng(0).random((1, 64, 64), dtype=np.float32), model, to="t2")
-    steady = row.partition(", ")[2] or "off"
+    planes: Planes = "three" if "three" in row else "one"
     idle, began = resident(), time.perf_counter()
     if row.startswith("file"):
         volume = read_image(folder / "volume.nii")
-        made = translate(volume, model, to="t2", steady=steady)  # type: ignore[arg-type]
+        made = translate(volume, model, to="t2", planes=planes)
         write_image(folder / "made.nii", made, provenance(model, "t2", "volume.nii"))
     else:
         stored = np.load(folder / "chunks.npy", mmap_mode="r")
         lazy = da.from_array(stored, chunks=(64, 128, 128)).map_blocks(np.array)  # copies: mapped pages are not counted
         spacing = (0.5, 0.5, 0.5)
         out = blank(lazy.shape)
-        for _ in stream(lazy, model, to="t2", spacing=spacing, steady=steady, out=out):  # type: ignore[arg-type]
+        for _ in stream(lazy, model, to="t2", spacing=spacing, planes=planes, out=out):
             pass
     seconds = time.perf_counter() - began
     print(f"| {row} | {idle:.0f} | {peak() - idle:.0f} | {seconds:.0f} |", flush=True)

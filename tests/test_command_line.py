@@ -471,8 +471,8 @@ def test_volumes_are_trained_on_translated_in_place_and_scored(done, volumes, tm
         "T2",
         "--out",
         tmp_path / "made",
-        "--steady",
-        "neighbours",
+        "--planes",
+        "three",
     )
     made = tmp_path / "made" / "sub-1" / "anat" / "sub-1_desc-synthetic_T2w.nii.gz"
     real = volumes / "sub-1" / "anat" / "sub-1_T2w.nii.gz"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from . import __version__
-from .engine.config import ModelConfig, PresetName, Side, Steady, TrainConfig, other, preset
+from .engine.config import ModelConfig, Planes, PresetName, Side, TrainConfig, other, preset
 
 if TYPE_CHECKING:
     from .engine.evaluation import Score
@@ -180,7 +180,7 @@ def translate(args: Namespace) -> None:
             if sentence not in told:
                 print(f"{volume.path}: {sentence}", file=sys.stderr)
                 told.add(sentence)
-        made = translate_volume(volume, model, to=args.to, steady=args.steady, intensity=intensity)
+        made = translate_volume(volume, model, to=args.to, planes=args.planes, intensity=intensity)
         source = volume.path.name if volume.path else volume.name
         write_image(target, made, provenance(model, to, source) | {"seen_in_training": seen})
         line.show(f"{done} of {len(volumes)}: {target}", last=done == len(volumes))
@@ -239,6 +239,8 @@ def evaluate(args: Namespace) -> None:
     pairs = paired(fakes, reals)
     if len(fakes) == len(reals) == 1:  # no name is needed to tell which belong together
         pairs = {args.fake.stem: (*fakes, *reals)}
+    elif args.fake.is_dir() != args.real.is_dir():
+        raise ValueError("Give two files, or two folders with equal names.")
     if not pairs:
         raise ValueError(f"No file of {args.fake} has the name of one in {args.real}.")
     met = {path for pair in pairs.values() for path in pair}
@@ -372,10 +374,10 @@ def _parser() -> ArgumentParser:
     )
     _flag(translates, _named(TrainConfig, "frame"), int, default=0)
     translates.add_argument(
-        "--steady",
-        choices=get_args(Steady),
-        default="off",
-        help="against flicker: neighbouring slices share statistics, or the mean of three planes (slower) [off]",
+        "--planes",
+        choices=get_args(Planes),
+        default="one",
+        help="three averages axial, coronal and sagittal slices, against flicker, in 3 times the time or more [one]",
     )
     translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
     _flag(translates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")

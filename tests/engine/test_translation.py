@@ -217,7 +217,7 @@ def test_a_missing_spacing_is_told(model):
 def test_three_planes_are_averaged(model, head, affine):
     data = np.stack([head(i % 8, "T1") for i in range(20)]).astype(np.float32)
     out, events = np.zeros_like(data), []
-    for event in stream(data, model, to="t2", affine=affine, steady="planes", out=out):
+    for event in stream(data, model, to="t2", affine=affine, planes="three", out=out):
         events.append(event)
     assert (events[-1].done, events[-1].total) == (100, 100)  # 20 + 44 + 36
     intensity = input_range(data, model, "t2")[0]
@@ -231,15 +231,6 @@ def test_three_planes_are_averaged(model, head, affine):
         for view in views
     ]
     np.testing.assert_allclose(out, np.mean(each, axis=0), atol=1e-3)
-
-
-def test_shared_statistics_do_not_depend_on_the_batch(model, head, monkeypatch):
-    data = np.stack([head(i % 8, "T1") for i in range(12)]).astype(np.float32)
-    whole = translate(data, model, to="t2", steady="neighbours")
-    monkeypatch.setattr(translation, "PIXELS_AT_ONCE", 4 * 44 * 36)
-    inner = slice(6, -6)  # where each batch saw all the neighbours of its neighbours
-    np.testing.assert_allclose(translate(data, model, to="t2", steady="neighbours")[inner], whole[inner], atol=5)
-    assert not np.allclose(whole, translate(data, model, to="t2"))
 
 
 def test_flicker_is_the_difference_of_neighbours():

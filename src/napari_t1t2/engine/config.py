@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 from ..images.plane import Plane
 
 Side = Literal["t1", "t2"]
-Steady = Literal["off", "neighbours", "planes"]
+Planes = Literal["one", "three"]
 PresetName = Literal["laptop", "notebook", "gpu"]
 
 

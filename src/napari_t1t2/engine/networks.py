@@ -74,34 +74,6 @@ class UNetGenerator(nn.Module):
             x = torch.cat([self.last_up(x), skips.pop()], dim=1)
         return torch.tanh(tone + self.head(x))
 
-    def share_statistics(self, neighbours: int) -> None:
-        """From now on, normalise slices of a batch with those of so many on either side; 0 is by themselves."""
-        for module in self.modules():
-            if isinstance(module, SliceNorm):
-                module.neighbours = neighbours
-
-
-class SliceNorm(nn.InstanceNorm2d):
-    """InstanceNorm that can share its statistics between neighbouring slices of a volume, against flicker."""
-
-    neighbours = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W), of consecutive slices where statistics are shared."""
-        if not self.neighbours or len(x) == 1:
-            return super().forward(x)
-        mean = x.mean(dim=(2, 3))
-        square = (x * x).mean(dim=(2, 3))
-        mean, square = (self._shared(m) for m in (mean, square))
-        scale = torch.rsqrt((square - mean * mean).clamp_min(0) + self.eps)
-        return (x - mean[..., None, None]) * scale[..., None, None]
-
-    def _shared(self, statistics: Tensor) -> Tensor:
-        """(B, C) averaged over the slices within reach."""
-        at = torch.arange(len(statistics), device=statistics.device)
-        near = ((at[:, None] - at).abs() <= self.neighbours).to(statistics.dtype)
-        return near @ statistics / near.sum(dim=1, keepdim=True)
-
 
 class ToneCurve(nn.Module):
     """A learned lookup table of brightness, piecewise linear over equal steps of [-1, 1]; air stays air.
@@ -164,7 +136,7 @@ def _patch_gan(channels: int, *, halvings: int, normed: bool) -> nn.Sequential:
 
 
 def _down(channels_in: int, channels_out: int, *, normed: bool, stride: int = 2) -> nn.Sequential:
-    norm = [SliceNorm(channels_out)] if normed else []
+    norm = [nn.InstanceNorm2d(channels_out)] if normed else []
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 4, stride, 1, bias=not normed), *norm, nn.LeakyReLU(0.2, inplace=True)
     )
@@ -178,7 +150,7 @@ def _up(channels_in: int, channels_out: int, transposed: bool) -> nn.Sequential:
             nn.Conv2d(channels_in, channels_out, 3, 1, 1, bias=False),
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
         ]
-    return nn.Sequential(*double, SliceNorm(channels_out), nn.ReLU(inplace=True))
+    return nn.Sequential(*double, nn.InstanceNorm2d(channels_out), nn.ReLU(inplace=True))
 
 
 def _paper_weights(module: nn.Module) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -18,14 +17,12 @@ from ..images.intensity import Intensity, range_for
 from ..images.plane import PLANES, Plane, View
 from ..images.volume import NOTICE, Affine, Image, Volume
 from .checkpoint import Model
-from .config import Side, Steady, other
+from .config import Planes, Side, other
 from .events import Translated
-from .networks import UNetGenerator
 
 PIXELS_AT_ONCE = 8 * 256 * 256  # bounds memory, whatever the size of a slice
 SLAB = 64 * 2**20  # bytes read at once, where the data come in thick chunks
 IN_MEMORY = 2 * 2**30  # bytes; a larger result lives in a temporary file
-NEIGHBOURS = 3  # slices on either side whose statistics a slice shares, where they are steadied
 DataT = TypeVar("DataT", Volume, Image)
 
 
@@ -68,7 +65,7 @@ def stream(
     to: str,
     affine: Affine | None = None,
     spacing: tuple[float, float, float] | None = None,
-    steady: Steady = "off",
+    planes: Planes = "one",
     out: Image | None = None,
     intensity: Intensity | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -88,44 +85,36 @@ def stream(
         taken as they are stored.
     spacing
         (Z, Y, X) in mm, where there is no affine.
-    steady
-        Against flicker between slices. "neighbours": a slice is normalised with the statistics of those beside it, at
-        a cost of a few slices a batch. "planes": the mean of axial, coronal and sagittal, at three times the cost.
+    planes
+        "three" averages the results of axial, coronal and sagittal slices, against flicker from slice to slice: three
+        times as many slices, and more where the voxels are thick, as the model's pixels are square.
     out
         Same shape as the data, float32, zeros; by default it is made, and only the last event is of use.
     intensity
         The range to read the data with; by default `input_range` decides.
     stop
         Ends early once it says so.
-
-    References
-    ----------
-    InstanceNorm, whose statistics are steadied: Ulyanov et al. (2016), arXiv:1607.08022.
     """
     check_shape(data.shape)
     side = model.config.side(to)
     source, target = intensity or input_range(data, model, side)[0], model.about.ranges[side]
     out = blank(data.shape) if out is None else out
-    views = _views(steady if data.ndim > 2 else "off", model.config.plane, affine, spacing)
-    halo = NEIGHBOURS if steady == "neighbours" else 0
+    views = _views(planes if data.ndim > 2 else "one", model.config.plane, affine, spacing)
     blocks = [(b, o) for b, o in zip(_volumes(data), _volumes(out), strict=True)]
     total = sum(view.apply(o).shape[0] for _, o in blocks for view in views)
     done = 0
-    with _steadied(model.generators[side], halo):
-        for block, result in blocks:
-            for view in views:
-                seen, made = view.apply(block), view.apply(result)
-                for start, slices in _translated(seen, view, model, side, source, halo):
-                    if stop():
-                        return
-                    made[start : start + len(slices)] += target.from_unit(slices) / len(views)
-                    done += len(slices)
-                    yield Translated(done, total)
+    for block, result in blocks:
+        for view in views:
+            seen, made = view.apply(block), view.apply(result)
+            for start, slices in _translated(seen, view, model, side, source):
+                if stop():
+                    return
+                made[start : start + len(slices)] += target.from_unit(slices) / len(views)
+                done += len(slices)
+                yield Translated(done, total)
 
 
-def _translated(
-    seen: Any, view: View, model: Model, side: Side, source: Intensity, halo: int
-) -> Iterator[tuple[int, Image]]:
+def _translated(seen: Any, view: View, model: Model, side: Side, source: Intensity) -> Iterator[tuple[int, Image]]:
     """Batches of (slice, row, column) data, translated, in [-1, 1], with the number of their first slice."""
     network = model.generators[side]
     device = next(network.parameters()).device
@@ -136,23 +125,20 @@ def _translated(
         spacing=view.spacing and view.spacing[1:],
         pixel=model.config.pixel,
     )
-    batch = max(1 + halo, PIXELS_AT_ONCE // math.prod(frame.framed))
+    batch = max(1, PIXELS_AT_ONCE // math.prod(frame.framed))
     for first, last in _slabs(seen, batch):
-        before, after = max(0, first - halo), min(len(seen), last + halo)
-        slab = np.asarray(seen[before:after], dtype=np.float32)
+        slab = np.asarray(seen[first:last], dtype=np.float32)
         for start in range(first, last, batch):
-            end = min(start + batch, last)
-            low, high = max(0, start - halo), min(len(seen), end + halo)
-            chunk = slab[low - before : high - before]
+            chunk = slab[start - first : min(start + batch, last) - first]
             chunk = np.nan_to_num(chunk, nan=source.low, posinf=source.high, neginf=source.low)
             framed = torch.from_numpy(frame.put(source.to_unit(chunk)))
             with torch.inference_mode():
                 made = network(framed[:, None].to(device))[:, 0].float().cpu().numpy()
-            yield start, frame.take(made[start - low : end - low])
+            yield start, frame.take(made)
 
 
 def translate(
-    data: DataT, model: Model, *, to: str, steady: Steady = "off", intensity: Intensity | None = None
+    data: DataT, model: Model, *, to: str, planes: Planes = "one", intensity: Intensity | None = None
 ) -> DataT:
     """The whole volume or array at once: `stream`, drained.
 
@@ -165,7 +151,7 @@ def translate(
         From `load_model`.
     to
         The contrast to make, by its name in the model: "T2" turns T1 into T2.
-    steady
+    planes
         See `stream`.
     intensity
         The range to read the data with; by default `input_range` decides.
@@ -178,7 +164,7 @@ def translate(
     check_shape(array.shape)
     out = blank(array.shape)
     affine, spacing = (data.affine, data.spacing) if isinstance(data, Volume) else (None, None)
-    for _ in stream(array, model, to=to, affine=affine, spacing=spacing, steady=steady, out=out, intensity=intensity):
+    for _ in stream(array, model, to=to, affine=affine, spacing=spacing, planes=planes, out=out, intensity=intensity):
         pass
     if not isinstance(data, Volume):
         return out
@@ -218,21 +204,11 @@ def check_shape(shape: tuple[int, ...]) -> None:
         raise ValueError(f"The image has shape {shape}; it needs rows and columns in its last two axes.")
 
 
-@contextmanager
-def _steadied(network: torch.nn.Module, neighbours: int) -> Iterator[None]:
-    assert isinstance(network, UNetGenerator)
-    network.share_statistics(neighbours)
-    try:
-        yield
-    finally:
-        network.share_statistics(0)
-
-
 def _views(
-    steady: Steady, plane: Plane, affine: Affine | None, spacing: tuple[float, float, float] | None
+    planes: Planes, plane: Plane, affine: Affine | None, spacing: tuple[float, float, float] | None
 ) -> list[View]:
     """The model's plane, or all three, its own first; without an affine the stored slices stand for its own."""
-    if steady != "planes":
+    if planes == "one":
         return [View.of(plane, affine, spacing)]
     if affine is not None:
         return [View.of(p, affine) for p in (plane, *(p for p in PLANES if p != plane))]

@@ -72,7 +72,7 @@ def paired(fakes: Iterable[Path], reals: Iterable[Path]) -> dict[str, tuple[Path
     for fake in fakes:
         marked = re.search(r"_synthetic-(\w+)|_desc-synthetic_(\w+?)w?\.", fake.name)
         contrast = next(filter(None, marked.groups()), "") if marked else contrast_of([fake.name])
-        alike = {contrast_of([real.name]): real for real in candidates.get(bare_name(fake), []) if real != fake}
+        alike = {contrast_of([real.name]): real for real in candidates.get(bare_name(fake), [])}
         if match := alike.get(contrast) or alike.get("") or (None if contrast else next(iter(alike.values()), None)):
             pairs[bare_name(fake)] = fake, match
     return pairs

@@ -13,7 +13,7 @@ from magicgui.widgets import ComboBox, Container, FileEdit
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
-from ..engine.config import Side, Steady, TrainConfig
+from ..engine.config import Planes, Side, TrainConfig
 from ..engine.events import Failed, Translated
 from ..engine.files import About, read_about
 from ._form import field_row
@@ -50,7 +50,7 @@ class Source:
     name: str
     affine: Affine | None
     spacing: tuple[float, float, float] | None
-    steady: Steady
+    planes: Planes
 
 
 class TranslateWidget(JobWidget):
@@ -73,10 +73,10 @@ class TranslateWidget(JobWidget):
                 ),
                 ComboBox(name="to", label="make", choices=self._contrasts, tooltip="The contrast to make."),
                 ComboBox(
-                    name="steady",
-                    choices=get_args(Steady),
-                    tooltip="Against flicker between slices: share statistics with neighbouring slices, or average "
-                    "the three planes, which takes three times as long.",
+                    name="planes",
+                    choices=get_args(Planes),
+                    tooltip="Three averages axial, coronal and sagittal slices, against flicker from slice to slice; "
+                    "it takes three times as long, or more.",
                 ),
                 ComboBox(
                     name="level",
@@ -115,7 +115,7 @@ class TranslateWidget(JobWidget):
         self._source, self._made, self._place = layer, None, place_of(layer, level)
         for sentence in filter(None, (notice, self._place.note)):
             self.tell(sentence)
-        source = Source(data, layer.name, self._place.affine, self._place.spacing, self.form["steady"].value)
+        source = Source(data, layer.name, self._place.affine, self._place.spacing, self.form["planes"].value)
         wish = self.form["device"].value
         return lambda stop: translated(source, about.path, to, wish, stop)
 
@@ -234,7 +234,7 @@ def translated(
         to=model.config.label(to),
         affine=source.affine,
         spacing=source.spacing,
-        steady=source.steady,
+        planes=source.planes,
         out=made,
         intensity=intensity,
         stop=stop,
