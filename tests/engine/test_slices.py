@@ -103,7 +103,7 @@ def test_a_subject_is_held_out_whole_and_from_both_contrasts(config):
     assert [t2.subjects[i] for i in set(t2.owners[parts.held[1]])] == ["sub-02"]
     assert sorted([*parts.train[0], *parts.held[0]]) == list(range(10))
     assert sorted([*parts.train[1], *parts.held[1]]) == list(range(15))
-    assert parts.notes == ("held out for the previews: sub-02",)
+    assert parts.notes == ("1 subject held out for the previews",)
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def split(t1: Slices, t2: Slices, config: TrainConfig) -> Split:
         train.append(np.flatnonzero(~out))
         notes += _leaks(slices, out, label)
     if away:
-        notes.append(f"held out for the previews: {', '.join(sorted(away))}")
+        notes.append(f"{len(away)} subject{'s' * (len(away) != 1)} held out for the previews")  # no name: it may be PHI
     return Split((train[0], train[1]), (held[0], held[1]), tuple(notes))
 
 
