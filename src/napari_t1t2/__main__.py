@@ -68,7 +68,8 @@ def check(args: Namespace) -> None:
     t1, t2, pixel = read_both(config)
     for slices in (t1, t2):
         print(*slices.notes, slices.summary(), sep="\n")
-    print(*split(t1, t2, config).notes, sep="\n")
+    for note in split(t1, t2, config).notes:
+        print(note)
     print(f"A model can be trained on these folders{f', at {pixel:.3g} mm a pixel' if pixel else ''}.")
 
 
@@ -174,15 +175,26 @@ def translate(args: Namespace) -> None:
     for done, (volume, target) in enumerate(zip(volumes, targets, strict=True), 1):
         single = len(volume.data) == 1
         intensity, unusual = shared[volume.dtype] if single else input_range(volume.data, model, to)
-        seen = fingerprint(volume.data) in model.about.seen
-        told_of = [unusual, unusual_spacing(model, volume.spacing), TRAINED_ON if seen else None]
+        seen = fingerprint(volume) in model.about.seen
+        label = model.config.label(to)
+        told_of = [
+            unusual,
+            unusual_spacing(model, volume.spacing),
+            TRAINED_ON if seen else None,
+            f"It looks like {label} already; it is translated as asked." if volume.looks == label else None,
+            "It is synthetic itself: what is made of it is even further from a scan." if volume.synthetic else None,
+        ]
         for sentence in filter(None, told_of):
             if sentence not in told:
                 print(f"{volume.path}: {sentence}", file=sys.stderr)
                 told.add(sentence)
         made = translate_volume(volume, model, to=args.to, planes=args.planes, intensity=intensity)
         source = volume.path.name if volume.path else volume.name
-        write_image(target, made, provenance(model, to, source) | {"seen_in_training": seen})
+        write_image(
+            target,
+            made,
+            provenance(model, to, source) | {"seen_in_training": seen, "source_synthetic": volume.synthetic},
+        )
         line.show(f"{done} of {len(volumes)}: {target}", last=done == len(volumes))
     line.end()
 
@@ -215,7 +227,9 @@ def _plan_translation(args: Namespace, model: ModelConfig, to: Side, dtype: str)
         target = args.out if one_file else args.out / deeper / name_for(volume, model.label(to))
         if target.resolve() in {v.path.resolve() for v in volumes if v.path}:
             raise ValueError(f"{target} is one of the inputs: give another --out.")
-        if target.exists() and not args.overwrite:
+        if target.is_dir() and any(target.iterdir()):
+            raise ValueError(f"{target} exists, and DICOM series are never replaced: give another --out.")
+        if target.exists() and not target.is_dir() and not args.overwrite:
             raise ValueError(f"{target} exists: give --overwrite to replace it, or another --out.")
         if target in targets:
             raise ValueError(f"Two inputs would both become {target}: rename one, or translate them one by one.")
@@ -226,7 +240,7 @@ def _plan_translation(args: Namespace, model: ModelConfig, to: Side, dtype: str)
 def evaluate(args: Namespace) -> None:
     """Score synthetic images against the real ones of the same name."""
     from .engine.evaluation import evaluate_volumes as score
-    from .engine.evaluation import mean
+    from .engine.evaluation import mean, same_grid
     from .images.clues import paired
     from .images.read import read_image
     from .images.volume import UnusableError, Volume
@@ -248,9 +262,14 @@ def evaluate(args: Namespace) -> None:
         left_out.append(f"no partner: {', '.join(alone)}")
 
     scores: dict[str, Score] = {}
+    resampled: list[str] = []
     for name, (fake, real) in pairs.items():
         try:
             both = [i if isinstance(i, Volume) else read_image(i, flat=i == fake) for i in (fakes[fake], reals[real])]
+            if both[1].synthetic:
+                raise UnusableError(f"{real.name}: it is synthetic, so nothing can be scored against it.")
+            if not same_grid(both[0], both[1]):
+                resampled.append(f"{real.name} was resampled onto the grid of {fake.name}")
             scores[name] = score(both[0], both[1], own_scale=args.own_scale)
         except UnusableError as error:
             if len(pairs) == 1:
@@ -260,7 +279,8 @@ def evaluate(args: Namespace) -> None:
             raise ValueError(f"{fake} against {real}: {error}") from error
     if not scores:
         raise ValueError(f"No pair of files in {args.fake} and {args.real} could be read.")
-    print(*(f"left out: {what}" for what in left_out), sep="\n", end="\n" * bool(left_out), file=sys.stderr)
+    for line in (*(f"left out: {what}" for what in left_out), *resampled):
+        print(line, file=sys.stderr)
     total = mean(list(scores.values()))
     if args.json:
         images = {name: asdict(one) for name, one in scores.items()}
@@ -415,7 +435,7 @@ def _named(config_class: type, name: str) -> Field[Any]:
 
 def _help(field: Field[Any]) -> str:
     text: str = field.metadata["help"]
-    return text[0].lower() + text[1:].rstrip(".").replace("%", "%%")
+    return text.rstrip(".").replace("%", "%%")
 
 
 def _flag(parser: ArgumentParser, field: Field[Any], hint: Any, default: Any = None) -> None:

@@ -147,6 +147,13 @@ def test_volumes_are_compared_where_they_lie(placed):
     assert evaluate_volumes(replace(placed, affine=moved), placed).psnr < 30
 
 
+def test_images_that_hardly_overlap_are_refused(placed):
+    moved = placed.affine.copy()
+    moved[0, 3] += 25
+    with pytest.raises(ValueError, match=r"covers \d+% of the synthetic head"):
+        evaluate_volumes(replace(placed, affine=moved), placed)
+
+
 def test_eight_bits_are_scored_over_255(placed):
     fake, bits = replace(placed, data=placed.data + 10), replace(placed, dtype="uint8")
     assert evaluate_volumes(fake, bits).mae == pytest.approx(10 / 255, rel=1e-3)

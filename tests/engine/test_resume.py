@@ -4,11 +4,14 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from napari_t1t2.engine.events import Finished, Preview, Progress, Started
+from napari_t1t2.engine.files import read_about
 from napari_t1t2.engine.training import train
 
 
@@ -173,3 +176,23 @@ def test_no_pickle_in_a_checkpoint_is_executed(config, tmp_path):
     assert not (tmp_path / "sprung").exists()
     pickle.loads(pickle.dumps(Trap(tmp_path / "sprung")))
     assert (tmp_path / "sprung").exists()  # the trap works
+
+
+def test_a_run_resumed_on_other_images_remembers_all_it_has_seen_and_keeps_its_units(config):
+    sitting(config, until=3)
+    before = read_about(config.run_folder)
+    for path in list(config.t1_folder.iterdir())[:4]:
+        pixels = np.asarray(Image.open(path))
+        path.unlink()
+        Image.fromarray(pixels // 2).save(path.with_name(f"new {path.name}"))
+    events = list(train(config, resume=True))
+    after = read_about(config.run_folder)
+    assert after.seen > before.seen
+    assert after.ranges == before.ranges
+    assert any("are new to this run" in note for note in events[0].notes)
+
+
+def test_a_colleague_can_read_the_model(config):
+    list(train(config))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in config.run_folder.iterdir() if path.is_file()}
+    assert modes["model.safetensors"] == modes["config.json"]

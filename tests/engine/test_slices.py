@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 from napari_t1t2.engine.config import ModelConfig
-from napari_t1t2.engine.slices import Bank, Slices, common_pixel, polarity, prepare, read_both, split
+from napari_t1t2.engine.slices import Bank, Slices, common_pixel, fingerprint, polarity, prepare, read_both, split
 from napari_t1t2.images.intensity import Intensity
+from napari_t1t2.images.plane import View
 from napari_t1t2.images.read import Folder, read_folder
 from napari_t1t2.images.volume import Volume
 
@@ -253,3 +254,16 @@ def test_one_image_in_both_contrasts_is_refused(config, t1_folder, t2_folder):
     (t2_folder / "copy.png").write_bytes((t1_folder / "Image #7.png").read_bytes())
     with pytest.raises(ValueError, match=r"1 images are in both contrasts, Image #7\.png for one"):
         read_both(config)
+
+
+@pytest.mark.parametrize("towards", ["SAR", "RIP"])
+def test_the_same_voxels_in_another_order_have_one_fingerprint(towards):
+    volume = ball((2, 2, 2))
+    view = View.towards(towards, volume.affine)
+    turned = replace(volume, data=view.apply(volume.data), affine=view.affine(volume.affine, volume.data.shape))
+    assert fingerprint(turned) == fingerprint(volume) != fingerprint(replace(volume, data=volume.data[:, ::-1]))
+
+
+def test_stacks_that_say_nothing_are_subjects_of_their_own():
+    bare = [replace(ball((2, 2, 2)), name=name, subject="") for name in ("a", "b")]
+    assert prepare(Folder(Path("heads"), bare, []), ModelConfig(levels=2), 2.0).subjects == ("a", "b")

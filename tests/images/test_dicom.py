@@ -558,7 +558,7 @@ def test_every_voxel_comes_back_to_its_place(tmp_path, turn):
     half = np.ptp(volume.data) / 65535 / 2
     np.testing.assert_allclose(here[:, 3], there[:, 3], atol=half * 1.01 + 1e-4)
     assert back.looks == "T2"
-    assert back.notes == ("the image is synthetic, by its header",)
+    assert back.synthetic and back.notes == ()
 
 
 @pytest.mark.parametrize(("dtype", "shift"), [("uint8", 0), ("uint16", 0), ("int16", -400)])
@@ -734,3 +734,20 @@ def test_broken_real_files_are_read_or_refused_by_name_with_the_reason(real_data
     for name, words in BROKEN.items():
         path = real_data / "odd/broken" / name
         assert words in why(path) if words else one(path).data.shape == (1, 64, 64)
+
+
+def test_a_series_is_not_written_for_a_patient_who_was_not_read(tmp_path):
+    source = replace(synthetic(np.diag([-1.0, -1, 3, 1])), files=())
+    written = write_dicom(tmp_path / "a", source, SAYS)
+    read = one(*written)
+    other = write_dicom(tmp_path / "b", source, SAYS)
+    for old, new in zip(written, other, strict=True):
+        new.replace(old)  # an export folder is used again
+    with pytest.raises(ValueError, match="of another series than when it was read"):
+        write_dicom(tmp_path / "c", replace(source, files=read.files, uid=read.uid), SAYS)
+    assert not (tmp_path / "c").exists()
+
+
+def test_slices_without_a_patient_are_of_one_study(tmp_path):
+    volumes, _ = read_dicoms(write_dicom(tmp_path / "a", synthetic(np.diag([-1.0, -1, 3, 1])), SAYS))
+    assert volumes[0].subject

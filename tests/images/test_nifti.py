@@ -504,3 +504,12 @@ def test_a_real_head_comes_back_to_the_bit(real_data, tmp_path, name, looks):
     header = nibabel.load(tmp_path / "c.nii").header
     assert header["qform_code"] == header["sform_code"] == 1
     assert np.abs(corners(header.get_qform() - volume.affine, source.shape)).max() < 0.01
+
+
+def test_a_real_image_does_not_inherit_the_word_of_a_synthetic_one(tmp_path):
+    image = Volume(data=np.arange(24, dtype=np.float32).reshape(2, 3, 4), name="a", dtype="int16", affine=np.eye(4))
+    write_nifti(tmp_path / "a.nii", image, SAYS)
+    assert read_nifti(tmp_path / "a.nii").synthetic
+    write_nifti(tmp_path / "a.nii", image, None)
+    assert not (tmp_path / "a.json").exists()
+    assert not read_nifti(tmp_path / "a.nii").synthetic

@@ -9,7 +9,8 @@ import tifffile
 from PIL import Image
 
 from napari_t1t2.images.read import Folder, choose, natural, read_all, read_folder, read_image, to_grey
-from napari_t1t2.images.volume import Skipped, UnusableError, Volume
+from napari_t1t2.images.volume import NOTICE, UnusableError, Volume
+from napari_t1t2.images.write import write_image
 
 STORED = {  # in odd/png_tiff: shape and type that a file must be read as
     "exif_rotated.jpg": ((1, 181, 217), "uint8"),
@@ -173,7 +174,7 @@ def test_equal_reasons_are_told_once():
 def test_series_of_another_contrast_are_told_together():
     folder = folder_of(("1 t1", "1: t1", "T1"), *((f"{i} t2", f"{i}: t2", "T2") for i in range(2, 40)))
     (line,) = choose(folder, "T1").notes()
-    assert line.startswith("skipped 2 t2: 2: t2 and 37 more: it looks like T2, not T1")
+    assert line.startswith("skipped 2 t2: 2: t2 and 37 more: it looks like T2, so it is not taken as T1")
 
 
 def test_grey_is_read_as_it_is(picture, head):
@@ -322,7 +323,7 @@ def test_one_folder_serves_both_contrasts_by_the_names_in_it(mixed):
     assert [v.name for v in t2.volumes] == ["sub-01_T2w", "sub-02_T2w"]
     assert [v.subject for v in t2.volumes] == ["sub-01", "sub-02"]
     reasons = {s.path.name: s.why for s in t1.skipped}
-    assert "looks like FLAIR, not T1" in reasons["sub-02_FLAIR.nii.gz"]
+    assert "looks like FLAIR, so it is not taken as T1" in reasons["sub-02_FLAIR.nii.gz"]
     assert "nothing says which contrast it is" in reasons["sub-02_scan.nii.gz"]
     assert not any(name.endswith(".json") for name in reasons)
 
@@ -355,3 +356,27 @@ def test_the_mixed_dicom_folder_holds_a_t1_and_a_t2(real_data):
     (t1,), (t2,) = read_folder(folder, "T1").volumes, read_folder(folder, "T2").volumes
     assert (t1.data.shape, t2.data.shape) == ((48, 128, 128), (44, 192, 174))
     assert t1.subject == t2.subject != ""
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a_T1w.nii.gz", "series"])
+def test_what_is_synthetic_is_not_trained_on(tmp_path, t1_folder, name):
+    says = {"synthetic": True, "notice": NOTICE, "contrast": "T1"}
+    data = np.random.default_rng(0).integers(0, 200, (1 if name == "a.png" else 3, 44, 36)).astype(np.float32)
+    made = Volume(data=data, name="made", dtype="uint8", affine=np.diag([-1.0, -1, 3, 1]), spacing=(3, 1, 1))
+    write_image(t1_folder / "synthetic" / name, made, says)
+    folder = read_folder(t1_folder, "T1")
+    assert len(folder.volumes) == 8
+    assert any("it is synthetic, so it is not taken as T1" in s.why for s in folder.skipped)
+
+
+def test_previews_of_a_run_are_not_trained_on(trained):
+    with pytest.raises(UnusableError, match="it is synthetic"):
+        read_folder(trained, "T2")
+
+
+@pytest.mark.parametrize("mm", [0.001, 10_000])
+def test_voxels_that_no_head_has_are_refused(tmp_path, head, mm):
+    stack = np.stack([head(i, "T1") for i in range(3)])
+    nibabel.Nifti1Image(stack.T, np.diag([mm, mm, 3, 1])).to_filename(tmp_path / "a.nii")
+    with pytest.raises(UnusableError, match=r"a\.nii: its voxels are .* mm, which no scan of a head has"):
+        read_folder(tmp_path)

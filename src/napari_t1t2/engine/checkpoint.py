@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..images.write import written_beside
@@ -85,7 +85,7 @@ def save_model(path: Path, gan: CycleGAN, about: About) -> None:
         for key, tensor in getattr(gan, name).state_dict().items()
     }
     with written_beside(path) as partial:
-        save_file(weights, partial, metadata=about.to_header())
+        partial.write_bytes(save(weights, metadata=about.to_header()))  # save_file lets nobody else read it
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:

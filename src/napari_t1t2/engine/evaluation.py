@@ -15,6 +15,7 @@ from ..images.plane import View
 from ..images.volume import Image, Volume
 
 HEAD = 0.02  # of the data range; what is brighter, and what it encloses, is head
+OVERLAP = 0.7  # of the synthetic head that the real image must cover
 WINDOW = 7  # side of the square that SSIM looks at, pixels
 
 
@@ -76,17 +77,30 @@ def evaluate_volumes(fake: Volume, real: Volume, *, own_scale: bool = False) -> 
     return evaluate(shown_fake - low, shown_real - low, data_range=scale.high - scale.low)
 
 
-def _on_grid_of(fake: Volume, real: Volume) -> Volume:
+def same_grid(fake: Volume, real: Volume) -> bool:
+    """Whether voxels of one index lie in one place, as far as the two say where they lie."""
     if fake.affine is None or real.affine is None:
-        return real
-    if fake.data.shape == real.data.shape and np.allclose(fake.affine, real.affine, atol=1e-3):
+        return True
+    return fake.data.shape == real.data.shape and np.allclose(fake.affine, real.affine, atol=1e-3)
+
+
+def _on_grid_of(fake: Volume, real: Volume) -> Volume:
+    if same_grid(fake, real):
         return real
     from nibabel.nifti1 import Nifti1Image
     from nibabel.processing import resample_from_to
 
     grid = (fake.data.shape[::-1], fake.affine)
-    moved = resample_from_to(Nifti1Image(real.data.T, real.affine), grid, order=1, cval=float(real.data.min()))
-    return replace(real, data=np.asarray(moved.dataobj, np.float32).T, affine=fake.affine, spacing=fake.spacing)
+    moved = resample_from_to(Nifti1Image(real.data.T, real.affine), grid, order=1, cval=np.nan)
+    data = np.asarray(moved.dataobj, np.float32).T
+    covered = np.isfinite(data)
+    own = measure([fake.data])
+    head = fake.data > own.low + (own.high - own.low) / own.headroom / 2
+    if (part := float(covered[head].mean())) < OVERLAP:
+        raise ValueError(
+            f"The real image covers {part:.0%} of the synthetic head: they do not show one head in one place."
+        )
+    return replace(real, data=np.where(covered, data, real.data.min()), affine=fake.affine, spacing=fake.spacing)
 
 
 def mean(scores: Sequence[Score]) -> Score:

@@ -49,14 +49,14 @@ class Slices:
         return frozenset(self.fingerprints[i] for i in np.unique(self.owners[chosen]))
 
 
-def read_both(config: TrainConfig) -> tuple[Slices, Slices, float]:
+def read_both(config: TrainConfig, pixel: float = 0.0) -> tuple[Slices, Slices, float]:
     """Both contrasts as a run sees them, and the side of their pixels in mm, 0 where unknown.
 
-    Raises `ValueError` with a sentence where they cannot be trained on.
+    A resumed run gives the `pixel` that it was begun with. Raises `ValueError` where they cannot be trained on.
     """
     t1 = read_folder(config.t1_folder, config.model.t1_label, series=config.t1_series, frame=config.frame)
     t2 = read_folder(config.t2_folder, config.model.t2_label, series=config.t2_series, frame=config.frame)
-    pixel = common_pixel([*t1.volumes, *t2.volumes], config.model)
+    pixel = pixel or common_pixel([*t1.volumes, *t2.volumes], config.model)
     made = prepare(t1, config.model, pixel), prepare(t2, config.model, pixel)
     twice = set(made[0].fingerprints) & set(made[1].fingerprints)
     if twice:
@@ -117,8 +117,8 @@ def prepare(folder: Folder, model: ModelConfig, pixel: float = 0.0) -> Slices:
         np.concatenate(images),
         np.array(owners, np.intp),
         tuple(v.series or v.name for v in folder.volumes),
-        tuple(v.subject for v in folder.volumes),
-        tuple(fingerprint(v.data) for v in folder.volumes),
+        tuple(v.subject or (v.series or v.name if len(v.data) > 1 else "") for v in folder.volumes),
+        tuple(fingerprint(v) for v in folder.volumes),
         spoken,
         tuple(f"{folder.path.name}: {note}" for note in notes),
     )
@@ -146,9 +146,10 @@ def _check_sizes(folder: Folder, views: list[View], model: ModelConfig, pixel: f
         )
 
 
-def fingerprint(data: Image) -> str:
-    """Equal for equal pixels, whatever the file's name."""
-    return blake2b(np.ascontiguousarray(data).data, digest_size=8).hexdigest()
+def fingerprint(volume: Volume) -> str:
+    """Equal for equal voxels, whatever the file is called and in whatever order it stores them."""
+    seen = View.of("axial", volume.affine).apply(volume.data)
+    return blake2b(np.ascontiguousarray(seen).data, digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

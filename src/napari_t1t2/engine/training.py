@@ -31,6 +31,7 @@ from .files import (
     About,
     is_taken,
     load_config,
+    read_about,
     save_config,
 )
 from .slices import Bank, polarity, read_both, split
@@ -96,12 +97,20 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     if config.threads:
         torch.set_num_threads(config.threads)
 
-    t1, t2, pixel = read_both(config)
+    before = read_about(run) if resume else None
+    t1, t2, pixel = read_both(config, before.config.pixel if before else 0.0)
     parts = split(t1, t2, config)
     bank_t1, bank_t2 = (Bank(s.images, config, device, i, parts.train[i]) for i, s in enumerate((t1, t2)))
     shown = tuple(_middle(s.images, held).to(device) for s, held in zip((t1, t2), parts.held, strict=True))
     knows = replace(config.model, pixel=pixel)  # what translating must know
     seen = t1.fingerprints_of(parts.train[0]) | t2.fingerprints_of(parts.train[1])
+    ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
+    notes = t1.notes + t2.notes + parts.notes
+    if before:  # the model keeps the units it was begun with, and remembers all that it has seen
+        ranges = before.ranges
+        if new := len(seen - before.seen):
+            notes += (f"{new} images are new to this run, which was begun on others",)
+        seen |= before.seen
 
     torch.manual_seed(config.seed)
     gan = CycleGAN(config).to(device).train()
@@ -123,12 +132,11 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     def save() -> Saved:
         _refuse_divergence(gan, step, saved_at)
         save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window))
-        ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
         save_model(run / MODEL_FILE, gan, About(run / MODEL_FILE, knows, ranges, step, seen))
         return Saved(step, run / MODEL_FILE)
 
     counts, shape = (len(parts.train[0]), len(parts.train[1])), bank_t1.batch(0).shape[-2:]
-    yield Started(step, describe(device), counts, (shape[0], shape[1]), t1.notes + t2.notes + parts.notes)
+    yield Started(step, describe(device), counts, (shape[0], shape[1]), notes)
     if step == 0:
         yield preview(gan, shown[0], shown[1], step, run)
 

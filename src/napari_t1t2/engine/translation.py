@@ -32,7 +32,7 @@ def provenance(model: Model, to: Side, source: str) -> dict[str, Any]:
         "synthetic": True,
         "contrast": model.config.label(to),
         "notice": NOTICE,
-        "model": str(model.about.path),
+        "model": f"{model.about.path.resolve().parent.name}/{model.about.path.name}",  # a longer path may name a person
         "model_sha256": model.sha256,
         "step": model.about.step,
         "source": source,
@@ -41,9 +41,10 @@ def provenance(model: Model, to: Side, source: str) -> dict[str, Any]:
 
 
 def input_range(data: Any, model: Model, to: Side) -> tuple[Intensity, str | None]:
-    """The range to read `data` (..., rows, columns) with, measured on few slices of it, and a sentence if unusual."""
+    """The range to read `data` (..., rows, columns) with, and a sentence if unusual; of lazy data, by a few slices."""
     slices = math.prod(data.shape[:-2])
-    return range_for(np.stack([_slice(data, i) for i in _some(slices)]), slices, model.about.ranges[other(to)])
+    sample = data if isinstance(data, np.ndarray) else np.stack([_slice(data, i) for i in _some(slices)])
+    return range_for(sample, slices, model.about.ranges[other(to)])
 
 
 def unusual_spacing(model: Model, spacing: tuple[float, float, float] | None) -> str | None:
@@ -91,19 +92,20 @@ def stream(
     out
         Same shape as the data, float32, zeros; by default it is made, and only the last event is of use.
     intensity
-        The range to read the data with; by default `input_range` decides.
+        The range to read the data with; by default `input_range` decides, for each (Z, Y, X) volume.
     stop
         Ends early once it says so.
     """
     check_shape(data.shape)
     side = model.config.side(to)
-    source, target = intensity or input_range(data, model, side)[0], model.about.ranges[side]
+    target = model.about.ranges[side]
     out = blank(data.shape) if out is None else out
     views = _views(planes if data.ndim > 2 else "one", model.config.plane, affine, spacing)
     blocks = [(b, o) for b, o in zip(_volumes(data), _volumes(out), strict=True)]
     total = sum(view.apply(o).shape[0] for _, o in blocks for view in views)
     done = 0
     for block, result in blocks:
+        source = intensity or input_range(block, model, side)[0]
         for view in views:
             seen, made = view.apply(block), view.apply(result)
             for start, slices in _translated(seen, view, model, side, source):

@@ -344,8 +344,6 @@ def _volume(stack: list[_Slice]) -> Volume:
         notes.append(f"the header says modality {modality}, not MR")
     if first.text("LossyImageCompression") == "01":
         notes.append("the image was once compressed with loss")
-    if "SYNTHETIC" in first.text("ImageType"):
-        notes.append("the image is synthetic, by its header")
     if first.axes is None and count > 1:
         notes.append("the headers give no positions; the slices are in the order of their numbers")
 
@@ -369,7 +367,9 @@ def _volume(stack: list[_Slice]) -> Volume:
         dtype=dtype,
         path=first.path,
         files=_files(stack),
-        subject=first.text("PatientID", "PatientName"),
+        subject=first.text("PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID"),
+        uid=first.text("SeriesInstanceUID"),
+        synthetic="SYNTHETIC" in first.text("ImageType"),
         notes=tuple(notes),
     )
 

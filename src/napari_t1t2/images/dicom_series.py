@@ -61,7 +61,7 @@ def write_dicom(folder: Path, volume: Volume, provenance: dict[str, Any]) -> lis
     plane, positions = _geometry(folder.name, volume)
     words, units = _words(volume)
     with quiet():
-        sources = [_source(path) for path in volume.files]
+        sources = [_source(path, volume.uid) for path in volume.files]
         header = _series_header(volume, provenance, sources)
         header.update(plane)
         header.update(units)
@@ -140,14 +140,17 @@ def _words(volume: Volume) -> tuple[npt.NDArray[Any], Dataset]:
     return values.astype(np.dtype(dtype or "uint16").newbyteorder("<")), units
 
 
-def _source(path: Path) -> FileDataset:
-    """The header of a source's file. Raises `ValueError` with a sentence."""
+def _source(path: Path, uid: str) -> FileDataset:
+    """The header of a source's file. Raises `ValueError` with a sentence where it is gone, or another one by now."""
     from pydicom import dcmread
 
     try:
-        return dcmread(path, force=True, stop_before_pixels=True)
+        header = dcmread(path, force=True, stop_before_pixels=True)
     except Exception as error:
         raise ValueError(f"{path} is needed for patient and study, but cannot be read; put it back.") from error
+    if uid and str(header.get("SeriesInstanceUID", "")) != uid:
+        raise ValueError(f"{path} is of another series than when it was read, so its patient is not known; read again.")
+    return header
 
 
 def _series_header(volume: Volume, provenance: dict[str, Any], sources: Sequence[Dataset]) -> Dataset:

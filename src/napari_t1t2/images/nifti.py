@@ -51,6 +51,7 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     from .read import finite
 
     with _opened(path) as (image, notes):
+        synthetic = _said(image) is not None
         affine, placed = _affine_of(image)
         data, dtype, made = _voxels_of(image.dataobj, path.name, frame)
         filled: tuple[str, ...] = ()
@@ -74,6 +75,7 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         path=path,
         subject=subject_of(path, stack=True),
         series=path.name,
+        synthetic=synthetic,
         notes=notes + placed + made + filled,
     )
 
@@ -99,6 +101,8 @@ def write_nifti(path: Path, volume: Volume, provenance: dict[str, Any] | None) -
             file = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=3, fileobj=file, mtime=0))
         image.to_stream(file)
     if not provenance:
+        if sidecar.exists() and _is_ours(sidecar):  # of a synthetic image that was here before
+            sidecar.unlink()
         return [path]
     with written_beside(sidecar) as partial:
         partial.write_text(json.dumps(_bids(provenance), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -108,11 +112,15 @@ def write_nifti(path: Path, volume: Volume, provenance: dict[str, Any] | None) -
 def read_provenance(path: Path) -> dict[str, Any] | None:
     """What a synthetic NIfTI says of itself; None where it says nothing. Raises `UnusableError` with a sentence."""
     with _opened(path) as (image, _):
-        for extension in getattr(image.header, "extensions", ()):
-            with suppress(ValueError, TypeError):  # a comment of somebody else
-                said = json.loads(extension.get_content().rstrip(b"\0"))
-                if isinstance(said, dict) and "synthetic" in said:
-                    return said
+        return _said(image)
+
+
+def _said(image: Any) -> dict[str, Any] | None:
+    for extension in getattr(image.header, "extensions", ()):
+        with suppress(ValueError, TypeError):  # a comment of somebody else
+            said = json.loads(extension.get_content().rstrip(b"\0"))
+            if isinstance(said, dict) and "synthetic" in said:
+                return said
     return None
 
 

@@ -17,11 +17,12 @@ from PIL import ImageOps
 
 from .clues import contrast_of, subject_of
 from .nifti import is_nifti, read_nifti
-from .volume import Image, Skipped, UnusableError, Volume
+from .volume import NOTICE, Image, Skipped, UnusableError, Volume
 
 TIFF = frozenset({".tif", ".tiff"})
 READABLE = TIFF | {".png", ".jpg", ".jpeg", ".bmp"}
 SIDECARS = frozenset({".json", ".tsv", ".bval", ".bvec"})  # lie beside images in BIDS folders
+VOXEL = 0.02, 100.0  # mm, the smallest and largest side that is believed
 GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})  # Pillow's modes of one channel
 
 
@@ -164,7 +165,16 @@ def read_files(paths: Sequence[Path], *, frame: int = 0) -> tuple[list[Volume], 
         read, refused = read_dicoms(dicoms)
         volumes += read
         skipped += refused
-    return volumes, skipped
+    skipped += [Skipped(v.path or Path(v.name), why) for v in volumes if (why := _impossible(v))]
+    return [v for v in volumes if not _impossible(v)], skipped
+
+
+def _impossible(volume: Volume) -> str:
+    """A sentence where the voxels cannot be those of a head."""
+    if not volume.spacing or all(VOXEL[0] <= mm <= VOXEL[1] for mm in volume.spacing):
+        return ""
+    sides = "x".join(f"{mm:.4g}" for mm in volume.spacing)
+    return f"its voxels are {sides} mm, which no scan of a head has; correct the header."
 
 
 def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0) -> Volume:
@@ -191,6 +201,7 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         return replace(read[0], contrast=contrast)
     try:
         data, notes = _read_tiff(path) if suffix in TIFF else _read_picture(path)
+        synthetic = _says_synthetic(path)
     except UnusableError:
         raise
     except Exception as error:  # decoders raise whatever they like on broken files
@@ -209,6 +220,7 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         path=path,
         subject=subject_of(path, len(stack) > 1),
         series=path.name,
+        synthetic=synthetic,
         notes=notes + more,
     )
 
@@ -258,6 +270,17 @@ def _read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     return data, notes
 
 
+def _says_synthetic(path: Path) -> bool:
+    """Whether a picture's description is that of a synthetic image, as this plugin writes it."""
+    if path.suffix.casefold() in TIFF:
+        with tifffile.TiffFile(path) as tiff:
+            said = tiff.pages[0].description  # type: ignore[union-attr]
+    else:
+        with Pillow.open(path) as opened:
+            said = str(opened.info.get("Description", ""))
+    return NOTICE in said
+
+
 def _grey(colour: npt.NDArray[Any], notes: tuple[str, ...]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     if (colour[..., :1] == colour[..., :3]).all():  # stored as colour, grey all the same
         return colour[..., 0], notes
@@ -274,11 +297,14 @@ def _chosen(volumes: list[Volume], contrast: str, series: str, folder: Path) -> 
     left_out: list[Skipped] = []
     of_dicom: dict[str, list[Volume]] = {}
     for v in volumes:
-        if not contrast_of([contrast]) or v.looks == asked or not (v.looks or mixed):
+        if v.synthetic and contrast:
+            says = "it is synthetic"
+        elif not contrast_of([contrast]) or v.looks == asked or not (v.looks or mixed):
             kept.append(v)
             continue
-        says = f"it looks like {v.looks}" if v.looks else "nothing says which contrast it is"
-        why = f"{says}, not {contrast}; to take it all the same, name it as a series"
+        else:
+            says = f"it looks like {v.looks}" if v.looks else "nothing says which contrast it is"
+        why = f"{says}, so it is not taken as {contrast}; to take it all the same, name it as a series"
         if v.files:
             of_dicom.setdefault(why, []).append(v)
         else:

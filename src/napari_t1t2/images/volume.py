@@ -32,6 +32,8 @@ class Volume:
     files: tuple[Path, ...] = ()  # of a DICOM series, one a slice, in the order of the slices
     subject: str = ""  # whose head it is, where a name or header says so; never written to a file
     series: str = ""  # what to call it when choosing, such as "3: t2_tse_tra" or the file's name
+    uid: str = ""  # the SeriesInstanceUID of `files`, which tells whether they still are what was read
+    synthetic: bool = False  # its file says that no scanner made it
     notes: tuple[str, ...] = ()  # what was done on the way in, e.g. "RGB turned to grey"
 
 

@@ -55,8 +55,9 @@ def name_for(volume: Volume, contrast: str) -> str:
     A name that says T1 must not stand on a synthetic T2; BIDS has `desc-` for that. Pictures keep their names.
     """
     path = volume.path or Path(volume.name)
+    contrast = re.sub(r"[^A-Za-z0-9]+", "", contrast) or "other"
     if volume.files:
-        return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', volume.name).replace('.', '_')}_synthetic-{contrast}"
+        return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', volume.name)}_synthetic-{contrast}"
     if is_nifti(path):
         ending = ".nii" if path.suffix.casefold() == ".nii" else ".nii.gz"
         bids = re.fullmatch(r"(sub-.*)_[A-Za-z0-9]+", stem(path))

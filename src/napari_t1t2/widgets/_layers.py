@@ -39,6 +39,7 @@ def layer_of(volume: Volume) -> tuple[Image, dict[str, Any], Literal["image"]]:
             "contrast": volume.contrast or volume.looks,
             "file": volume.path.name if volume.path else "",
             "files": [str(path) for path in volume.files or filter(None, [volume.path])],
+            "uid": volume.uid,
             "dtype": volume.dtype,
             "notes": list(volume.notes),
         },

@@ -118,6 +118,7 @@ def volumes_of(layer: ImageLayer) -> list[Volume]:
             affine=affine if affine is None else view.affine(affine, stacks.shape[-3:]),
             path=files[0] if files else None,
             files=() if files and is_nifti(files[0]) else files,
+            uid=str(metadata.get("uid", "")),
         )
         wanted = np.dtype(metadata.get("dtype") or pixels.dtype)
         volumes.append(replace(volume, dtype=_type_for(data, wanted, bool(metadata.get("synthetic")))))
@@ -149,12 +150,10 @@ def _type_for(data: Image, wanted: np.dtype[Any], synthetic: bool) -> str:
 def _marked(volume: Volume) -> LayerData:
     """The volume's layer; one that its file calls synthetic says so too."""
     data, about, kind = layer_of(volume)
-    says = read_provenance(volume.path) if volume.path and is_nifti(volume.path) else None
-    if says is None and volume.files and any("synthetic" in note for note in volume.notes):
-        says = {"synthetic": True}
-    if says:
-        kept = {key: says[key] for key in SAYS if key in says}
-        about["metadata"] = about["metadata"] | {"notice": NOTICE} | kept
+    if volume.synthetic:
+        says = read_provenance(volume.path) if volume.path and is_nifti(volume.path) else None
+        kept = {key: value for key, value in (says or {}).items() if key in SAYS}
+        about["metadata"] |= {"synthetic": True, "notice": NOTICE} | kept
         if "synthetic" not in volume.name.casefold():
             about["name"] = f"{volume.name} (synthetic)"
     return data, about, kind

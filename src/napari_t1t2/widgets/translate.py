@@ -115,7 +115,13 @@ class TranslateWidget(JobWidget):
         self._source, self._made, self._place = layer, None, place_of(layer, level)
         for sentence in filter(None, (notice, self._place.note)):
             self.tell(sentence)
-        source = Source(data, layer.name, self._place.affine, self._place.spacing, self.form["planes"].value)
+        source = Source(
+            data,
+            layer.metadata.get("file") or layer.name,
+            self._place.affine,
+            self._place.spacing,
+            self.form["planes"].value,
+        )
         wish = self.form["device"].value
         return lambda stop: translated(source, about.path, to, wish, stop)
 
@@ -236,6 +242,6 @@ def translated(
         spacing=source.spacing,
         planes=source.planes,
         out=made,
-        intensity=intensity,
+        intensity=intensity if source.data.ndim <= 3 else None,  # each volume of a series has a range of its own
         stop=stop,
     )
