@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from napari_t1t2.images.read import Folder, choose, natural, read_all, read_folder, read_image, to_grey
-from napari_t1t2.images.volume import NOTICE, UnusableError, Volume
+from napari_t1t2.images.volume import NOTICE, Skipped, UnusableError, Volume
 from napari_t1t2.images.write import write_image
 
 STORED = {  # in odd/png_tiff: shape and type that a file must be read as
