@@ -482,7 +482,7 @@ def test_volumes_are_trained_on_translated_in_place_and_scored(done, volumes, tm
     assert json.loads(made.with_name("sub-1_desc-synthetic_T2w.json").read_text())["SyntheticImage"] is True
     assert done("evaluate", made, real).startswith("1 images, 4 slices")
     scores = json.loads(done("evaluate", tmp_path / "made", volumes, "--own-scale", "--json"))
-    assert set(scores["images"]) == {"sub-0", "sub-1", "sub-2"}
+    assert set(scores["images"]) == {f"sub-{i}/anat/sub-{i}" for i in range(3)}
 
 
 def test_an_image_that_was_trained_on_is_pointed_out(capsys, trained, t1_folder, head, tmp_path):

@@ -265,7 +265,9 @@ def evaluate(args: Namespace) -> None:
     resampled: list[str] = []
     for name, (fake, real) in pairs.items():
         try:
-            both = [i if isinstance(i, Volume) else read_image(i, flat=i == fake) for i in (fakes[fake], reals[real])]
+            both = [
+                i if isinstance(i, Volume) else read_image(i, flat=i is fakes[fake]) for i in (fakes[fake], reals[real])
+            ]
             if both[1].synthetic:
                 raise UnusableError(f"{real.name}: it is synthetic, so nothing can be scored against it.")
             if not same_grid(both[0], both[1]):
@@ -293,15 +295,17 @@ def evaluate(args: Namespace) -> None:
 
 
 def _images_in(folder: Path) -> dict[Path, Path | Volume]:
-    """The image files of a folder, to be read one by one; of DICOM, the series."""
+    """The image files of a folder, to be read one by one, by their place in it; of DICOM, the series."""
     from .images.dicom import is_dicom, read_dicoms
     from .images.nifti import is_nifti
     from .images.read import READABLE, files_in
 
     files = files_in(folder)
-    known = {path: path for path in files if is_nifti(path) or path.suffix.casefold() in READABLE}
+    known = [path for path in files if is_nifti(path) or path.suffix.casefold() in READABLE]
     series, _ = read_dicoms([path for path in files if path not in known and is_dicom(path)])
-    return known | {Path(volume.name): volume for volume in series}
+    return {path.relative_to(folder): path for path in known} | {
+        Path(volume.name.replace("/", "_")): volume for volume in series
+    }
 
 
 def demo(args: Namespace) -> None:

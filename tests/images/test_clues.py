@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_t1t2.images.clues import bare_name, contrast_of, paired, subject_of
+from napari_t1t2.images.clues import bare_name, contrast_of, folder_of_head, paired, subject_of
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,58 @@ from napari_t1t2.images.clues import bare_name, contrast_of, paired, subject_of
         ("Image #10", ""),
         ("patient t1000", ""),
         ("", ""),
+        ("T2/post", "T2"),
+        ("pd+t2_tse_tra", ""),
+        ("UNIT1", "T1"),
+        ("BraTS-GLI-00002-000-t1n", "T1"),
+        ("BraTS-GLI-00002-000-t1c", "T1"),
+        ("BraTS-GLI-00002-000-t2w", "T2"),
+        ("BraTS-GLI-00002-000-t2f", "FLAIR"),
+        ("BraTS20_Training_001_t1ce", "T1"),
+        ("sT1W_3D_TFE", "T1"),
+        ("headT1_brain", "T1"),
+        ("patient1_scan", ""),
+        ("patient1_T2", "T2"),
+        ("magic", ""),
     ],
 )
 def test_a_description_tells_its_contrast_or_nothing(text, contrast):
     assert contrast_of([text]) == contrast
+
+
+@pytest.mark.parametrize(
+    ("suffix", "contrast"),
+    [
+        *(("T1w", "T1"), ("UNIT1", "T1"), ("inplaneT1", "T1"), ("T2w", "T2"), ("inplaneT2", "T2")),
+        *(("FLAIR", "FLAIR"), ("PDw", "PD"), ("T2starw", "T2*")),
+        *((s, s) for s in ("bold", "boldref", "dseg", "probseg", "mask", "T1map", "T2map", "T1rho", "dwi", "PDT2")),
+    ],
+)
+@pytest.mark.parametrize("name", ["sub-01_", "sub-01_ses-2_space-T1w_", "sub-03-A_acq-T2w_desc-brain_", "ses-1_run-2_"])
+def test_the_suffix_of_a_bids_name_alone_decides(name, suffix, contrast):
+    assert contrast_of([name + suffix, "T1"]) == contrast_of([f"{name}{suffix}.nii.gz", "T2"]) == contrast
+
+
+@pytest.mark.parametrize("name", ["sub-01_scan", "sub-01_z052", "sub-01_space-T1w_z052", "sub-01"])
+def test_a_suffix_that_bids_does_not_know_says_nothing(name):
+    assert contrast_of([name]) == ""
+    assert contrast_of([name, "T2"]) == "T2"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("T1map", "T1map"),
+        ("t1_mapping_native", "T1map"),
+        ("mp2rage T1 map", "T1map"),
+        ("T2 map", "T2map"),
+        ("qT2map", "T2map"),
+        ("T1rho_knee", "T1rho"),
+        ("T1map and T2map", ""),
+    ],
+)
+def test_a_map_is_no_weighted_image(text, kind):
+    assert contrast_of([text]) == kind
 
 
 def test_the_first_text_that_says_something_decides():
@@ -57,6 +105,13 @@ def test_times_tell_the_contrast_where_no_name_does(te, tr, ti, contrast):
         ("T1/lit_p01s1_T1.nii.gz", True, "lit_p01s1"),
         ("eval/lit_p04/T1.nii.gz", True, "lit_p04"),
         ("T1/Image #9.png", False, ""),
+        ("sub-03-A_ses-1_T1w.nii.gz", True, "sub-03-A"),
+        ("sub-03-B/ses-1/scan.nii.gz", True, "sub-03-B"),
+        ("sub-é+1.nii", True, "sub-é+1"),
+        ("sub-01-T1.nii.gz", True, "sub-01"),
+        ("sub-01 T2.nii.gz", True, "sub-01"),
+        ("brats/BraTS-00002-t1n.nii.gz", True, "BraTS-00002"),
+        ("brats/BraTS-00002-t2f.nii.gz", True, "BraTS-00002"),
     ],
 )
 def test_a_name_tells_whose_head_it_is(path, stack, subject):
@@ -70,10 +125,32 @@ def test_a_name_tells_whose_head_it_is(path, stack, subject):
         ("sub-01_desc-synthetic_T2w.nii.gz", "sub-01_T2w.nii.gz"),
         ("lit_p01s1_T1_synthetic-T2.nii.gz", "lit_p01s1_T2.nii.gz"),
         ("Image #9.png", "Image #9.tif"),
+        ("BraTS-00002-t1n.nii.gz", "BraTS-00002-t2w.nii.gz"),
+        ("BraTS-00002-t1c.nii.gz", "BraTS-00002-t2f.nii.gz"),
+        ("BraTS20_001_t1ce.nii", "BraTS20_001_flair.nii"),
+        ("p1_t1gd.nii", "p1_T1_synthetic-T2.nii"),
     ],
 )
 def test_what_pairs_up_has_one_bare_name(one, other):
     assert bare_name(Path(one)) == bare_name(Path(other)) != ""
+
+
+@pytest.mark.parametrize(
+    ("path", "head"),
+    [
+        ("P0/T1.nii.gz", "P0"),
+        ("T1/P0/scan.nii", "P0"),
+        ("train/P0/T1.nii", "P0"),
+        ("P0_T2/scan.nii", "P0"),
+        ("P1/ses1/mri/orig.mgz", "P1"),
+        ("T1/lit_p01s1_T1.nii.gz", ""),
+        ("TrainT1/Image #9.png", ""),
+        ("T2_images/9.png", ""),
+        ("T1.nii", ""),
+    ],
+)
+def test_a_folder_may_stand_for_a_head_but_not_one_for_a_contrast(path, head):
+    assert folder_of_head(Path(path)) == head
 
 
 def test_a_synthetic_file_meets_the_real_one_of_its_contrast():
@@ -87,3 +164,54 @@ def test_a_synthetic_file_meets_the_real_one_of_its_contrast():
         "p2_T1_synthetic-T2.nii": "p2_T2.nii.gz",
         "Image #9.png": "Image #9.png",
     }
+
+
+def pairs_of(fakes: list[str], reals: list[str]) -> dict[str, tuple[str, str]]:
+    met = paired(map(Path, fakes), map(Path, reals))
+    return {name: (fake.as_posix(), real.as_posix()) for name, (fake, real) in met.items()}
+
+
+def test_files_that_only_their_folders_tell_apart_all_meet():
+    fakes = [f"P{i}/T1_synthetic-T2.nii.gz" for i in range(3)]
+    reals = [f"P{i}/{contrast}.nii.gz" for i in range(3) for contrast in ("T1", "T2")]
+    assert pairs_of(fakes, reals) == {f"P{i}": (fakes[i], f"P{i}/T2.nii.gz") for i in range(3)}
+
+
+def test_a_file_meets_one_of_its_name_in_another_folder_where_there_is_only_one():
+    assert pairs_of(["out/p1_synthetic-T2.nii"], ["T1/p1.nii", "T2/p1.nii"]) == {
+        "out/p1": ("out/p1_synthetic-T2.nii", "T2/p1.nii")
+    }
+    assert pairs_of(["T1/p1_synthetic-T2.nii"], ["T1/p1.nii", "T2/p1.nii"])["T1/p1"][1] == "T2/p1.nii"
+    assert pairs_of(["p1_synthetic-T2.nii"], ["a/p1_T2.nii", "b/p1_T2.nii"]) == {}
+    assert pairs_of(["T1_synthetic-T2.nii"], ["P0/T2.nii"]) == {}  # no name to go by
+
+
+def test_a_folder_comes_before_a_name():
+    fakes, reals = ["a/p1_synthetic-T2.nii", "b/p1_synthetic-T2.nii"], ["b/p1_T2.nii", "a/p1_T2.nii"]
+    assert pairs_of(fakes, reals) == {"a/p1": (fakes[0], reals[1]), "b/p1": (fakes[1], reals[0])}
+
+
+def test_no_pair_takes_the_place_of_another():
+    fakes = ["p1_T1_synthetic-T2.nii", "p1_T2_synthetic-T1.nii", "p2_T1_synthetic-T2.nii"]
+    assert pairs_of(fakes, ["p1_T1.nii", "p1_T2.nii", "p2_T2.nii"]) == {
+        fakes[0]: (fakes[0], "p1_T2.nii"),
+        fakes[1]: (fakes[1], "p1_T1.nii"),
+        "p2": (fakes[2], "p2_T2.nii"),
+    }
+
+
+def test_two_real_files_for_one_synthetic_one_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"a/p1_T2\.nii and a/p1_T2\.nii\.gz could both belong to a/p1_syn"):
+        pairs_of(["a/p1_synthetic-T2.nii"], ["a/p1_T2.nii", "a/p1_T2.nii.gz"])
+    brats = ["b-1-t1n.nii", "b-1-t1c.nii", "b-1-t2w.nii", "b-1-t2f.nii"]  # two T1s, of which none is asked for
+    assert pairs_of(["b-1-t1n_synthetic-T2.nii"], brats) == {"b-1": ("b-1-t1n_synthetic-T2.nii", "b-1-t2w.nii")}
+
+
+def test_a_header_and_its_image_are_one_real_file():
+    assert pairs_of(["p1_synthetic-T2.nii"], ["p1_T2.hdr", "p1_T2.img"])["p1"][1] == "p1_T2.img"
+
+
+def test_a_file_of_another_kind_or_contrast_is_no_partner():
+    assert pairs_of(["sub-1_desc-synthetic_T2w.nii"], ["sub-1_T1w.nii", "sub-1_mask.nii"]) == {}
+    assert pairs_of(["p1.nii"], ["p1_T1.nii"]) == {"p1": ("p1.nii", "p1_T1.nii")}
+    assert pairs_of(["p1.nii"], ["p1_T1.nii", "p1_T2.nii"]) == {}  # it may be either

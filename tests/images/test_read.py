@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_t1t2.images.read import Folder, choose, natural, read_all, read_folder, read_image, to_grey
+from napari_t1t2.images.read import Folder, choose, files_in, natural, read_all, read_folder, read_image, to_grey
 from napari_t1t2.images.volume import NOTICE, Skipped, UnusableError, Volume
 from napari_t1t2.images.write import write_image
 
@@ -163,6 +163,77 @@ def test_files_of_one_name_are_told_apart_by_their_folder(tmp_path, head):
     everything = read_all(tmp_path)
     assert [everything.call(v) for v in everything.volumes] == ["a/T1.png", "b/T1.png"]
     assert choose(everything, "T1", "b/T1.png").volumes[0].path.parent.name == "b"
+
+
+def subjects(folder: Path, grey: np.ndarray, *names: str) -> dict[str, str]:
+    """What `read_all` takes for the subject of each file, once these exist."""
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".png"):
+            Image.fromarray(grey).save(folder / name)
+        else:
+            image = np.stack([np.roll(grey, k + number, 0) for k in range(3)])
+            nibabel.save(nibabel.Nifti1Image(image.T, np.eye(4)), folder / f"{name}.nii")
+    return {v.path.relative_to(folder).with_suffix("").as_posix(): v.subject for v in read_all(folder).volumes}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("P0/T1", "P0/T2", "P1/T1"),
+        ("P0/anat/T1", "P0/anat/T2", "P1/anat/T1"),
+        ("P0/visit1", "P0/visit2", "P1/visit1", "P1/visit2"),
+        ("P0/ses1/mri/orig", "P1/ses1/mri/orig", "P1/ses2/mri/orig"),
+        ("T1/P0/scan", "T2/P0/scan", "T1/P1/scan"),
+        ("P0_T1/scan", "P0_T2/scan", "P1_T1/scan"),
+    ],
+)
+def test_where_names_repeat_between_folders_the_folder_is_the_head(tmp_path, head, names):
+    expected = {name: "P0" if "P0" in name else "P1" for name in names}
+    assert subjects(tmp_path, head(0, "T1"), *names) == expected
+
+
+def test_slices_of_several_heads_are_told_apart_by_their_folders(tmp_path, head):
+    names = "P0/1.png", "P0/2.png", "P1/1.png"
+    assert subjects(tmp_path, head(0, "T1"), *names) == {"P0/1": "P0", "P0/2": "P0", "P1/1": "P1"}
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        {"T1/lit_p01s1_T1": "lit_p01s1", "T2/lit_p01s1_T2": "lit_p01s1", "T1/lit_p02s1_T1": "lit_p02s1"},
+        {"siteA/p01_T1": "p01", "siteB/p02_T1": "p02"},
+        {"P0/sub-1_T1w": "sub-1", "P1/sub-1_T1w": "sub-1"},
+    ],
+)
+def test_a_name_that_tells_the_head_is_believed(tmp_path, head, expected):
+    assert subjects(tmp_path, head(0, "T1"), *expected) == expected
+
+
+def test_a_folder_of_one_contrast_keeps_the_heads_of_both(tmp_path, head):
+    subjects(tmp_path, head(0, "T1"), "T1/lit_p01s1_T1", "T2/lit_p01s1_T2")
+    assert [v.subject for c in ("T1", "T2") for v in read_all(tmp_path / c).volumes] == ["lit_p01s1"] * 2
+
+
+def test_dicom_series_keep_the_subject_of_their_headers(tmp_path, monkeypatch):
+    paths = [tmp_path / name for name in ("P0/a.nii", "P1/a.nii", "P0/b.dcm", "P1/b.dcm")]
+    volumes = [
+        Volume(data=np.zeros((2, 2, 2), np.float32), name="a", path=p, files=(p,) * (p.name == "b.dcm"), subject="id 7")
+        for p in paths
+    ]
+    monkeypatch.setattr("napari_t1t2.images.read.read_files", lambda *_, **__: (volumes, []))
+    assert [v.subject for v in read_all(tmp_path).volumes] == ["P0", "P1", "id 7", "id 7"]
+
+
+def test_what_is_derived_of_a_bids_folder_is_not_looked_into(tmp_path):
+    names = "sub-1/anat/a.nii", "derivatives/seg/sub-1/b.nii", "derivatives/seg/sourcedata/c.nii", "sourcedata/d.nii"
+    for name in (*names, "derivatives.nii"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [p.name for p in files_in(tmp_path)] == ["derivatives.nii", "a.nii"]
+    assert [p.name for p in files_in(tmp_path / "sourcedata")] == ["d.nii"]
+    for chosen in ("derivatives", "derivatives/seg"):
+        assert {p.name for p in files_in(tmp_path / chosen)} == {"b.nii", "c.nii"}
 
 
 def test_equal_reasons_are_told_once():

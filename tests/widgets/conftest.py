@@ -26,8 +26,16 @@ def no_thread_left_behind():
 
 
 @pytest.fixture
-def told(monkeypatch):
-    """What was shown to the user as notifications."""
+def informed(monkeypatch):
+    """What was shown to the user as good to know."""
+    sentences = []
+    monkeypatch.setattr(_job, "show_info", sentences.append)
+    return sentences
+
+
+@pytest.fixture
+def told(monkeypatch, informed):
+    """What was shown to the user as warnings and errors."""
     sentences = []
     for name in ("show_error", "show_warning"):
         monkeypatch.setattr(_job, name, sentences.append)

@@ -347,3 +347,44 @@ def test_a_long_list_of_notes_is_cut_short_with_the_rest_in_the_tooltip(widget, 
     load(widget, folder)
     assert widget.status.text().count("\n") <= 9 and "13 more" in widget.status.text()
     assert "flat19.png: every pixel is 20" in widget.status.toolTip()
+
+
+@pytest.fixture
+def of_two(tmp_path):
+    """A folder with one 4D file, of a dark and a bright volume."""
+    folder = tmp_path / "4D"
+    folder.mkdir()
+    one = np.stack([make_head(i, "T1").T for i in range(3)], axis=-1)
+    nib.save(
+        nib.Nifti1Image(np.stack([one, one[::-1] + 100], axis=-1).astype(np.int16), np.eye(4)), folder / "a_T1.nii"
+    )
+    return folder
+
+
+def test_the_frame_of_a_4d_file_is_chosen_and_train_takes_it_over(widget, viewer, qtbot, of_two):
+    train = TrainWidget(viewer)
+    qtbot.addWidget(train)
+    for frame, least in ((0, 0), (1, 100), (0, 0)):
+        load(widget, of_two, frame=frame)
+        shown = [layer for layer in viewer.layers if layer.visible]
+        assert [layer.data.min() for layer in shown] == [least]
+        assert shown[0].metadata["frame"] == train.form["frame"].value == frame
+    assert train.form["t1_folder"].value == of_two
+
+
+def test_a_frame_that_is_not_there_is_told(widget, of_two, told):
+    load(widget, of_two, frame=7)
+    assert "2 volumes, 0 to 1; there is no number 7" in told[0]
+
+
+def test_a_long_label_leaves_room_for_the_series(widget, mixed):
+    widget.form["t2_label"].value = "W" * 250
+    load(widget, mixed, mixed)
+    widget.resize(460, 800)
+    widget.show()
+    assert widget.table.columnWidth(0) > 100
+    assert widget.minimumSizeHint().width() < 460
+
+
+def test_no_row_is_cut_off_at_the_side(widget):
+    assert widget.minimumSizeHint().width() > widget.form.native.minimumSizeHint().width()

@@ -155,10 +155,9 @@ def test_folders_that_the_user_chose_are_left_alone_when_other_layers_appear(vie
     assert train.form["t1_folder"].value == config.t2_folder
 
 
-def layer_from(viewer, head, folder, side="t1", series="", label="T1"):
-    return viewer.add_image(
-        head, metadata={"side": side, "folder": str(folder), "series": series, "contrast": label, "file": "a"}
-    )
+def layer_from(viewer, head, folder, side="t1", series="", label="T1", frame=0):
+    about = {"side": side, "folder": str(folder), "series": series, "contrast": label, "frame": frame, "file": "a"}
+    return viewer.add_image(head, metadata=about)
 
 
 @pytest.fixture
@@ -196,6 +195,26 @@ def test_series_that_the_user_typed_stay_when_layers_appear(fresh, viewer, head,
     for folder in ("one", "other"):
         layer_from(viewer, head, tmp_path / folder, series="3 t1_se")
     assert (fresh.form["t1_folder"].value, fresh.form["t1_series"].value) == (tmp_path / "one", "7 t1_mprage")
+
+
+def test_the_frame_comes_with_a_layer_and_a_preset_keeps_it(fresh, viewer, head, tmp_path):
+    layer_from(viewer, head, tmp_path, frame=2)
+    fresh.start_rows["preset"].value = "gpu"
+    assert fresh.form.config.frame == 2
+
+
+def test_a_frame_that_the_user_chose_stays(fresh, viewer, head, tmp_path):
+    fresh.form["frame"].value = 3
+    layer_from(viewer, head, tmp_path)
+    assert (fresh.form["t1_folder"].value, fresh.form["frame"].value) == (tmp_path, 3)
+
+
+def test_what_is_known_of_the_data_is_no_warning(widget, told, informed, config):
+    (config.t1_folder / "notes.txt").write_text("not an image")
+    widget.go.click()
+    widget.wait(60)
+    assert "skipped notes.txt: not an image" in informed[0]
+    assert not told
 
 
 def test_a_preset_keeps_the_series(fresh):

@@ -7,6 +7,7 @@ from napari_t1t2.engine import translation
 from napari_t1t2.engine.checkpoint import load_model
 from napari_t1t2.engine.events import Failed
 from napari_t1t2.images.volume import Volume, spacing_of
+from napari_t1t2.widgets._job import KEPT
 from napari_t1t2.widgets._layers import layer_of
 from napari_t1t2.widgets._memory import memory
 from napari_t1t2.widgets.files import volumes_of
@@ -223,3 +224,29 @@ def test_three_planes_can_be_averaged_from_the_form(widget, viewer, head):
     plain = translate(widget, layer).data
     widget.form["planes"].value = "three"
     assert not np.array_equal(translate(widget, layer).data, plain)
+
+
+def test_the_last_sentence_begins_with_the_warning(widget, viewer, head):
+    translate(widget, viewer.add_image(head, name="scan", metadata={"contrast": "T1"}))
+    assert widget.status.text() == "Synthetic, not for diagnosis: made 'T2 (synthetic) from scan'."
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "a long name " * 20])
+def test_a_long_name_neither_widens_the_dock_nor_is_clipped(widget, viewer, head, qtbot, name):
+    wide = widget.minimumSizeHint().width()
+    translate(widget, viewer.add_image(head, name=name, metadata={"contrast": "T1"}))
+    assert widget.minimumSizeHint().width() <= wide
+    with qtbot.waitExposed(widget):
+        widget.resize(300, 250)  # as where three docks share a column
+        widget.show()
+    status = widget.status
+    qtbot.waitUntil(lambda: status.height() >= min(status.sizeHint().height(), KEPT))
+    assert name in status.text() and not status.horizontalScrollBar().maximum()
+    lines = status.document().size().height()
+    assert lines <= status.viewport().height() or status.verticalScrollBar().isVisible()
+
+
+def test_the_status_is_never_read_as_html(widget):
+    widget.status.setText("<b>1 < 2</b>\u00a0mm")
+    assert widget.status.text() == "<b>1 < 2</b>\u00a0mm"
+    assert widget.status.toPlainText().startswith("<b>")

@@ -15,12 +15,13 @@ import tifffile
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from .clues import contrast_of, subject_of
+from .clues import bare_name, bids_label, contrast_of, folder_of_head, subject_of
 from .nifti import is_nifti, read_nifti
 from .volume import NOTICE, Image, Skipped, UnusableError, Volume
 
 TIFF = frozenset({".tif", ".tiff"})
 READABLE = TIFF | {".png", ".jpg", ".jpeg", ".bmp"}
+NOT_RAW = frozenset({"derivatives", "sourcedata"})  # folders of a BIDS data set
 SIDECARS = frozenset({".json", ".tsv", ".bval", ".bvec"})  # lie beside images in BIDS folders
 VOXEL = 0.02, 100.0  # mm, the smallest and largest side that is believed
 GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})  # Pillow's modes of one channel
@@ -80,7 +81,8 @@ def natural(path: Path) -> list[tuple[int, int, str]]:
 def files_in(folder: Path) -> list[Path]:
     """All files in the folder and the folders in it, in natural order, hidden ones left out.
 
-    Raises `UnusableError` where it is no folder.
+    So are those in folders called `derivatives` or `sourcedata`, which are no raw data in BIDS, unless the folder is
+    one of these or lies in one. Raises `UnusableError` where it is no folder.
     """
     if folder == Path():
         raise UnusableError("No folder was given: choose one for each contrast.")
@@ -88,7 +90,8 @@ def files_in(folder: Path) -> list[Path]:
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise UnusableError(f"{folder} {what}: give a folder of images.")
     found = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
-    seen = [p for p in found if not any(part.startswith(".") for part in p.parts)]
+    not_raw = NOT_RAW if NOT_RAW.isdisjoint(folder.resolve().parts) else frozenset[str]()
+    seen = [p for p in found if not_raw.isdisjoint(p.parts[:-1]) and not any(part.startswith(".") for part in p.parts)]
     return [folder / p for p in sorted(seen, key=lambda p: [natural(Path(part)) for part in p.parts])]
 
 
@@ -119,7 +122,8 @@ def read_folder(folder: Path, contrast: str = "", *, series: str = "", frame: in
 def read_all(folder: Path, *, frame: int = 0) -> Folder:
     """Read every image of a folder and of the folders in it, whatever it shows; there may be none.
 
-    Files of one name in several folders are told apart by their folder. Raises `UnusableError` where it is no folder.
+    Files of one name in several folders are told apart by their folder, and so are the heads they show. Raises
+    `UnusableError` where it is no folder.
     """
     volumes, skipped = read_files(files_in(folder), frame=frame)
     often = Counter(v.series for v in volumes)
@@ -127,7 +131,26 @@ def read_all(folder: Path, *, frame: int = 0) -> Folder:
         replace(v, series=v.path.relative_to(folder).as_posix()) if often[v.series] > 1 and v.path else v
         for v in volumes
     ]
-    return Folder(folder, told_apart, skipped)
+    return Folder(folder, _heads_by_folder(told_apart, folder), skipped)
+
+
+def _heads_by_folder(volumes: list[Volume], folder: Path) -> list[Volume]:
+    """Volumes with the folder they lie in as subject, where their names repeat between folders: P0/T1, P1/T1.
+
+    DICOM series and files with a BIDS label keep the subject that their headers or names tell.
+    """
+    of = {
+        i: folder_of_head(v.path.relative_to(folder))
+        for i, v in enumerate(volumes)
+        if v.path and not v.files and not bids_label(v.path)
+    }
+    spread: dict[str, set[str]] = {}
+    for i, head in of.items():
+        if head and (path := volumes[i].path):
+            spread.setdefault(bare_name(path), set()).add(head)
+    if all(len(heads) < 2 for heads in spread.values()):
+        return volumes
+    return [replace(v, subject=of.get(i) or v.subject) for i, v in enumerate(volumes)]
 
 
 def choose(everything: Folder, contrast: str, series: str = "") -> Folder:

@@ -7,8 +7,8 @@ from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from magicgui.widgets import Container, Widget, create_widget
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from magicgui.widgets import ComboBox, Container, Widget, create_widget
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from ..engine.config import ModelConfig, TrainConfig
@@ -75,3 +75,10 @@ def field_row(config_class: type, name: str, value: Any = None) -> Widget:
     if hint is float:
         options["step"] = 10.0 ** (int(f"{value or 1:e}".split("e")[1]) - 1)
     return create_widget(value=value, annotation=hint, name=field.name, options=options)
+
+
+def narrow(row: ComboBox) -> ComboBox:
+    """The row, with long choices cut short rather than its dock made wide."""
+    row.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    row.native.setMinimumContentsLength(12)
+    return row

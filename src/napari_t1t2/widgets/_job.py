@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from napari.qt.threading import GeneratorWorker, create_worker
-from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import QCoreApplication, QEvent, Qt
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.QtCore import QCoreApplication, QEvent, QSize, Qt
+from qtpy.QtGui import QTextOption
+from qtpy.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QTextEdit,
+    QVBoxLayout,
+    QWidget,
+)
 
 from ..engine.events import Failed
 from ..session import Session, explain
 
 STOPPING = "Stopping after this step ..."
+KEPT = 160  # pixels of the status, at most, that other docks cannot take from it
 
 
 class SessionWorker(GeneratorWorker[Any, None, None]):
@@ -37,6 +50,60 @@ class _Slot:
             self.session.stop()
 
 
+class Status(QTextEdit):
+    """Sentences to read and copy. It wraps them, within long words too, grows with them, and scrolls beyond `KEPT`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._text = ""
+        self.setReadOnly(True)
+        self.setUndoRedoEnabled(False)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setStyleSheet("QTextEdit { background: transparent; border: none; padding: 0; }")
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
+        document = self.document()
+        document.setDocumentMargin(0)
+        document.documentLayout().documentSizeChanged.connect(lambda _: self.updateGeometry())
+
+    def text(self) -> str:
+        """What it says."""
+        return self._text
+
+    def setText(self, text: str) -> None:
+        """Say something else; never read as HTML."""
+        self._text = text
+        self.setPlainText(text)
+
+    def sizeHint(self) -> QSize:
+        """All lines."""
+        return QSize(0, math.ceil(self.document().size().height()) + 2)
+
+    def minimumSizeHint(self) -> QSize:
+        """All lines, if they are few."""
+        return QSize(0, min(self.sizeHint().height(), KEPT))
+
+
+class Rows(QScrollArea):
+    """Scrolls the form up and down, so that a small screen still shows the buttons; no row is cut off at the side."""
+
+    def __init__(self, rows: QWidget) -> None:
+        super().__init__()
+        self.setWidget(rows)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def minimumSizeHint(self) -> QSize:
+        """As wide as the form needs it."""
+        rows, bar = self.widget(), self.verticalScrollBar()
+        assert rows is not None and bar is not None
+        least = rows.minimumSizeHint().width() + bar.sizeHint().width()
+        return QSize(least, super().minimumSizeHint().height())
+
+
 class JobWidget(QWidget):
     """A form on top; below it the buttons `go` and `stop`, a progress bar and a status line.
 
@@ -56,9 +123,7 @@ class JobWidget(QWidget):
         self.progress = QProgressBar()
         self.progress.setRange(0, 1000)
         self.progress.hide()
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.status = Status()
         self._form = form
 
         rows = QWidget()
@@ -66,13 +131,8 @@ class JobWidget(QWidget):
         packed.setContentsMargins(0, 0, 0, 0)
         packed.addWidget(form)
         packed.addStretch()
-        scroll = QScrollArea()  # a small screen still shows the buttons
-        scroll.setWidget(rows)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.body = QVBoxLayout(self)
-        self.body.addWidget(scroll, 1)
+        self.body.addWidget(Rows(rows), 1)
         self.body.addLayout(self.buttons)
         self.body.addWidget(self.progress)
         self.body.addWidget(self.status)
@@ -118,6 +178,10 @@ class JobWidget(QWidget):
     def tell(self, sentence: str) -> None:
         """Show a notice that does not end the job."""
         show_warning(sentence)
+
+    def mention(self, sentence: str) -> None:
+        """Show what is good to know and no problem."""
+        show_info(sentence)
 
     def show_fraction(self, fraction: float, text: str) -> None:
         """Move the progress bar."""

@@ -13,6 +13,7 @@ from ..engine.config import Side
 
 LISTED = 200  # rows
 HEIGHT = 260  # pixels, at most before it scrolls
+WIDEST = 140  # pixels of a choice
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class SeriesTable(QTableWidget):
     def __init__(self) -> None:
         super().__init__(0, 4)
         self.more = QLabel()
+        self.more.setWordWrap(True)
         self._series: list[Series] = []
         self._uses: list[frozenset[Side]] = []
         self.setHorizontalHeaderLabels(["series", "size", "looks like", "use as"])
@@ -111,6 +113,7 @@ class UseBox(QComboBox):
         super().__init__()
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+        self.setMaximumWidth(WIDEST)  # a label may be long
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Leave it to the table."""

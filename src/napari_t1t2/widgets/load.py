@@ -42,6 +42,7 @@ class Wish:
 
     folders: dict[Side, Path]
     series: dict[Side, str]
+    frame: int
     model: ModelConfig
     as_seen: bool
 
@@ -77,6 +78,7 @@ class LoadWidget(JobWidget):
                 field_row(ModelConfig, "t2_label"),
                 field_row(TrainConfig, "t2_folder"),
                 field_row(TrainConfig, "t2_series"),
+                field_row(TrainConfig, "frame"),
                 CheckBox(name="as_seen", text="Also show as the networks see them"),
                 field_row(ModelConfig, "plane"),
                 field_row(ModelConfig, "size"),
@@ -95,7 +97,7 @@ class LoadWidget(JobWidget):
         self._notes: list[str] = []
         self._made: dict[tuple[Side, Path], set[UUID]] = {}
         self._outdated: set[tuple[Side, Path]] = set()
-        self._latest: dict[Side, tuple[Path, str]] = {}
+        self._latest: dict[Side, tuple[Path, str, int]] = {}
         self._again: set[Side] = set()
         self._written: dict[Side, str] = dict.fromkeys(SIDES, "")
         self._deselected: set[Side] = set()
@@ -113,6 +115,7 @@ class LoadWidget(JobWidget):
         wish = Wish(
             folders,
             {side: rows[f"{side}_series"] for side in folders},
+            rows["frame"],
             ModelConfig(**{name: rows[name] for name in ("t1_label", "t2_label", "plane", "size")}),
             rows["as_seen"],
         )
@@ -121,7 +124,7 @@ class LoadWidget(JobWidget):
                 raise ValueError(f"No series is used as {wish.model.label(side)}: choose one in the table.")
         self._summary, self._notes = [], []
         self._outdated = set(self._made)
-        asked = {side: (path, wish.series[side]) for side, path in folders.items()}
+        asked = {side: (path, wish.series[side], wish.frame) for side, path in folders.items()}
         self._again = {side for side in folders if self._latest.get(side) == asked[side]}
         self._latest |= asked
         return lambda stop: look(wish, stop)
@@ -206,13 +209,14 @@ def look(wish: Wish, stop: Callable[[], bool]) -> Iterator[Loaded | Found]:
         if stop():
             return
         label, series = wish.model.label(side), wish.series[side]
+        origin = {"contrast": label, "side": side, "folder": str(path), "series": series, "frame": wish.frame}
         try:
-            everything[path] = everything.get(path) or read_all(path)
+            everything[path] = everything.get(path) or read_all(path, frame=wish.frame)
             chosen[side] = choose(everything[path], label, series)
         except UnusableError as error:
             refused.append(str(error))
             continue
-        layers, of = layers_of(chosen[side], everything[path], side, label, series)
+        layers, of = layers_of(chosen[side], everything[path], label, origin)
         some = [f"{label}: {len(layers)} of {of} are shown as layers"] if len(layers) < of else []
         yield Loaded(side, path, layers, [f"{label}: {chosen[side].summary()}", *some], chosen[side].notes())
     yield Found([one for folder in everything.values() for one in series_of(folder, wish, chosen)])
@@ -222,9 +226,8 @@ def look(wish: Wish, stop: Callable[[], bool]) -> Iterator[Loaded | Found]:
         raise UnusableError("\n".join(refused))
 
 
-def layers_of(folder: Folder, everything: Folder, side: Side, label: str, series: str) -> tuple[list[LayerData], int]:
+def layers_of(folder: Folder, everything: Folder, label: str, origin: dict[str, Any]) -> tuple[list[LayerData], int]:
     """The first volumes, and the loose slices as a stack of each size; and how many there are of both."""
-    origin = {"contrast": label, "side": side, "folder": str(folder.path), "series": series}
     volumes = [v for v in folder.volumes if not is_loose(v)]
     loose = Folder(folder.path, [v for v in folder.volumes if is_loose(v)], [])
     layers: list[LayerData] = []

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("~/napari-t1t2")
 OF_SIDE = ("folder", "series", "label")  # the rows of a contrast that come with a layer
-OF_SIDES = tuple(f"{side}_{row}" for side in ("t1", "t2") for row in OF_SIDE)
+OF_LAYERS = (*(f"{side}_{row}" for side in ("t1", "t2") for row in OF_SIDE), "frame")
 BUDGET = ("minutes", "steps", "device", "threads", "run_folder")  # rows that a resumed run may change
 
 
@@ -57,7 +57,7 @@ class TrainWidget(JobWidget):
 
         self._viewer = napari_viewer
         self._own_run_folder = self._propose_run_folder()
-        self._adopted = {name: self.form[name].value for name in OF_SIDES}
+        self._adopted = {name: self.form[name].value for name in OF_LAYERS}
         self.pause.clicked.connect(self._on_pause)
         self.start_rows["preset"].changed.connect(self._on_preset)
         self.start_rows["resume"].changed.connect(self._on_resume)
@@ -94,7 +94,7 @@ class TrainWidget(JobWidget):
                     f"{t1} {self._labels[0]} and {t2} {self._labels[1]} slices, {height}x{width}, on {event.device}"
                 )
                 if notes:
-                    self.tell("\n".join(notes))
+                    self.mention("\n".join(notes))
             case Progress():
                 left = clock(event.seconds_left)
                 self.show_fraction(
@@ -127,7 +127,7 @@ class TrainWidget(JobWidget):
         self.pause.setText("Go on" if session.paused else "Pause")
 
     def _on_preset(self, name: PresetName) -> None:
-        self.form.fill(preset(name), keep=(*OF_SIDES, "run_folder"))
+        self.form.fill(preset(name), keep=(*OF_LAYERS, "run_folder"))
 
     def _on_resume(self, resume: bool) -> None:
         if not resume:
@@ -152,12 +152,13 @@ class TrainWidget(JobWidget):
         self._adopt(event.value)
 
     def _adopt(self, layer: Layer) -> None:
-        """Take over folder, series and label of what the Load widget has turned into a layer, not over a user's own."""
+        """Take over folder, series, label and frame of what Load has turned into a layer, not over a user's own."""
         side, folder = layer.metadata.get("side"), layer.metadata.get("folder")
         if side not in ("t1", "t2") or not folder or self.running:
             return
         offered = (Path(folder), layer.metadata.get("series", ""), layer.metadata["contrast"])
-        rows = {f"{side}_{row}": value for row, value in zip(OF_SIDE, offered, strict=True)}
+        rows: dict[str, Any] = {f"{side}_{row}": value for row, value in zip(OF_SIDE, offered, strict=True)}
+        rows["frame"] = layer.metadata.get("frame", 0)
         own = [name for name in rows if self.form[name].value != self._adopted[name]]
         at = self.form[f"{side}_folder"].value
         if at not in (Path(), Path(folder)) and (f"{side}_folder" in own or f"{side}_series" in own):

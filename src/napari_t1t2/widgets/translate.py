@@ -16,7 +16,7 @@ from napari.layers import Layer
 from ..engine.config import Planes, Side, TrainConfig
 from ..engine.events import Failed, Translated
 from ..engine.files import About, read_about
-from ._form import field_row
+from ._form import field_row, narrow
 from ._job import JobWidget
 from ._layers import pixels_of, place_of
 from ._memory import memory
@@ -64,14 +64,14 @@ class TranslateWidget(JobWidget):
         self._refreshed_at = 0.0
         self.form: Container[Any] = Container(
             widgets=[
-                ComboBox(name="layer", choices=self._layers, tooltip="The image to translate."),
+                narrow(ComboBox(name="layer", choices=self._layers, tooltip="The image to translate.")),
                 FileEdit(
                     name="model",
                     mode=FileDialogMode.EXISTING_FILE,
                     filter="*.safetensors",
                     tooltip="A model file that training wrote.",
                 ),
-                ComboBox(name="to", label="make", choices=self._contrasts, tooltip="The contrast to make."),
+                narrow(ComboBox(name="to", label="make", choices=self._contrasts, tooltip="The contrast to make.")),
                 ComboBox(
                     name="planes",
                     choices=get_args(Planes),
@@ -141,7 +141,7 @@ class TranslateWidget(JobWidget):
                 self.show_fraction(done / total, f"{done} of {total} slices")
                 if done == total:
                     layer.refresh()
-                    self.status.setText(f"Made {layer.name!r}. Synthetic image, not for diagnosis.")
+                    self.status.setText(f"Synthetic, not for diagnosis: made {layer.name!r}.")
                     self._made = None
                 elif time.monotonic() - self._refreshed_at > REFRESH:
                     layer.refresh()
