@@ -144,7 +144,12 @@ class TrainConfig(Checked):
     coarse: int = setting(
         4, "A second discriminator sees the slice shrunk by this factor; 1 for none.", low=1, high=16, advanced=True
     )
-    cycle_weight: float = setting(10.0, "Pull towards T1 -> T2 -> T1 giving back the input.", low=0.0, advanced=True)
+    cycle_weight: float = setting(
+        2.0,
+        "Pull towards T1 -> T2 -> T1 giving back the input; the paper's 10 keeps the U-Nets from learning.",
+        low=0.0,
+        advanced=True,
+    )
     cycle_warmup: float = setting(
         0.3,
         "Part of the budget in which the cycle weight grows from a tenth; settles first which tissue is bright.",
@@ -216,6 +221,7 @@ def preset(name: PresetName) -> TrainConfig:
                 disc_channels=64,
                 disc_norm=True,
                 coarse=1,
+                cycle_weight=10.0,
                 cycle_warmup=0.0,
                 learning_rate=2e-4,
                 identity_weight=5.0,

@@ -10,7 +10,7 @@ from typing import Any
 from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import QCoreApplication, QEvent, QSize, Qt
-from qtpy.QtGui import QTextOption
+from qtpy.QtGui import QResizeEvent, QTextOption
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -64,9 +64,7 @@ class Status(QTextEdit):
         self.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
-        document = self.document()
-        document.setDocumentMargin(0)
-        document.documentLayout().documentSizeChanged.connect(lambda _: self.updateGeometry())
+        self.document().setDocumentMargin(0)
 
     def text(self) -> str:
         """What it says."""
@@ -76,6 +74,12 @@ class Status(QTextEdit):
         """Say something else; never read as HTML."""
         self._text = text
         self.setPlainText(text)
+        self.updateGeometry()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Another width takes another number of lines."""
+        super().resizeEvent(event)
+        self.updateGeometry()
 
     def sizeHint(self) -> QSize:
         """All lines."""
