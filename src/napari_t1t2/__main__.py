@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from . import __version__
-from .engine.config import ModelConfig, Planes, PresetName, Side, TrainConfig, other, preset
+from .engine.config import ModelConfig, Planes, PresetName, TrainConfig, other, preset
 
 if TYPE_CHECKING:
     from .engine.evaluation import Score
@@ -150,6 +150,7 @@ def translate(args: Namespace) -> None:
     """Files to files, or a folder to a folder."""
     import numpy as np
 
+    from .batch import sources, targets_for
     from .engine.checkpoint import load_model
     from .engine.slices import fingerprint
     from .engine.training import describe, pick_device
@@ -162,7 +163,9 @@ def translate(args: Namespace) -> None:
     model = load_model(args.model, device)
     to = model.config.side(args.to)
     trained = model.about.ranges[other(to)]
-    volumes, targets = _plan_translation(args, model.config, to, model.about.ranges[to].dtype)
+    volumes, notes = sources(args.inputs, model.config.label(other(to)), series=args.series, frame=args.frame)
+    print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
+    targets = targets_for(volumes, args.inputs[0], args.out, model, to, overwrite=args.overwrite)
     loose: dict[str, list[Volume]] = {}  # single slices of a folder share a range, as in training
     for volume in volumes:
         if len(volume.data) == 1:
@@ -199,86 +202,33 @@ def translate(args: Namespace) -> None:
     line.end()
 
 
-def _plan_translation(args: Namespace, model: ModelConfig, to: Side, dtype: str) -> tuple[list[Volume], list[Path]]:
-    """What to translate and where each result goes; everything that can be refused is refused here."""
-    from .images.read import read_files, read_folder
-    from .images.write import check_ending, name_for
-
-    folder: Path | None = next((path for path in args.inputs if path.is_dir()), None)
-    if folder and len(args.inputs) > 1:
-        raise ValueError(f"{folder} is a folder: give one folder, or files.")
-    if folder:
-        read = read_folder(folder, model.label(other(to)), series=args.series, frame=args.frame)
-        volumes = read.volumes
-        print(*read.notes(), sep="\n", end="\n" * bool(read.notes()), file=sys.stderr)
-    else:
-        volumes, skipped = read_files(args.inputs, frame=args.frame)
-        if skipped:
-            raise ValueError("\n".join(map(str, skipped)))
-
-    made = [replace(v, dtype=dtype) for v in volumes]
-    if one_file := len(volumes) == 1 and bool(args.out.suffix) and not args.out.is_dir() and not folder:
-        check_ending(args.out, made[0])
-    elif args.out.is_file() or args.out.name.casefold().endswith((".png", ".tif", ".tiff", ".nii", ".nii.gz")):
-        raise ValueError(f"{args.out} is a file name: give a folder for the results.")
-    targets: list[Path] = []
-    for volume in made:
-        deeper = volume.path.parent.relative_to(folder) if folder and volume.path and not volume.files else Path()
-        target = args.out if one_file else args.out / deeper / name_for(volume, model.label(to))
-        if target.resolve() in {v.path.resolve() for v in volumes if v.path}:
-            raise ValueError(f"{target} is one of the inputs: give another --out.")
-        if target.is_dir() and any(target.iterdir()):
-            raise ValueError(f"{target} exists, and DICOM series are never replaced: give another --out.")
-        if target.exists() and not target.is_dir() and not args.overwrite:
-            raise ValueError(f"{target} exists: give --overwrite to replace it, or another --out.")
-        if target in targets:
-            raise ValueError(f"Two inputs would both become {target}: rename one, or translate them one by one.")
-        targets.append(target)
-    return volumes, targets
-
-
 def evaluate(args: Namespace) -> None:
     """Score synthetic images against the real ones of the same name."""
+    from .batch import pairs_in
     from .engine.evaluation import evaluate_volumes as score
     from .engine.evaluation import mean, same_grid
-    from .images.clues import paired
     from .images.read import read_image
     from .images.volume import UnusableError, Volume
 
-    for path in (args.fake, args.real):
-        if not path.exists():
-            raise ValueError(f"{path} does not exist: check the name.")
-    left_out: list[str] = []
-    fakes, reals = (_images_in(path) if path.is_dir() else {path: path} for path in (args.fake, args.real))
-    pairs = paired(fakes, reals)
-    if len(fakes) == len(reals) == 1:  # no name is needed to tell which belong together
-        pairs = {args.fake.stem: (*fakes, *reals)}
-    elif args.fake.is_dir() != args.real.is_dir():
-        raise ValueError("Give two files, or two folders with equal names.")
-    if not pairs:
-        raise ValueError(f"No file of {args.fake} has the name of one in {args.real}.")
-    met = {path for pair in pairs.values() for path in pair}
-    if alone := [path.name for path in (*fakes, *reals) if path not in met]:
-        left_out.append(f"no partner: {', '.join(alone)}")
-
+    pairs, alone = pairs_in(args.fake, args.real)
+    left_out = [f"no partner: {', '.join(alone)}"] if alone else []
     scores: dict[str, Score] = {}
     resampled: list[str] = []
-    for name, (fake, real) in pairs.items():
+    for name, pair in pairs.items():
         try:
-            both = [
-                i if isinstance(i, Volume) else read_image(i, flat=i is fakes[fake]) for i in (fakes[fake], reals[real])
-            ]
-            if both[1].synthetic:
-                raise UnusableError(f"{real.name}: it is synthetic, so nothing can be scored against it.")
-            if not same_grid(both[0], both[1]):
-                resampled.append(f"{real.name} was resampled onto the grid of {fake.name}")
-            scores[name] = score(both[0], both[1], own_scale=args.own_scale)
+            fake, real = (i if isinstance(i, Volume) else read_image(i, flat=i is pair[0]) for i in pair)
+            if real.synthetic:
+                raise UnusableError(f"{real.series}: it is synthetic, so nothing can be scored against it.")
+            if not same_grid(fake, real):
+                resampled.append(f"{real.series} was resampled onto the grid of {fake.series}")
+            scores[name] = score(fake, real, own_scale=args.own_scale)
         except UnusableError as error:
             if len(pairs) == 1:
                 raise
             left_out.append(str(error))
         except ValueError as error:
-            raise ValueError(f"{fake} against {real}: {error}") from error
+            which = " against ".join(str(i if isinstance(i, Path) else i.name) for i in pair)
+            raise ValueError(f"{which}: {error}") from error
     if not scores:
         raise ValueError(f"No pair of files in {args.fake} and {args.real} could be read.")
     for line in (*(f"left out: {what}" for what in left_out), *resampled):
@@ -292,20 +242,6 @@ def evaluate(args: Namespace) -> None:
     print(f"{'':16}{'PSNR dB':>9}{'SSIM':>8}{'MAE':>8}")
     print(f"{'full frame':16}{total.psnr:9.2f}{total.ssim:8.3f}{total.mae:8.4f}")
     print(f"{'inside the head':16}{total.head_psnr:9.2f}{total.head_ssim:8.3f}{total.head_mae:8.4f}")
-
-
-def _images_in(folder: Path) -> dict[Path, Path | Volume]:
-    """The image files of a folder, to be read one by one, by their place in it; of DICOM, the series."""
-    from .images.dicom import is_dicom, read_dicoms
-    from .images.nifti import is_nifti
-    from .images.read import READABLE, files_in
-
-    files = files_in(folder)
-    known = [path for path in files if is_nifti(path) or path.suffix.casefold() in READABLE]
-    series, _ = read_dicoms([path for path in files if path not in known and is_dicom(path)])
-    return {path.relative_to(folder): path for path in known} | {
-        Path(volume.name.replace("/", "_")): volume for volume in series
-    }
 
 
 def demo(args: Namespace) -> None:

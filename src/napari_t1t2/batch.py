@@ -1,0 +1,99 @@
+"""Many files at once: which of them the command line translates and where to, and which belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .images.clues import paired
+from .images.dicom import is_dicom, read_dicoms
+from .images.nifti import is_nifti
+from .images.read import READABLE, files_in, read_files, read_folder
+from .images.volume import Volume
+from .images.write import check_ending, name_for
+
+if TYPE_CHECKING:
+    from .engine.checkpoint import Model
+    from .engine.config import Side
+
+FILES = (".png", ".tif", ".tiff", ".nii", ".nii.gz")  # endings that no folder for results has
+
+
+def sources(
+    inputs: Sequence[Path], contrast: str, *, series: str = "", frame: int = 0
+) -> tuple[list[Volume], list[str]]:
+    """The volumes of one folder that look like a contrast, or of files; and what to tell of them.
+
+    Raises `ValueError` with a sentence: of files, each must be usable.
+    """
+    folder = next((path for path in inputs if path.is_dir()), None)
+    if folder and len(inputs) > 1:
+        raise ValueError(f"{folder} is a folder: give one folder, or files.")
+    if folder:
+        read = read_folder(folder, contrast, series=series, frame=frame)
+        return read.volumes, read.notes()
+    volumes, skipped = read_files(inputs, frame=frame)
+    if skipped:
+        raise ValueError("\n".join(map(str, skipped)))
+    return volumes, []
+
+
+def targets_for(
+    volumes: Sequence[Volume], given: Path, out: Path, model: Model, to: Side, *, overwrite: bool = False
+) -> list[Path]:
+    """Where the synthetic version of each volume goes: below `out` as they lie below `given`, or to the file `out`.
+
+    Raises `ValueError` with a sentence for whatever could not be written.
+    """
+    folder = given if given.is_dir() else None
+    made = [replace(v, dtype=model.about.ranges[to].dtype) for v in volumes]
+    if one_file := len(volumes) == 1 and bool(out.suffix) and not out.is_dir() and not folder:
+        check_ending(out, made[0])
+    elif out.is_file() or out.name.casefold().endswith(FILES):
+        raise ValueError(f"{out} is a file name: give a folder for the results.")
+    targets: list[Path] = []
+    for volume in made:
+        deeper = volume.path.parent.relative_to(folder) if folder and volume.path and not volume.files else Path()
+        target = out if one_file else out / deeper / name_for(volume, model.config.label(to))
+        if target.resolve() in {v.path.resolve() for v in volumes if v.path}:
+            raise ValueError(f"{target} is one of the inputs: give another --out.")
+        if target.is_dir() and any(target.iterdir()):
+            raise ValueError(f"{target} exists, and DICOM series are never replaced: give another --out.")
+        if target.exists() and not target.is_dir() and not overwrite:
+            raise ValueError(f"{target} exists: give --overwrite to replace it, or another --out.")
+        if target in targets:
+            raise ValueError(f"Two inputs would both become {target}: rename one, or translate them one by one.")
+        targets.append(target)
+    return targets
+
+
+def pairs_in(fake: Path, real: Path) -> tuple[dict[str, tuple[Path | Volume, Path | Volume]], list[str]]:
+    """Synthetic and real images that belong together, of two files or folders, and the names of those left alone.
+
+    A file is given to be read; a DICOM series is read. Raises `ValueError` with a sentence.
+    """
+    for path in (fake, real):
+        if not path.exists():
+            raise ValueError(f"{path} does not exist: check the name.")
+    fakes, reals = (_images_in(path) if path.is_dir() else {path: path} for path in (fake, real))
+    if len(fakes) == len(reals) == 1:  # no name is needed to tell that they belong together
+        return {fake.stem: (next(iter(fakes.values())), next(iter(reals.values())))}, []
+    if fake.is_dir() != real.is_dir():
+        raise ValueError("Give two files, or two folders with equal names.")
+    pairs = paired(fakes, reals)
+    if not pairs:
+        raise ValueError(f"No file of {fake} has the name of one in {real}.")
+    met = {path for pair in pairs.values() for path in pair}
+    alone = [path.name for path in (*fakes, *reals) if path not in met]
+    return {name: (fakes[one], reals[other]) for name, (one, other) in pairs.items()}, alone
+
+
+def _images_in(folder: Path) -> dict[Path, Path | Volume]:
+    """The image files of a folder, to be read one by one, by their place in it; of DICOM, the series."""
+    files = files_in(folder)
+    known = [path for path in files if is_nifti(path) or path.suffix.casefold() in READABLE]
+    series, _ = read_dicoms([path for path in files if path not in known and is_dicom(path)])
+    placed: dict[Path, Path | Volume] = {path.relative_to(folder): path for path in known}
+    return placed | {Path(volume.name.replace("/", "_")): volume for volume in series}
