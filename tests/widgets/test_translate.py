@@ -60,7 +60,7 @@ def test_the_new_layer_says_what_it_is(widget, viewer, head, trained):
     assert made.name == "T2 (synthetic) from sub-01"
     assert made.metadata["synthetic"] is True and made.metadata["contrast"] == "T2"
     assert made.metadata["step"] == load_model(trained).about.step
-    assert made.metadata["model"] == str(trained / "model.safetensors") and len(made.metadata["model_sha256"]) == 64
+    assert made.metadata["model"] == "run/model.safetensors" and len(made.metadata["model_sha256"]) == 64
     assert made.metadata["source"] == "sub-01" and "Not for diagnosis" in made.metadata["notice"]
 
 
