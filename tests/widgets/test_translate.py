@@ -202,7 +202,9 @@ def test_running_out_of_memory_reaches_the_user_and_leaves_no_layer(widget, view
 
 def test_a_volume_of_ours_is_translated_in_its_plane_and_stays_where_it_is(widget, viewer, head, tmp_path):
     affine = np.array([[0.1, -1, 0, 9], [1.0, 0.1, 0, -5], [0, 0, 2, 3], [0, 0, 0, 1]])  # turned, oblique
-    volume = Volume(data=np.stack([head] * 4), name="scan", affine=affine, spacing=spacing_of(affine), contrast="T1")
+    volume = Volume(
+        data=np.stack([head] * 4), name="scan", affine=affine, spacing=spacing_of(affine), contrast="T1", uid="1.2.3"
+    )
     data, about, _ = layer_of(volume)
     layer = viewer.add_image(data, **about)
     made = translate(widget, layer)
@@ -210,6 +212,7 @@ def test_a_volume_of_ours_is_translated_in_its_plane_and_stays_where_it_is(widge
     np.testing.assert_allclose(made.data_to_world(index), layer.data_to_world(index))
     assert made.metadata["stored_towards"] == layer.metadata["stored_towards"]
     (saved,) = volumes_of(made)
+    assert saved.uid == "1.2.3"  # DICOM is written for the patient who was read, and no other
     np.testing.assert_allclose(saved.affine, affine, atol=1e-9)
     assert saved.data.shape == volume.data.shape
 

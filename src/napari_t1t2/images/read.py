@@ -249,14 +249,15 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
 
 
 def finite(values: Image, name: str) -> tuple[Image, tuple[str, ...]]:
-    """Values without NaN or infinities, which become the lowest finite one; and a note that counts them."""
+    """The values, their NaN and infinities now the lowest finite one, in place; and a note that counts them."""
     good = np.isfinite(values)
     if good.all():
         return values, ()
     if not good.any():
         raise UnusableError(f"{name}: no pixel is a finite number.")
     note = f"{(~good).sum()} pixels are NaN or infinite and were set to the lowest value"
-    return np.where(good, values, values[good].min()), (note,)
+    np.copyto(values, values.min(where=good, initial=np.inf), where=~good)  # a large volume is not copied
+    return values, (note,)
 
 
 def to_grey(data: Any) -> Any:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..images.volume import Affine, Image
 
 FULL, ON_SCREEN = "full resolution", "level on screen"
+OF_SOURCE = ("world", "stored_towards", "files", "uid")  # what saving the new layer must know
 REFRESH = 0.2  # seconds between two looks at a layer that fills
 
 
@@ -161,9 +162,7 @@ class TranslateWidget(JobWidget):
     def _new_layer(self, begun: Begun) -> None:
         source = self._source
         assert source is not None
-        of_source = {
-            key: source.metadata[key] for key in ("world", "stored_towards", "files") if key in source.metadata
-        }
+        of_source = {key: source.metadata[key] for key in OF_SOURCE if key in source.metadata}
         self._made = self._viewer.add_image(
             begun.made,
             name=f"{begun.metadata['contrast']} (synthetic) from {source.name}",
