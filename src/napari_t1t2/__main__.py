@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def check(args: Namespace) -> None:
     """Say what two folders hold and whether a model can be trained on them."""
+    from .engine.pairs import find_pairs
     from .engine.slices import read_both, split
     from .images.read import read_folder
 
@@ -68,8 +69,8 @@ def check(args: Namespace) -> None:
     t1, t2, pixel = read_both(config)
     for slices in (t1, t2):
         print(*slices.notes, slices.summary(), sep="\n")
-    for note in split(t1, t2, config).notes:
-        print(note)
+    parts = split(t1, t2, config)
+    print(*parts.notes, *find_pairs(t1, t2, parts, config).notes, sep="\n")
     print(f"A model can be trained on these folders{f', at {pixel:.3g} mm a pixel' if pixel else ''}.")
 
 

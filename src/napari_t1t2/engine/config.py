@@ -163,6 +163,15 @@ class TrainConfig(Checked):
         low=0.0,
         advanced=True,
     )
+    adversarial_weight: float = setting(
+        1.0, "Pull towards what the discriminators take for real; 0 trains without them.", low=0.0, advanced=True
+    )
+    paired_weight: float = setting(
+        0.0,
+        "Pull towards the other contrast of the same slice, where files pair up; 0 leaves the data unpaired.",
+        low=0.0,
+        advanced=True,
+    )
     learning_rate: float = setting(5e-4, "Adam's step size.", low=0.0, advanced=True)
     beta1: float = setting(0.5, "Adam's memory of past gradients.", low=0.0, high=0.999, advanced=True)
     decay_from: float = setting(
@@ -186,6 +195,10 @@ class TrainConfig(Checked):
         self.model.check_side("crop", self.crop)
         if self.t1_series and self.t1_folder == self.t2_folder and self.t1_series == self.t2_series:
             raise ValueError(f"Both contrasts take {self.t1_series!r} of {self.t1_folder}: give a series for each.")
+        if not (self.adversarial_weight or self.cycle_weight or self.identity_weight or self.paired_weight):
+            raise ValueError(
+                "Every weight is 0, so nothing would be learned: raise adversarial_weight or paired_weight."
+            )
         if not (self.minutes or self.steps):
             raise ValueError("minutes and steps are both 0: give one of them, or training never ends.")
 

@@ -50,18 +50,28 @@ class CycleGAN(nn.Module):
             if generator.tone is not None:
                 generator.tone.start(falling=falling)
 
-    def step(self, t1: Tensor, t2: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Improve the generators, then the discriminators. Returns detached losses, still on the device."""
-        made = self.translate(t1, t2)
+    def step(
+        self, t1: Tensor, t2: Tensor, rng: np.random.Generator, pair: tuple[Tensor, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Improve the generators, then the discriminators. Returns detached losses, still on the device.
 
+        `pair` are a T1 and a T2 batch that show the same slices; they count with `paired_weight`.
+        """
+        c = self.config
+        losses: dict[str, Tensor] = {}
         with frozen(self.disc_t1, self.disc_t2):
-            losses = self.generator_losses(t1, t2, made)
+            if c.adversarial_weight or c.cycle_weight or c.identity_weight:
+                made = self.translate(t1, t2)
+                losses |= self.generator_losses(t1, t2, made)
+            if pair:
+                losses["paired"] = c.paired_weight * self.paired_loss(*pair)
             _descend(self.generator_adam, torch.stack(list(losses.values())).sum())
 
-        fake_t1 = self.pool_t1.swap(made.fake_t1.detach(), rng)
-        fake_t2 = self.pool_t2.swap(made.fake_t2.detach(), rng)
-        losses["discriminators"] = self.discriminator_loss(t1, t2, fake_t1, fake_t2)
-        _descend(self.discriminator_adam, losses["discriminators"])
+        if c.adversarial_weight:
+            fake_t1 = self.pool_t1.swap(made.fake_t1.detach(), rng)
+            fake_t2 = self.pool_t2.swap(made.fake_t2.detach(), rng)
+            losses["discriminators"] = self.discriminator_loss(t1, t2, fake_t1, fake_t2)
+            _descend(self.discriminator_adam, losses["discriminators"])
         return {name: loss.detach() for name, loss in losses.items()}
 
     def translate(self, t1: Tensor, t2: Tensor) -> Made:
@@ -80,13 +90,17 @@ class CycleGAN(nn.Module):
     def generator_losses(self, t1: Tensor, t2: Tensor, made: Made) -> dict[str, Tensor]:
         """Fool the discriminators, give the input back, leave the target contrast alone."""
         c = self.config
-        losses = {
-            "adversarial": self.says(self.disc_t1(made.fake_t1), 1) + self.says(self.disc_t2(made.fake_t2), 1),
-            "cycle": self.cycle_weight * (l1_loss(made.back_t1, t1) + l1_loss(made.back_t2, t2)),
-        }
+        losses = {"cycle": self.cycle_weight * (l1_loss(made.back_t1, t1) + l1_loss(made.back_t2, t2))}
+        if c.adversarial_weight:
+            fooled = self.says(self.disc_t1(made.fake_t1), 1) + self.says(self.disc_t2(made.fake_t2), 1)
+            losses = {"adversarial": c.adversarial_weight * fooled} | losses
         if made.same_t1 is not None and made.same_t2 is not None:
             losses["identity"] = c.identity_weight * (l1_loss(made.same_t1, t1) + l1_loss(made.same_t2, t2))
         return losses
+
+    def paired_loss(self, t1: Tensor, t2: Tensor) -> Tensor:
+        """Mean absolute error of both generators on slices whose other contrast is known (pix2pix, Isola 2017)."""
+        return l1_loss(self.t1_to_t2(t1), t2) + l1_loss(self.t2_to_t1(t2), t1)
 
     def discriminator_loss(self, t1: Tensor, t2: Tensor, fake_t1: Tensor, fake_t2: Tensor) -> Tensor:
         """Tell real slices from made ones."""

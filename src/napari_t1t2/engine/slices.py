@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
@@ -13,11 +13,12 @@ import torch
 from scipy.ndimage import binary_erosion, binary_fill_holes, gaussian_filter
 from torch import Tensor
 
+from ..images.clues import pair_key
 from ..images.frame import Frame
 from ..images.intensity import Intensity, measure_set
 from ..images.plane import View
 from ..images.read import Folder, read_folder
-from ..images.volume import Image, Volume
+from ..images.volume import Affine, Image, Volume
 from .config import ModelConfig, TrainConfig
 from .networks import SMALLEST
 
@@ -36,6 +37,9 @@ class Slices:
     fingerprints: tuple[str, ...]  # equal for equal pixels
     intensity: Intensity
     notes: tuple[str, ...]
+    places: npt.NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))  # (N,), each in its volume
+    affines: tuple[Affine | None, ...] = ()  # of each volume: (column, row, place) in its framed slices to RAS+ mm
+    keys: tuple[str, ...] = ()  # of each volume: equal for what pairs up by name
 
     def summary(self) -> str:
         """Count, size and range in one line."""
@@ -102,6 +106,8 @@ def prepare(folder: Folder, model: ModelConfig, pixel: float = 0.0) -> Slices:
     ranges, spoken = measure_set(folder.volumes)
     images: list[Image] = []
     owners: list[int] = []
+    places: list[int] = []
+    affines: list[Affine | None] = []
     empty = 0
     for i, (data, frame, intensity) in enumerate(zip(seen, frames, ranges, strict=True)):
         anatomy = intensity.shows_anatomy(data)
@@ -109,6 +115,10 @@ def prepare(folder: Folder, model: ModelConfig, pixel: float = 0.0) -> Slices:
         if anatomy.any():
             images.append(frame.padded_to(framed).put(intensity.to_unit(data[anatomy])))
             owners += [i] * int(anatomy.sum())
+            places += np.flatnonzero(anatomy).tolist()
+        v = folder.volumes[i]
+        known = None if v.affine is None else views[i].affine(v.affine, v.data.shape)
+        affines.append(None if known is None else known @ frame.padded_to(framed).affine())
     if empty:
         notes.append(f"{empty} slices without anatomy were left out")
     if not images:
@@ -121,6 +131,9 @@ def prepare(folder: Folder, model: ModelConfig, pixel: float = 0.0) -> Slices:
         tuple(fingerprint(v) for v in folder.volumes),
         spoken,
         tuple(f"{folder.path.name}: {note}" for note in notes),
+        np.array(places, np.intp),
+        tuple(affines),
+        tuple(pair_key(v.path, v.subject, folder.path, stack=len(v.data) > 1) for v in folder.volumes),
     )
 
 

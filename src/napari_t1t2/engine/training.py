@@ -34,6 +34,7 @@ from .files import (
     read_about,
     save_config,
 )
+from .pairs import find_pairs
 from .slices import Bank, polarity, read_both, split
 
 _ACTIVE: set[Path] = set()  # run folders that this process is training in
@@ -105,7 +106,10 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     knows = replace(config.model, pixel=pixel)  # what translating must know
     seen = t1.fingerprints_of(parts.train[0]) | t2.fingerprints_of(parts.train[1])
     ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
-    notes = t1.notes + t2.notes + parts.notes
+    pairs = find_pairs(t1, t2, parts, config)
+    # of one stream, so that both contrasts of a pair are cut and mirrored alike
+    paired = [Bank(np.stack(images), config, device, 5) for images in pairs.images if images]
+    notes = t1.notes + t2.notes + parts.notes + pairs.notes
     if before:  # the model keeps the units it was begun with, and remembers all that it has seen
         ranges = before.ranges
         if new := len(seen - before.seen):
@@ -151,7 +155,8 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
         gan.set_learning_rate(config.learning_rate * _decay(fraction, config.decay_from))
         gan.cycle_weight = config.cycle_weight * _warmup(fraction, config.cycle_warmup)
         rng = np.random.default_rng((config.seed, 4, step))
-        window.append(gan.step(bank_t1.batch(step), bank_t2.batch(step), rng))
+        pair = (paired[0].batch(step), paired[1].batch(step)) if paired else None
+        window.append(gan.step(bank_t1.batch(step), bank_t2.batch(step), rng, pair))
         step += 1
         due = step % config.report_every == 0
         losses = _mean(window) if due else {}

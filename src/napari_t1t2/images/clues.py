@@ -113,6 +113,20 @@ def bare_name(path: Path) -> str:
     return IN_NAME.sub("", stem).strip(" _.-")
 
 
+def pair_key(path: Path | None, subject: str, folder: Path, *, stack: bool) -> str:
+    """Equal for images of two contrasts that may show one place: subject and session, or else head and bare name.
+
+    Empty where nothing is known.
+    """
+    if stack and subject:
+        session = next((m[1] for p in (path.parts[::-1] if path else ()) if (m := re.search(r"ses-([^_./]+)", p))), "")
+        return f"{subject} {session}".strip()
+    if path is None or stack:
+        return ""
+    head = subject or (folder_of_head(path.relative_to(folder)) if path.is_relative_to(folder) else "")
+    return f"{head} {bare_name(path)}".strip()
+
+
 def folder_of_head(path: Path) -> str:
     """The first folder of a relative path that may stand for a head; empty where there is none.
 

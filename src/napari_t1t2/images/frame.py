@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from skimage.transform import resize
 
-from .volume import Image
+from .volume import Affine, Image
 
 AIR = np.float32(-1)  # padding looks like the background
 
@@ -55,6 +55,16 @@ class Frame:
     def take(self, framed: Image) -> Image:
         """The inverse of `put`: (N, *framed) to (N, rows, columns)."""
         return _resize(framed[self._window()], self.shape)
+
+    def affine(self) -> Affine:
+        """(column, row, slice) index in the frame to that in the slices."""
+        _, *window = self._window()
+        to_slice: Affine = np.eye(4)
+        for axis, side in enumerate((1, 0)):
+            zoom = self.scaled[side] / self.shape[side]
+            to_slice[axis, axis] = 1 / zoom
+            to_slice[axis, 3] = (0.5 - window[side].start) / zoom - 0.5
+        return to_slice
 
     def _window(self) -> tuple[slice, slice, slice]:
         top, left = ((big - small) // 2 for big, small in zip(self.framed, self.scaled, strict=True))
