@@ -109,6 +109,7 @@ def test_volumes_of_two_places_stay_unpaired(plain):
     nifti(plain.t1_folder, "T1", brain("T1"), np.diag([1.0, 1, 3, 1]))
     nifti(plain.t2_folder, "T2", brain("T2"), far)
     assert found(plain).count == 0
+    assert "lies elsewhere" in found(plain).notes[0]
 
 
 def test_held_out_subjects_are_not_among_the_pairs(plain):

@@ -70,7 +70,8 @@ def check(args: Namespace) -> None:
     for slices in (t1, t2):
         print(*slices.notes, slices.summary(), sep="\n")
     parts = split(t1, t2, config)
-    print(*parts.notes, *find_pairs(t1, t2, parts, config).notes, sep="\n")
+    for note in (*parts.notes, *find_pairs(t1, t2, parts, config).notes):
+        print(note)
     print(f"A model can be trained on these folders{f', at {pixel:.3g} mm a pixel' if pixel else ''}.")
 
 

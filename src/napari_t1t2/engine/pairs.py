@@ -57,9 +57,13 @@ def find_pairs(t1: Slices, t2: Slices, parts: Split, config: TrainConfig) -> Pai
     partner = {key: i for i, key in enumerate(t2.keys) if key and t2.keys.count(key) == 1}
     proposed: dict[str, list[Couple]] = {}
     few: list[Couple] = []
+    apart = 0
     for i, key in enumerate(t1.keys):
         if key in partner and t1.keys.count(key) == 1:
-            couples = _couples(t1, i, t2, partner[key], parts)
+            j = partner[key]
+            couples = _couples(t1, i, t2, j, parts)
+            trained = i in t1.owners[parts.train[0]] and j in t2.owners[parts.train[1]]
+            apart += trained and not couples
             proposed.setdefault(re.sub(r"\d+\D*$", "", key) if len(couples) == 1 else key, []).extend(couples)
     for name in [name for name, couples in proposed.items() if len(couples) < FEW]:
         few += proposed.pop(name)
@@ -71,6 +75,8 @@ def find_pairs(t1: Slices, t2: Slices, parts: Split, config: TrainConfig) -> Pai
         else:
             refused += len(couples)
     notes = [f"{refused} slices of equal names do not show the same place and stay unpaired"] if refused else []
+    if apart:
+        notes.append(f"{apart} images have a partner by name that lies elsewhere, and stay unpaired")
     if not config.paired_weight:
         if kept:
             notes.append(f"{len(kept)} slices pair up (verified by their images); paired_weight would use them")
@@ -115,7 +121,9 @@ def _couples(t1: Slices, i: int, t2: Slices, j: int, parts: Split) -> list[Coupl
         near = [stack[place + step] for step in (-2, -1, 1, 2) if place + step in stack]
         if place in stack and near and _covers(stack[place], image):
             couples.append(
-                Couple(image, np.nan_to_num(stack[place], nan=AIR), [np.nan_to_num(o, nan=AIR) for o in near])
+                Couple(
+                    image, np.nan_to_num(stack[place], nan=float(AIR)), [np.nan_to_num(o, nan=float(AIR)) for o in near]
+                )
             )
     return couples
 
