@@ -79,7 +79,8 @@ class Known:
 
 def describe(image: Image) -> Numbers | None:
     """The numbers of one slice (rows, columns) in [-1, 1], in typical differences; None where there is no head."""
-    found = _head((image + np.float32(1)) / 2)
+    unit: Image = (image + np.float32(1)) / np.float32(2)
+    found = _head(unit)
     if found is None:
         return None
     grey, head = found
