@@ -24,7 +24,7 @@ from skimage.color import rgb2gray
 from skimage.transform import resize
 
 from napari_t1t2.engine.config import ModelConfig, Side, other
-from napari_t1t2.engine.familiar import learn, to_json, unfamiliar
+from napari_t1t2.engine.familiar import learn, unfamiliar
 from napari_t1t2.engine.files import About
 from napari_t1t2.engine.slices import common_pixel, prepare
 from napari_t1t2.images.intensity import range_for
@@ -104,8 +104,8 @@ def main() -> None:
                 given = {s: [resliced(nii["lit_p04", s], plane, how == "isotropic")] for s in SIDES}
                 row(models[name], name, f"{plane}, {how}, eval/lit_p04", given)
     for name in ("lit", "volumes", "course"):
-        row(models[name], name, f"{len(PHOTOS)} photos", dict.fromkeys(SIDES, [Stack(photos(), loose=True)]))
-        row(models[name], name, "noise", dict.fromkeys(SIDES, [Stack(noise(), loose=True)]))
+        row(models[name], name, f"{len(PHOTOS)} photos", {s: [Stack(photos(), loose=True)] for s in SIDES})
+        row(models[name], name, "noise", {s: [Stack(noise(), loose=True)] for s in SIDES})
     print("| *real or simulated, other heads* | | | | | | |")
     row(models["course"], "course set", "eval_png/lit_p04", {s: [png["lit_p04", s]] for s in SIDES})
     row(models["lit"], "lit", "course set, held-out block", {s: [stacked(seed[s, "test"])] for s in SIDES})
@@ -118,7 +118,7 @@ def main() -> None:
     about = models["volumes"]
     began = time.perf_counter()
     unfamiliar(volume, about, "t2", range_for(volume, len(volume), about.ranges["t1"])[0], spacing=(1, 1, 1))
-    print(f"- a volume of {volume.shape}: {time.perf_counter() - began:.2f} s; keeps {list(to_json(about.familiar))}")
+    print(f"- a volume of {volume.shape}: {time.perf_counter() - began:.2f} s")
 
 
 def fitted(folders: dict[Side, Folder]) -> About:
@@ -146,8 +146,9 @@ def row(about: About, name: str, given: str, stacks: dict[Side, list[Stack]]) ->
             f"{np.mean(slices):.0%} of {len(slices)}",
             f"{sum(map(bool, whole))} of {len(whole)}" if whole else "",
         ]
-        words = Counter(s.split("(")[-1].split(")")[0].split("unusual: ")[-1] if "not look" in s else "looks like the other"
-                        for s in whole if s)  # fmt: skip
+        words = Counter(
+            s.split("unusual: ")[-1].split(")")[0] if "unusual: " in s else "looks like the other" for s in whole if s
+        )
         said.append("/".join(words) or "-")
     print(f"| {name} | {given} | {' | '.join(cells)} | {'; '.join(said)} |", flush=True)
 

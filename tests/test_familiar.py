@@ -20,7 +20,7 @@ RANGE = Intensity(0.0, 255.0)
 
 
 def scan(contrast: str, index: int, *, side: int = 96, rim: bool = True) -> np.ndarray:
-    """A simulated axial slice, 0 to 255: fat, skull, fluid, folded brain, ventricles; `rim` is all outside the brain."""
+    """A simulated axial slice, 0 to 255: fat and skull, which are the `rim`; folded brain, fluid, ventricles."""
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     out = np.hypot(y / (0.9 + 0.002 * index), x / (0.72 + 0.002 * index))
     folds = gaussian_filter(np.random.default_rng(index).normal(size=(side, side)), 1.5)
@@ -75,7 +75,8 @@ def test_a_bare_brain_is_told_from_a_whole_head(about):
 
 
 def test_a_photograph_and_noise_are_unfamiliar(about):
-    assert "fills its frame" in said(about, pictures.camera().astype(np.float32))
+    assert "fills its frame" in said(about, pictures.brick().astype(np.float32))
+    assert said(about, pictures.camera().astype(np.float32))
     assert said(about, np.random.default_rng(0).uniform(0, 255, (96, 96)).astype(np.float32))
 
 

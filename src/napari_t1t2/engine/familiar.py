@@ -61,7 +61,7 @@ SKULL = sum(len(group) for group in list(GROUPS.values())[:3]) + 1  # the median
 
 FITTED, KEPT, JUDGED = 320, 40, 32  # slices: measured, stored in the model, looked at in a volume
 FEWEST = 5  # slices that can stand for a training set
-BLOCKS = 5  # of neighbouring slices, left out in turn where there are no subjects to leave out
+BLOCKS = 5  # of neighbouring slices, left out in turn where there are fewer subjects: of two, one says too little
 LIMITS = 1.7, 2.3  # between which the limit is held: one head knows too little of others, a bare brain lies at 2.4
 MARGIN = 1.1  # of what 95 % of the slices left out keep to
 FAR = 5.0  # typical differences; more counts as no more
@@ -121,8 +121,8 @@ def describe(image: Image) -> Numbers | None:
 def learn(t1: Image, t1_owners: Sequence[str], t2: Image, t2_owners: Sequence[str]) -> dict[Side, Known]:
     """What to keep of the training slices, (N, rows, columns) in [-1, 1], of subjects that may be unknown ("").
 
-    The limits let pass 95 % of slices of subjects left out, or else of blocks of neighbours, as a slice is nearly the
-    one beside it. Empty where there are too few slices to tell.
+    The limits let pass 95 % of the slices of subjects left out, or of blocks of neighbours where subjects are few or
+    unknown, as a slice is nearly the one beside it. Empty where there are too few slices to tell.
     """
     measured: list[tuple[Numbers, npt.NDArray[np.intp]]] = []
     for images, owners in ((t1, t1_owners), (t2, t2_owners)):
@@ -132,7 +132,7 @@ def learn(t1: Image, t1_owners: Sequence[str], t2: Image, t2_owners: Sequence[st
         if len(there) < FEWEST:
             return {}
         names = [owners[chosen[i]] for i in there]
-        several = len(set(names)) > 1 and "" not in names
+        several = len(set(names)) >= BLOCKS and "" not in names
         blocks = np.unique(names, return_inverse=True)[1] if several else np.arange(len(there)) * BLOCKS // len(there)
         measured.append((np.stack([n for n in numbers if n is not None]), blocks))
     kept = [_evenly(len(rows), KEPT) for rows, _ in measured]
