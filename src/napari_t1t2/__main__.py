@@ -154,6 +154,7 @@ def translate(args: Namespace) -> None:
 
     from .batch import sources, targets_for
     from .engine.checkpoint import load_model
+    from .engine.familiar import unfamiliar
     from .engine.slices import fingerprint
     from .engine.training import describe, pick_device
     from .engine.translation import input_range, provenance, unusual_spacing
@@ -181,10 +182,12 @@ def translate(args: Namespace) -> None:
         single = len(volume.data) == 1
         intensity, unusual = shared[volume.dtype] if single else input_range(volume.data, model, to)
         seen = fingerprint(volume) in model.about.seen
+        odd = unfamiliar(volume.data, model.about, to, intensity, affine=volume.affine, spacing=volume.spacing)
         label = model.config.label(to)
         told_of = [
             unusual,
             unusual_spacing(model, volume.spacing),
+            odd,
             TRAINED_ON if seen else None,
             f"It looks like {label} already; it is translated as asked." if volume.looks == label else None,
             "It is synthetic itself: what is made of it is even further from a scan." if volume.synthetic else None,
@@ -198,7 +201,7 @@ def translate(args: Namespace) -> None:
         write_image(
             target,
             made,
-            provenance(model, to, source) | {"seen_in_training": seen, "source_synthetic": volume.synthetic},
+            provenance(model, to, source, odd) | {"seen_in_training": seen, "source_synthetic": volume.synthetic},
         )
         line.show(f"{done} of {len(volumes)}: {target}", last=done == len(volumes))
     line.end()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,6 +13,7 @@ from .. import __version__
 from ..images.intensity import Intensity
 from ..images.write import written_beside
 from .config import ModelConfig, Side, TrainConfig
+from .familiar import Known, from_json, to_json
 
 FORMAT = "2"
 MODEL_FILE, CHECKPOINT_FILE, CONFIG_FILE = "model.safetensors", "checkpoint.pt", "config.json"
@@ -27,6 +29,7 @@ class About:
     ranges: dict[Side, Intensity]  # that speak for the training images
     step: int
     seen: frozenset[str] = frozenset()  # fingerprints of the volumes it was trained on
+    familiar: Mapping[Side, Known] = field(default_factory=dict)  # how its slices look; empty in older files
 
     def to_header(self) -> dict[str, str]:
         """As safetensors keeps it: strings only."""
@@ -37,6 +40,7 @@ class About:
             "ranges": json.dumps({side: asdict(intensity) for side, intensity in self.ranges.items()}),
             "step": str(self.step),
             "seen": " ".join(sorted(self.seen)),
+            "familiar": json.dumps(to_json(self.familiar), separators=(",", ":")),
             "notice": "Makes synthetic images. Not for diagnosis.",
         }
 
@@ -59,8 +63,9 @@ def read_about(path: Path) -> About:
         described = json.loads(header["ranges"])
         ranges: dict[Side, Intensity] = {"t1": Intensity(**described["t1"]), "t2": Intensity(**described["t2"])}
         seen = frozenset(header["seen"].split())
-        return About(path, ModelConfig(**json.loads(header["config"])), ranges, int(header["step"]), seen)
-    except (KeyError, TypeError, ValueError) as error:
+        familiar = from_json(json.loads(header.get("familiar", "{}")))
+        return About(path, ModelConfig(**json.loads(header["config"])), ranges, int(header["step"]), seen, familiar)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} describes itself in a way this version cannot read ({error}).") from error
 
 

@@ -22,6 +22,7 @@ from .checkpoint import Position, load_checkpoint, save_checkpoint, save_model
 from .config import Side, TrainConfig
 from .cyclegan import CycleGAN
 from .events import Finished, Preview, Progress, Saved, Started, TrainEvent
+from .familiar import learn
 from .files import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -115,6 +116,10 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
         if new := len(seen - before.seen):
             notes += (f"{new} images are new to this run, which was begun on others",)
         seen |= before.seen
+    familiar = before.familiar if before else None
+    if not familiar:
+        own = [(s.images[i], [s.subjects[o] for o in s.owners[i]]) for s, i in zip((t1, t2), parts.train, strict=True)]
+        familiar = learn(*own[0], *own[1])
 
     torch.manual_seed(config.seed)
     gan = CycleGAN(config).to(device).train()
@@ -136,7 +141,7 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     def save() -> Saved:
         _refuse_divergence(gan, step, saved_at)
         save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window))
-        save_model(run / MODEL_FILE, gan, About(run / MODEL_FILE, knows, ranges, step, seen))
+        save_model(run / MODEL_FILE, gan, About(run / MODEL_FILE, knows, ranges, step, seen, familiar))
         return Saved(step, run / MODEL_FILE)
 
     counts, shape = (len(parts.train[0]), len(parts.train[1])), bank_t1.batch(0).shape[-2:]

@@ -26,8 +26,8 @@ IN_MEMORY = 2 * 2**30  # bytes; a larger result lives in a temporary file
 DataT = TypeVar("DataT", Volume, Image)
 
 
-def provenance(model: Model, to: Side, source: str) -> dict[str, Any]:
-    """What a layer or file must say of itself."""
+def provenance(model: Model, to: Side, source: str, odd: str | None = None) -> dict[str, Any]:
+    """What a layer or file must say of itself; `odd` is what `unfamiliar` says of the source."""
     return {
         "synthetic": True,
         "contrast": model.config.label(to),
@@ -37,7 +37,7 @@ def provenance(model: Model, to: Side, source: str) -> dict[str, Any]:
         "step": model.about.step,
         "source": source,
         "version": __version__,
-    }
+    } | ({} if odd is None else {"unfamiliar": bool(odd)})
 
 
 def input_range(data: Any, model: Model, to: Side) -> tuple[Intensity, str | None]:

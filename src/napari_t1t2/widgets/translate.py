@@ -224,15 +224,17 @@ def translated(
 ) -> Iterator[Begun | Translated]:
     """Read the model and translate; runs in the worker thread."""
     from ..engine.checkpoint import load_model  # these bring torch, which takes seconds: not in the GUI thread
+    from ..engine.familiar import unfamiliar
     from ..engine.training import describe, pick_device
     from ..engine.translation import blank, input_range, provenance, stream, unusual_spacing
 
     where = pick_device(device)
     model = load_model(model_path, where)
     intensity, unusual = input_range(source.data, model, to)
-    notices = tuple(filter(None, (unusual, unusual_spacing(model, source.spacing))))
+    odd = unfamiliar(source.data, model.about, to, intensity, affine=source.affine, spacing=source.spacing)
+    notices = tuple(filter(None, (unusual, unusual_spacing(model, source.spacing), odd)))
     made = blank(source.data.shape)
-    yield Begun(describe(where), made, provenance(model, to, source.name), model.about.ranges[to], notices)
+    yield Begun(describe(where), made, provenance(model, to, source.name, odd), model.about.ranges[to], notices)
     yield from stream(
         source.data,
         model,
