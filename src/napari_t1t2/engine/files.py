@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -27,6 +28,7 @@ class About:
     ranges: dict[Side, Intensity]  # that speak for the training images
     step: int
     seen: frozenset[str] = frozenset()  # fingerprints of the volumes it was trained on
+    calibration: dict[str, Any] = field(default_factory=dict)  # by side, what `trust.Calibration` holds
 
     def to_header(self) -> dict[str, str]:
         """As safetensors keeps it: strings only."""
@@ -37,6 +39,7 @@ class About:
             "ranges": json.dumps({side: asdict(intensity) for side, intensity in self.ranges.items()}),
             "step": str(self.step),
             "seen": " ".join(sorted(self.seen)),
+            "calibration": json.dumps(self.calibration),
             "notice": "Makes synthetic images. Not for diagnosis.",
         }
 
@@ -59,7 +62,8 @@ def read_about(path: Path) -> About:
         described = json.loads(header["ranges"])
         ranges: dict[Side, Intensity] = {"t1": Intensity(**described["t1"]), "t2": Intensity(**described["t2"])}
         seen = frozenset(header["seen"].split())
-        return About(path, ModelConfig(**json.loads(header["config"])), ranges, int(header["step"]), seen)
+        calibration = json.loads(header.get("calibration", "{}"))
+        return About(path, ModelConfig(**json.loads(header["config"])), ranges, int(header["step"]), seen, calibration)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} describes itself in a way this version cannot read ({error}).") from error
 
