@@ -157,7 +157,13 @@ def batches(
 
 
 def translate(
-    data: DataT, model: Model, *, to: str, planes: Planes = "one", intensity: Intensity | None = None
+    data: DataT,
+    model: Model,
+    *,
+    to: str,
+    planes: Planes = "one",
+    intensity: Intensity | None = None,
+    doubt: tuple[Doubt, Image] | None = None,
 ) -> DataT:
     """The whole volume or array at once: `stream`, drained.
 
@@ -174,6 +180,8 @@ def translate(
         See `stream`.
     intensity
         The range to read the data with; by default `input_range` decides.
+    doubt
+        See `stream`.
 
     Returns
     -------
@@ -183,7 +191,8 @@ def translate(
     check_shape(array.shape)
     out = blank(array.shape)
     affine, spacing = (data.affine, data.spacing) if isinstance(data, Volume) else (None, None)
-    for _ in stream(array, model, to=to, affine=affine, spacing=spacing, planes=planes, out=out, intensity=intensity):
+    where: dict[str, Any] = {"affine": affine, "spacing": spacing, "planes": planes}
+    for _ in stream(array, model, to=to, out=out, intensity=intensity, doubt=doubt, **where):
         pass
     if not isinstance(data, Volume):
         return out
