@@ -63,7 +63,9 @@ def main() -> None:
         everywhere = [np.ones_like(h) for h in head]
         for name, score in maps.items():
             each = [auc([a], [b], [h]) for a, b, h in zip(score, error, head, strict=True)]
-            print(f"| {name} | {auc(score, error, head):.3f} | {np.mean(each):.3f} | {auc(score, error, everywhere):.3f} |")
+            print(
+                f"| {name} | {auc(score, error, head):.3f} | {np.mean(each):.3f} | {auc(score, error, everywhere):.3f} |"
+            )
         said, met = (np.concatenate([a[h] for a, h in zip(maps_, head, strict=True)]) for maps_ in (expected, error))
         parts = np.array_split(np.argsort(said, kind="stable"), 10)
         rows = [(float(said[p].mean()), float(met[p].mean())) for p in parts]

@@ -1,4 +1,4 @@
-"""The command line: check, train, calibrate, translate, evaluate, demo. It prints the same events that the widgets show."""
+"""The command line: check, train, calibrate, translate, evaluate, demo. It prints the events that the widgets show."""
 
 from __future__ import annotations
 
@@ -364,7 +364,9 @@ def _parser() -> ArgumentParser:
         default="one",
         help="three averages axial, coronal and sagittal slices, against flicker, in 3 times the time or more [one]",
     )
-    translates.add_argument("--trust", action="store_true", help="beside each result, the error to expect of each voxel")
+    translates.add_argument(
+        "--trust", action="store_true", help="write the error to expect beside each result"
+    )
     _ensemble(translates)
     translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
     _flag(translates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")
@@ -400,7 +402,12 @@ def _path(text: str) -> Path:
 
 def _ensemble(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--ensemble", type=_path, nargs="+", default=[], metavar="RUN", help="for trust: models trained with other seeds"
+        "--ensemble",
+        type=_path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="models trained with other seeds, for trust",
     )
 
 

@@ -156,9 +156,7 @@ def samples(doubt: Doubt, pairs: Sequence[tuple[Volume, Volume]], most: int = SL
     """At most so many slices with anatomy, spread over all pairs of (source, real target)."""
     model, side = doubt.model, doubt.side
     target = model.about.ranges[side]
-    sources, reals = (
-        _ranges([p[i] for p in pairs], model.about.ranges[s]) for i, s in enumerate((other(side), side))
-    )
+    sources, reals = (_ranges([p[i] for p in pairs], model.about.ranges[s]) for i, s in enumerate((other(side), side)))
     views = [View.of(model.config.plane, v.affine, v.spacing) for v, _ in pairs]
     shown = [
         (i, z)
