@@ -3,7 +3,7 @@
     python benchmarks/trust.py T1 T2 EVAL_T1 EVAL_T2 --model RUN [--ensemble RUN ...] [--plot reliability.png]
 
 Calibrated on the pairs in T1 and T2 (equal names), which the model should not have seen; measured on EVAL_T1 and
-EVAL_T2, another patient. Positive are the 10 % of pixels with the largest absolute error, inside the head or in the frame.
+EVAL_T2, another patient. Positive are the 10 % of pixels with the largest absolute error, of the head or of the frame.
 """
 
 from __future__ import annotations
@@ -63,9 +63,8 @@ def main() -> None:
         everywhere = [np.ones_like(h) for h in head]
         for name, score in maps.items():
             each = [auc([a], [b], [h]) for a, b, h in zip(score, error, head, strict=True)]
-            print(
-                f"| {name} | {auc(score, error, head):.3f} | {np.mean(each):.3f} | {auc(score, error, everywhere):.3f} |"
-            )
+            cells = (auc(score, error, head), np.mean(each), auc(score, error, everywhere))
+            print(f"| {name} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
         said, met = (np.concatenate([a[h] for a, h in zip(maps_, head, strict=True)]) for maps_ in (expected, error))
         parts = np.array_split(np.argsort(said, kind="stable"), 10)
         rows = [(float(said[p].mean()), float(met[p].mean())) for p in parts]

@@ -364,9 +364,7 @@ def _parser() -> ArgumentParser:
         default="one",
         help="three averages axial, coronal and sagittal slices, against flicker, in 3 times the time or more [one]",
     )
-    translates.add_argument(
-        "--trust", action="store_true", help="write the error to expect beside each result"
-    )
+    translates.add_argument("--trust", action="store_true", help="write the error to expect beside each result")
     _ensemble(translates)
     translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
     _flag(translates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")
