@@ -165,7 +165,7 @@ class TranslateWidget(JobWidget):
         if self._made is not None:  # stopped or failed half-way; half an image would mislead
             if self._made in self._viewer.layers:
                 self._viewer.layers.remove(self._made)
-            if self._doubts in self._viewer.layers:
+            if self._doubts is not None and self._doubts in self._viewer.layers:
                 self._viewer.layers.remove(self._doubts)
             if not isinstance(self._last, Failed):
                 self.status.setText("Stopped; the unfinished layer is gone.")
