@@ -12,6 +12,7 @@ from napari_t1t2.engine.checkpoint import load_model
 from napari_t1t2.engine.files import read_about
 from napari_t1t2.engine.translation import stream, translate
 from napari_t1t2.engine.trust import Doubt, calibrate, store
+from napari_t1t2.images.nifti import read_provenance
 from napari_t1t2.images.volume import Volume
 
 
@@ -107,7 +108,7 @@ def test_the_command_line_calibrates_and_writes_both_files(trained, tmp_path, t1
     )
     assert made.shape == doubts.shape
     np.testing.assert_array_equal(made.affine, doubts.affine)
-    says = json.loads(doubts.header.extensions[0].get_content())
+    says = read_provenance(tmp_path / "out" / "sub-01_desc-expectedError_T2w.nii.gz")
     assert says["contrast"] == "expected error of T2" and says["synthetic"] is True
     assert says["calibrated"] is True and "calibrated on 8 slices" in says["meaning"]
     assert main([str(a) for a in args]) == 2
