@@ -1,4 +1,4 @@
-"""The command line: check, train, translate, evaluate, demo. It prints the same events that the widgets show."""
+"""The command line: check, train, calibrate, translate, evaluate, demo. It prints the events that the widgets show."""
 
 from __future__ import annotations
 
@@ -152,23 +152,26 @@ def translate(args: Namespace) -> None:
     """Files to files, or a folder to a folder."""
     import numpy as np
 
-    from .batch import sources, targets_for
+    from .batch import doubt_targets, sources, targets_for
     from .engine.checkpoint import load_model
     from .engine.familiar import unfamiliar
     from .engine.slices import fingerprint
     from .engine.training import describe, pick_device
-    from .engine.translation import input_range, provenance, unusual_spacing
+    from .engine.translation import blank, input_range, provenance, unusual_spacing
     from .engine.translation import translate as translate_volume
+    from .engine.trust import Doubt
     from .images.intensity import range_for
     from .images.write import write_image
 
     device = pick_device(args.device)
     model = load_model(args.model, device)
     to = model.config.side(args.to)
+    doubt = Doubt(model, args.to, [load_model(path, device) for path in args.ensemble]) if args.trust else None
     trained = model.about.ranges[other(to)]
     volumes, notes = sources(args.inputs, model.config.label(other(to)), series=args.series, frame=args.frame)
     print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
     targets = targets_for(volumes, args.inputs[0], args.out, model, to, overwrite=args.overwrite)
+    beside = doubt_targets(targets, overwrite=args.overwrite) if doubt else []
     loose: dict[str, list[Volume]] = {}  # single slices of a folder share a range, as in training
     for volume in volumes:
         if len(volume.data) == 1:
@@ -196,15 +199,37 @@ def translate(args: Namespace) -> None:
             if sentence not in told:
                 print(f"{volume.path}: {sentence}", file=sys.stderr)
                 told.add(sentence)
-        made = translate_volume(volume, model, to=args.to, planes=args.planes, intensity=intensity)
+        doubts = (doubt, blank(volume.data.shape)) if doubt else None
+        made = translate_volume(volume, model, to=args.to, planes=args.planes, intensity=intensity, doubt=doubts)
         source = volume.path.name if volume.path else volume.name
-        write_image(
-            target,
-            made,
-            provenance(model, to, source, odd) | {"seen_in_training": seen, "source_synthetic": volume.synthetic},
-        )
+        says = provenance(model, to, source, odd) | {"seen_in_training": seen, "source_synthetic": volume.synthetic}
+        write_image(target, made, says)
+        if doubts:
+            name = f"expected error of {made.name}"
+            write_image(beside[done - 1], replace(made, data=doubts[1], name=name), says | doubts[0].provenance())
         line.show(f"{done} of {len(volumes)}: {target}", last=done == len(volumes))
     line.end()
+
+
+def calibrate(args: Namespace) -> None:
+    """Teach a model how large its errors are, on held-out images of both contrasts; translate --trust then tells."""
+    from .batch import pairs_in
+    from .engine.checkpoint import load_model
+    from .engine.training import pick_device
+    from .engine.trust import calibrate as calibrated
+    from .engine.trust import store
+    from .images.read import read_image
+    from .images.volume import Volume
+
+    device = pick_device(args.device)
+    model, members = load_model(args.model, device), [load_model(path, device) for path in args.ensemble]
+    found, alone = pairs_in(args.t1, args.t2)
+    if alone:
+        print(f"left out, no partner: {', '.join(alone)}", file=sys.stderr)
+    pairs = [tuple(i if isinstance(i, Volume) else read_image(i) for i in pair) for pair in found.values()]
+    about = store(model, calibrated(model, [(t1, t2) for t1, t2 in pairs], members))
+    for name, known in about.calibration.items():
+        print(f"{model.config.label(model.config.side(name))}: calibrated on {known['slices']} slices")
 
 
 def evaluate(args: Namespace) -> None:
@@ -344,8 +369,17 @@ def _parser() -> ArgumentParser:
         default="one",
         help="three averages axial, coronal and sagittal slices, against flicker, in 3 times the time or more [one]",
     )
+    translates.add_argument("--trust", action="store_true", help="write the error to expect beside each result")
+    _ensemble(translates)
     translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
     _flag(translates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")
+
+    calibrates = command(calibrate, "calibrate")
+    calibrates.add_argument("model", type=_path, metavar="RUN_OR_FILE", help="run folder or model file")
+    calibrates.add_argument("t1", type=_path, metavar="T1", help="file or folder, not trained on")
+    calibrates.add_argument("t2", type=_path, metavar="T2", help="the same heads on the same grid, by equal names")
+    _ensemble(calibrates)
+    _flag(calibrates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")
 
     evaluates = command(evaluate, "evaluate")
     evaluates.add_argument("fake", type=_path, metavar="FAKE", help="synthetic file, or folder")
@@ -367,6 +401,17 @@ def _parser() -> ArgumentParser:
 def _path(text: str) -> Path:
     path = Path(text)
     return path if path != Path() else path.resolve()  # Path() stands for "not given" in a config
+
+
+def _ensemble(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--ensemble",
+        type=_path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="models trained with other seeds, for trust",
+    )
 
 
 def _folders(parser: ArgumentParser) -> None:

@@ -69,6 +69,19 @@ def targets_for(
     return targets
 
 
+def doubt_targets(targets: Sequence[Path], *, overwrite: bool = False) -> list[Path]:
+    """Where the error to expect of each result goes: beside it. Raises `ValueError` where a file is there already."""
+    beside: list[Path] = []
+    for target in targets:
+        begin, dot, ending = target.name.partition(".nii") if is_nifti(target) else (target.stem, "", target.suffix)
+        bids = begin.replace("_desc-synthetic_", "_desc-expectedError_")
+        path = target.with_name((bids if bids != begin else f"{begin}_expected-error") + dot + ending)
+        if path.exists() and not overwrite:
+            raise ValueError(f"{path} exists: give --overwrite to replace it, or another --out.")
+        beside.append(path)
+    return beside
+
+
 def pairs_in(fake: Path, real: Path) -> tuple[dict[str, tuple[Path | Volume, Path | Volume]], list[str]]:
     """Synthetic and real images that belong together, of two files or folders, and the names of those left alone.
 

@@ -253,3 +253,15 @@ def test_the_status_is_never_read_as_html(widget):
     widget.status.setText("<b>1 < 2</b>\u00a0mm")
     assert widget.status.text() == "<b>1 < 2</b>\u00a0mm"
     assert widget.status.toPlainText().startswith("<b>")
+
+
+def test_the_expected_error_lies_over_the_new_layer_and_says_what_it_is(widget, viewer, head):
+    layer = viewer.add_image(np.stack([head] * 3), name="sub-01", metadata={"contrast": "T1"}, scale=(3, 1, 2))
+    widget.form["trust"].value = True
+    translate(widget, layer)
+    _, made, doubts = viewer.layers
+    assert made.name == "T2 (synthetic) from sub-01" and doubts.name == f"expected error of {made.name}"
+    assert doubts.data.shape == made.data.shape and doubts.data.any()
+    np.testing.assert_array_equal(doubts.scale, made.scale)
+    assert doubts.metadata["contrast"] == "expected error of T2" and doubts.metadata["calibrated"] is False
+    assert doubts.metadata["synthetic"] is True and viewer.layers.selection.active is made

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -30,6 +31,7 @@ class About:
     step: int
     seen: frozenset[str] = frozenset()  # fingerprints of the volumes it was trained on
     familiar: Mapping[Side, Known] = field(default_factory=dict)  # how its slices look; empty in older files
+    calibration: dict[str, Any] = field(default_factory=dict)  # by side, what `trust.Calibration` holds
 
     def to_header(self) -> dict[str, str]:
         """As safetensors keeps it: strings only."""
@@ -41,6 +43,7 @@ class About:
             "step": str(self.step),
             "seen": " ".join(sorted(self.seen)),
             "familiar": json.dumps(to_json(self.familiar), separators=(",", ":")),
+            "calibration": json.dumps(self.calibration),
             "notice": "Makes synthetic images. Not for diagnosis.",
         }
 
@@ -64,7 +67,9 @@ def read_about(path: Path) -> About:
         ranges: dict[Side, Intensity] = {"t1": Intensity(**described["t1"]), "t2": Intensity(**described["t2"])}
         seen = frozenset(header["seen"].split())
         familiar = from_json(json.loads(header.get("familiar", "{}")))
-        return About(path, ModelConfig(**json.loads(header["config"])), ranges, int(header["step"]), seen, familiar)
+        calibration = json.loads(header.get("calibration", "{}"))
+        config = ModelConfig(**json.loads(header["config"]))
+        return About(path, config, ranges, int(header["step"]), seen, familiar, calibration)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} describes itself in a way this version cannot read ({error}).") from error
 

@@ -6,10 +6,11 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .. import __version__
 from ..images.frame import Frame
@@ -19,6 +20,9 @@ from ..images.volume import NOTICE, Affine, Image, Volume
 from .checkpoint import Model
 from .config import Planes, Side, other
 from .events import Translated
+
+if TYPE_CHECKING:
+    from .trust import Doubt
 
 PIXELS_AT_ONCE = 8 * 256 * 256  # bounds memory, whatever the size of a slice
 SLAB = 64 * 2**20  # bytes read at once, where the data come in thick chunks
@@ -69,6 +73,7 @@ def stream(
     planes: Planes = "one",
     out: Image | None = None,
     intensity: Intensity | None = None,
+    doubt: tuple[Doubt, Image] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Translated]:
     """Translate into `out`, slab by slab, in the model's plane; the data are never in memory all at once.
@@ -93,6 +98,8 @@ def stream(
         Same shape as the data, float32, zeros; by default it is made, and only the last event is of use.
     intensity
         The range to read the data with; by default `input_range` decides, for each (Z, Y, X) volume.
+    doubt
+        Who says what error to expect, and where to put it: same shape as `out`, zeros, in the target's units.
     stop
         Ends early once it says so.
     """
@@ -101,23 +108,33 @@ def stream(
     target = model.about.ranges[side]
     out = blank(data.shape) if out is None else out
     views = _views(planes if data.ndim > 2 else "one", model.config.plane, affine, spacing)
-    blocks = [(b, o) for b, o in zip(_volumes(data), _volumes(out), strict=True)]
-    total = sum(view.apply(o).shape[0] for _, o in blocks for view in views)
+    doubted = doubt[1] if doubt else out
+    blocks = list(zip(_volumes(data), _volumes(out), _volumes(doubted), strict=True))
+    total = sum(view.apply(o).shape[0] for _, o, _ in blocks for view in views)
     done = 0
-    for block, result in blocks:
+    for block, result, doubts in blocks:
         source = intensity or input_range(block, model, side)[0]
         for view in views:
             seen, made = view.apply(block), view.apply(result)
-            for start, slices in _translated(seen, view, model, side, source):
+            for start, frame, x, y in batches(seen, view, model, side, source):
                 if stop():
                     return
-                made[start : start + len(slices)] += target.from_unit(slices) / len(views)
-                done += len(slices)
+                at = slice(start, start + len(y))
+                made[at] += target.from_unit(frame.take(y[:, 0].float().cpu().numpy())) / len(views)
+                if doubt:
+                    part = frame.take(doubt[0].expected(x, y))
+                    view.apply(doubts)[at] += part * np.float32((target.high - target.low) / len(views))
+                done += len(y)
                 yield Translated(done, total)
 
 
-def _translated(seen: Any, view: View, model: Model, side: Side, source: Intensity) -> Iterator[tuple[int, Image]]:
-    """Batches of (slice, row, column) data, translated, in [-1, 1], with the number of their first slice."""
+def batches(
+    seen: Any, view: View, model: Model, side: Side, source: Intensity
+) -> Iterator[tuple[int, Frame, Tensor, Tensor]]:
+    """Batches of (slice, row, column) data: the number of the first slice, their frame, and in it source and result.
+
+    Both are (N, 1, H, W) in [-1, 1].
+    """
     network = model.generators[side]
     device = next(network.parameters()).device
     frame = Frame.of(
@@ -133,14 +150,20 @@ def _translated(seen: Any, view: View, model: Model, side: Side, source: Intensi
         for start in range(first, last, batch):
             chunk = slab[start - first : min(start + batch, last) - first]
             chunk = np.nan_to_num(chunk, nan=source.low, posinf=source.high, neginf=source.low)
-            framed = torch.from_numpy(frame.put(source.to_unit(chunk)))
+            x = torch.from_numpy(frame.put(source.to_unit(chunk)))[:, None].to(device)
             with torch.inference_mode():
-                made = network(framed[:, None].to(device))[:, 0].float().cpu().numpy()
-            yield start, frame.take(made)
+                y = network(x)
+            yield start, frame, x, y
 
 
 def translate(
-    data: DataT, model: Model, *, to: str, planes: Planes = "one", intensity: Intensity | None = None
+    data: DataT,
+    model: Model,
+    *,
+    to: str,
+    planes: Planes = "one",
+    intensity: Intensity | None = None,
+    doubt: tuple[Doubt, Image] | None = None,
 ) -> DataT:
     """The whole volume or array at once: `stream`, drained.
 
@@ -157,6 +180,8 @@ def translate(
         See `stream`.
     intensity
         The range to read the data with; by default `input_range` decides.
+    doubt
+        See `stream`.
 
     Returns
     -------
@@ -166,7 +191,8 @@ def translate(
     check_shape(array.shape)
     out = blank(array.shape)
     affine, spacing = (data.affine, data.spacing) if isinstance(data, Volume) else (None, None)
-    for _ in stream(array, model, to=to, affine=affine, spacing=spacing, planes=planes, out=out, intensity=intensity):
+    where: dict[str, Any] = {"affine": affine, "spacing": spacing, "planes": planes}
+    for _ in stream(array, model, to=to, out=out, intensity=intensity, doubt=doubt, **where):
         pass
     if not isinstance(data, Volume):
         return out

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from magicgui.types import FileDialogMode
-from magicgui.widgets import ComboBox, Container, FileEdit
+from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
@@ -41,6 +41,7 @@ class Begun:
     metadata: dict[str, Any]
     target: Intensity
     notices: tuple[str, ...]
+    doubts: tuple[Image, dict[str, Any]] | None = None  # the error to expect, and what its layer says
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,7 @@ class Source:
     affine: Affine | None
     spacing: tuple[float, float, float] | None
     planes: Planes
+    trust: bool = False
 
 
 class TranslateWidget(JobWidget):
@@ -62,6 +64,7 @@ class TranslateWidget(JobWidget):
         self._about: About | None = None
         self._source: Layer | None = None
         self._made: ImageLayer | None = None
+        self._doubts: ImageLayer | None = None
         self._refreshed_at = 0.0
         self.form: Container[Any] = Container(
             widgets=[
@@ -83,6 +86,12 @@ class TranslateWidget(JobWidget):
                     name="level",
                     choices=(FULL, ON_SCREEN),
                     tooltip="Of a layer with several resolutions: all its pixels, or the level on screen.",
+                ),
+                CheckBox(
+                    name="trust",
+                    label="expected error",
+                    tooltip="A second layer glows where the synthetic one is to be doubted: the absolute error to "
+                    "expect, in units of the contrast made. It takes about seven times as long.",
                 ),
                 field_row(TrainConfig, "device"),
             ]
@@ -114,6 +123,7 @@ class TranslateWidget(JobWidget):
         if str(layer.metadata.get("contrast", "")).casefold() == about.config.label(to).casefold():
             self.tell(f"{layer.name!r} says it is {about.config.label(to)} already; it is translated as asked.")
         self._source, self._made, self._place = layer, None, place_of(layer, level)
+        self._doubts = None
         for sentence in filter(None, (notice, self._place.note)):
             self.tell(sentence)
         source = Source(
@@ -122,6 +132,7 @@ class TranslateWidget(JobWidget):
             self._place.affine,
             self._place.spacing,
             self.form["planes"].value,
+            self.form["trust"].value,
         )
         wish = self.form["device"].value
         return lambda stop: translated(source, about.path, to, wish, stop)
@@ -141,11 +152,11 @@ class TranslateWidget(JobWidget):
                     return
                 self.show_fraction(done / total, f"{done} of {total} slices")
                 if done == total:
-                    layer.refresh()
+                    self._refresh()
                     self.status.setText(f"Synthetic, not for diagnosis: made {layer.name!r}.")
                     self._made = None
                 elif time.monotonic() - self._refreshed_at > REFRESH:
-                    layer.refresh()
+                    self._refresh()
                     self._refreshed_at = time.monotonic()
             case Failed():
                 pass
@@ -154,6 +165,8 @@ class TranslateWidget(JobWidget):
         if self._made is not None:  # stopped or failed half-way; half an image would mislead
             if self._made in self._viewer.layers:
                 self._viewer.layers.remove(self._made)
+            if self._doubts is not None and self._doubts in self._viewer.layers:
+                self._viewer.layers.remove(self._doubts)
             if not isinstance(self._last, Failed):
                 self.status.setText("Stopped; the unfinished layer is gone.")
             self._made = None
@@ -171,6 +184,24 @@ class TranslateWidget(JobWidget):
             rgb=False,
             **self._place.geometry,
         )
+
+        if begun.doubts:
+            doubts, says = begun.doubts
+            self._doubts = self._viewer.add_image(
+                doubts,
+                name=f"expected error of {self._made.name}",
+                contrast_limits=(0, (begun.target.high - begun.target.low) / 2),
+                colormap="inferno",  # with additive blending black, no error, lets the image through
+                blending="additive",
+                metadata=of_source | begun.metadata | says,
+                rgb=False,
+                **self._place.geometry,
+            )
+            self._viewer.layers.selection.active = self._made
+
+    def _refresh(self) -> None:
+        for layer in filter(None, (self._made, self._doubts)):
+            layer.refresh()
 
     def _layers(self, _: Any) -> list[Layer]:
         return list(self._viewer.layers)
@@ -227,6 +258,7 @@ def translated(
     from ..engine.familiar import unfamiliar
     from ..engine.training import describe, pick_device
     from ..engine.translation import blank, input_range, provenance, stream, unusual_spacing
+    from ..engine.trust import Doubt
 
     where = pick_device(device)
     model = load_model(model_path, where)
@@ -234,7 +266,10 @@ def translated(
     odd = unfamiliar(source.data, model.about, to, intensity, affine=source.affine, spacing=source.spacing)
     notices = tuple(filter(None, (unusual, unusual_spacing(model, source.spacing), odd)))
     made = blank(source.data.shape)
-    yield Begun(describe(where), made, provenance(model, to, source.name, odd), model.about.ranges[to], notices)
+    doubt = (Doubt(model, to), blank(source.data.shape)) if source.trust else None
+    doubts = (doubt[1], doubt[0].provenance()) if doubt else None
+    says = provenance(model, to, source.name, odd)
+    yield Begun(describe(where), made, says, model.about.ranges[to], notices, doubts)
     yield from stream(
         source.data,
         model,
@@ -244,5 +279,6 @@ def translated(
         planes=source.planes,
         out=made,
         intensity=intensity if source.data.ndim <= 3 else None,  # each volume of a series has a range of its own
+        doubt=doubt,
         stop=stop,
     )

@@ -1,0 +1,123 @@
+import json
+import shutil
+from dataclasses import replace
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from napari_t1t2.__main__ import main
+from napari_t1t2.engine.checkpoint import load_model
+from napari_t1t2.engine.files import read_about
+from napari_t1t2.engine.translation import stream, translate
+from napari_t1t2.engine.trust import Doubt, calibrate, store
+from napari_t1t2.images.nifti import read_provenance
+from napari_t1t2.images.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return load_model(trained)
+
+
+def volume(head, contrast):
+    return Volume(data=np.stack([head(i, contrast) for i in range(4)]).astype(np.float32), name=contrast)
+
+
+def doubted(data, doubt):
+    out = np.zeros(data.shape, np.float32)
+    translate(data, doubt.model, to="t2", doubt=(doubt, out))
+    return out
+
+
+def test_a_foreign_structure_raises_the_doubt_where_it_is(model, head):
+    clean = head(1, "T1").astype(np.float32)
+    foreign = clean.copy()
+    foreign[20:26, 14:20] = np.where(np.indices((6, 6)).sum(0) % 2, 255, 0)
+    before, after = (doubted(a, Doubt(model, "t2")) for a in (clean, foreign))
+    assert after[18:28, 12:22].mean() > before[18:28, 12:22].mean()
+
+
+@pytest.mark.parametrize("planes", ["one", "three"])
+def test_doubt_has_the_shape_of_the_image_and_leaves_the_image_as_it_was(model, head, planes):
+    data = volume(head, "T1").data
+    plain, out, doubts = translate(data, model, to="t2", planes=planes), np.zeros_like(data), np.zeros_like(data)
+    list(stream(data, model, to="t2", planes=planes, out=out, doubt=(Doubt(model, "t2"), doubts)))
+    np.testing.assert_array_equal(out, plain)
+    assert (doubts >= 0).all() and doubts.any(axis=(1, 2)).all()
+
+
+def test_an_ensemble_of_equal_models_adds_nothing(model, head):
+    data = head(1, "T1").astype(np.float32)
+    np.testing.assert_allclose(
+        doubted(data, Doubt(model, "t2", [model, model])), doubted(data, Doubt(model, "t2")), rtol=0.01, atol=1e-4
+    )
+
+
+def test_members_that_see_images_otherwise_are_refused(model):
+    foreign = replace(model, about=replace(model.about, config=replace(model.config, size=64)))
+    with pytest.raises(ValueError, match="do not see images alike"):
+        Doubt(model, "t2", [foreign])
+
+
+def test_a_calibrated_model_expects_the_mean_error_that_was_met(model, head):
+    t1, t2 = volume(head, "T1"), volume(head, "T2")
+    calibrations = calibrate(model, [(t1, t2)])
+    about = replace(model.about, calibration={"t2": json.loads(json.dumps(vars_of(calibrations["t2"])))})
+    expected = doubted(t1.data, Doubt(replace(model, about=about), "t2"))
+    met = np.abs(translate(t1.data, model, to="t2") - t2.data)
+    inside = t1.data > 0
+    assert expected[inside].mean() == pytest.approx(met[inside].mean(), rel=0.15)
+
+
+def vars_of(calibration):
+    return {name: getattr(calibration, name) for name in calibration.__slots__}
+
+
+def test_a_calibration_is_kept_in_the_model_file_and_asks_for_the_same_ensemble(trained, tmp_path, head):
+    shutil.copytree(trained, tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    assert model.about.calibration == {}
+    about = store(model, calibrate(model, [(volume(head, "T1"), volume(head, "T2"))]))
+    again = load_model(tmp_path / "run")
+    assert again.about.calibration == about.calibration and set(about.calibration) == {"t1", "t2"}
+    data = head(1, "T1").astype(np.float32)
+    np.testing.assert_array_equal(translate(data, again, to="t2"), translate(data, model, to="t2"))
+    with pytest.raises(ValueError, match="was calibrated with 1 models in all, and here are 2"):
+        Doubt(again, "t2", [again])
+
+
+def test_images_on_two_grids_calibrate_nothing(model, head):
+    t1 = volume(head, "T1")
+    with pytest.raises(ValueError, match="do not lie on one grid"):
+        calibrate(model, [(t1, replace(t1, data=t1.data[:2]))])
+
+
+def test_the_command_line_calibrates_and_writes_both_files(trained, tmp_path, t1_folder, t2_folder, head, capsys):
+    shutil.copytree(trained, tmp_path / "model")
+    assert main([str(a) for a in ("calibrate", tmp_path / "model", t1_folder, t2_folder)]) == 0
+    assert set(read_about(tmp_path / "model").calibration) == {"t1", "t2"}
+    source = tmp_path / "sub-01_T1w.nii.gz"
+    affine = np.diag([2.0, 3.0, 4.0, 1.0])
+    nibabel.Nifti1Image(volume(head, "T1").data.T, affine).to_filename(source)
+    args = ["translate", source, "--model", tmp_path / "model", "--to", "T2", "--out", tmp_path / "out", "--trust"]
+    assert main([str(a) for a in args]) == 0
+    made, doubts = (
+        nibabel.load(tmp_path / "out" / f"sub-01_desc-{what}_T2w.nii.gz") for what in ("synthetic", "expectedError")
+    )
+    assert made.shape == doubts.shape
+    np.testing.assert_array_equal(made.affine, doubts.affine)
+    says = read_provenance(tmp_path / "out" / "sub-01_desc-expectedError_T2w.nii.gz")
+    assert says["contrast"] == "expected error of T2" and says["synthetic"] is True
+    assert says["calibrated"] is True and "calibrated on 8 slices" in says["meaning"]
+    assert main([str(a) for a in args]) == 2
+    capsys.readouterr()
+
+
+def test_a_picture_gets_its_doubt_beside_it(trained, tmp_path, t1_folder):
+    args = ("translate", t1_folder, "--model", trained, "--to", "T2", "--out", tmp_path / "out", "--trust")
+    assert main([str(a) for a in args]) == 0
+    with Pillow.open(tmp_path / "out" / "Image #5_expected-error.png") as picture:
+        assert json.loads(picture.info["Description"])["calibrated"] is False
+    assert len(list((tmp_path / "out").iterdir())) == 16
