@@ -124,7 +124,7 @@ def test_both_contrasts_of_a_pair_are_cut_and_mirrored_alike(plain):
     image = np.random.default_rng(0).normal(size=(5, 48, 40)).astype(np.float32)
     config = replace(plain, crop=16, batch=3)
     one, other = (Bank(images, config, torch.device("cpu"), 5) for images in (image, -image))
-    assert all(torch.equal(one.batch(step), -other.batch(step)) for step in range(9))
+    assert all(torch.equal(one.batch(step)[:, :1], -other.batch(step)[:, :1]) for step in range(9))
 
 
 def test_without_adversarial_weight_the_discriminators_stay_as_they_are(plain):

@@ -11,9 +11,20 @@ from napari_t1t2.engine.networks import Discriminator, ToneCurve, UNetGenerator
 def test_a_presets_generator_keeps_the_shape(name):
     model = preset(name).model
     side = model.size or 2 * model.multiple
-    image = torch.randn(2, 1, side, side + model.multiple * (not model.size))
+    image = torch.randn(2, 1 + model.depth, side, side + model.multiple * (not model.size))
     with torch.inference_mode():
-        assert UNetGenerator(model)(image).shape == image.shape
+        assert UNetGenerator(model)(image).shape == image[:, :1].shape
+
+
+def test_depth_tells_pixels_of_one_brightness_apart():
+    torch.manual_seed(0)
+    generator = UNetGenerator(ModelConfig(channels=4, levels=2, depth=True, tone_curve=False))
+    shallow, deep = (torch.cat([torch.zeros(1, 1, 16, 16), torch.full((1, 1, 16, 16), d)], 1) for d in (0.05, 0.9))
+    with torch.inference_mode():
+        assert not torch.allclose(generator(shallow), generator(deep))
+        judge = Discriminator(4, coarse=4, normed=False, depth=True)
+        wide = [torch.nn.functional.interpolate(x, (64, 64)) for x in (shallow, deep)]
+        assert all(not torch.allclose(a, b) for a, b in zip(judge(wide[0]), judge(wide[1]), strict=True))
 
 
 @pytest.mark.parametrize("upsample", ["resize", "transposed"])

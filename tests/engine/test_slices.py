@@ -7,7 +7,18 @@ import torch
 from PIL import Image
 
 from napari_t1t2.engine.config import ModelConfig
-from napari_t1t2.engine.slices import Bank, Slices, common_pixel, fingerprint, polarity, prepare, read_both, split
+from napari_t1t2.engine.slices import (
+    Bank,
+    Slices,
+    as_input,
+    common_pixel,
+    depth_of,
+    fingerprint,
+    polarity,
+    prepare,
+    read_both,
+    split,
+)
 from napari_t1t2.images.intensity import Intensity
 from napari_t1t2.images.plane import View
 from napari_t1t2.images.read import Folder, read_folder
@@ -267,3 +278,28 @@ def test_the_same_voxels_in_another_order_have_one_fingerprint(towards):
 def test_stacks_that_say_nothing_are_subjects_of_their_own():
     bare = [replace(ball((2, 2, 2)), name=name, subject="") for name in ("a", "b")]
     assert prepare(Folder(Path("heads"), bare, []), ModelConfig(levels=2), 2.0).subjects == ("a", "b")
+
+
+def test_depth_grows_from_the_surface_and_knows_neither_pixel_size_nor_cavities():
+    rows, columns = np.mgrid[:64, :64] - 31.5
+    radius = np.hypot(rows, columns)
+    head = np.where(radius < 24, 0.0, -1.0).astype(np.float32)
+    head[radius < 6] = -1  # a ventricle, as dark as air
+    depth = depth_of(head)
+    assert (depth[radius > 25] == 0).all()
+    assert depth[32, 32] == pytest.approx(1, abs=0.05)
+    assert depth[32, 32 + 12] == pytest.approx(0.5, abs=0.05)
+    twice = depth_of(head.repeat(2, axis=0).repeat(2, axis=1))
+    np.testing.assert_allclose(twice[::2, ::2], depth, atol=0.05)
+    assert not depth_of(np.full((8, 8), -1, np.float32)).any()
+
+
+def test_the_depth_of_a_crop_is_that_of_the_slice_it_was_cut_from(plain):
+    head = np.full((2, 40, 40), -1, np.float32)
+    head[:, 4:36, 4:36] = 0.5
+    deep = replace(plain, crop=16, model=ModelConfig(channels=4, levels=2, depth=True))
+    whole = as_input(head, deep.model)
+    batches = torch.cat([Bank(head, deep, CPU, 0).batch(step) for step in range(20)])
+    assert batches.shape == (20, 2, 16, 16)
+    assert batches[:, 1].max() <= whole[:, 1].max()
+    assert (batches[:, 1, 8, 8].unique().numel()) > 2  # by where it was cut, not the same in every crop

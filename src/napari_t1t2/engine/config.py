@@ -72,6 +72,11 @@ class ModelConfig(Checked):
     tone_curve: bool = setting(
         True, "Give each generator a learned brightness curve, pixel by pixel, for the U-Net to correct.", advanced=True
     )
+    depth: bool = setting(
+        False,
+        "Tell the networks how deep below the surface of the head each pixel lies: scalp, bone and fluid look alike.",
+        advanced=True,
+    )
     upsample: Literal["resize", "transposed"] = setting(
         "resize", "How the U-Net doubles: resize then convolve, or transposed convolution.", advanced=True
     )
@@ -188,7 +193,7 @@ class TrainConfig(Checked):
     save_every: int = setting(500, "Steps between checkpoints.", low=1, advanced=True)
     seed: int = setting(0, "Makes a run repeatable.", low=0, advanced=True)
     threads: int = setting(0, "CPU threads; 0 takes every core.", low=0, advanced=True)
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = ModelConfig(depth=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -242,7 +247,7 @@ def preset(name: PresetName) -> TrainConfig:
                 report_every=1,
             )
         case "gpu":
-            model = ModelConfig(channels=64)
+            model = ModelConfig(channels=64, depth=True)
             return replace(
                 laptop, model=model, crop=0, batch=4, disc_channels=64, minutes=30.0, report_every=20, preview_every=200
             )

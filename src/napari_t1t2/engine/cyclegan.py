@@ -37,7 +37,8 @@ class CycleGAN(nn.Module):
         self.verdict: Verdict = least_squares if config.adversarial == "least squares" else cross_entropy
         self.t1_to_t2, self.t2_to_t1 = UNetGenerator(config.model), UNetGenerator(config.model)
         self.disc_t1, self.disc_t2 = (
-            Discriminator(config.disc_channels, coarse=config.coarse, normed=config.disc_norm) for _ in range(2)
+            Discriminator(config.disc_channels, coarse=config.coarse, normed=config.disc_norm, depth=config.model.depth)
+            for _ in range(2)
         )
         self.generator_adam = self._adam(self.t1_to_t2, self.t2_to_t1)
         self.discriminator_adam = self._adam(self.disc_t1, self.disc_t2)
@@ -68,8 +69,8 @@ class CycleGAN(nn.Module):
             _descend(self.generator_adam, torch.stack(list(losses.values())).sum())
 
         if c.adversarial_weight:
-            fake_t1 = self.pool_t1.swap(made.fake_t1.detach(), rng)
-            fake_t2 = self.pool_t2.swap(made.fake_t2.detach(), rng)
+            fake_t1 = self.pool_t1.swap(laid(made.fake_t1.detach(), t2), rng)
+            fake_t2 = self.pool_t2.swap(laid(made.fake_t2.detach(), t1), rng)
             losses["discriminators"] = self.discriminator_loss(t1, t2, fake_t1, fake_t2)
             _descend(self.discriminator_adam, losses["discriminators"])
         return {name: loss.detach() for name, loss in losses.items()}
@@ -85,22 +86,25 @@ class CycleGAN(nn.Module):
         else:
             (fake_t2,), (same_t2,) = _in_one_forward(lambda x: [self.t1_to_t2(x)], t1, t2)
             (fake_t1,), (same_t1,) = _in_one_forward(lambda x: [self.t2_to_t1(x)], t2, t1)
-        return Made(fake_t1, fake_t2, self.t2_to_t1(fake_t2), self.t1_to_t2(fake_t1), same_t1, same_t2)
+        back_t1, back_t2 = self.t2_to_t1(laid(fake_t2, t1)), self.t1_to_t2(laid(fake_t1, t2))
+        return Made(fake_t1, fake_t2, back_t1, back_t2, same_t1, same_t2)
 
     def generator_losses(self, t1: Tensor, t2: Tensor, made: Made) -> dict[str, Tensor]:
         """Fool the discriminators, give the input back, leave the target contrast alone."""
         c = self.config
-        losses = {"cycle": self.cycle_weight * (l1_loss(made.back_t1, t1) + l1_loss(made.back_t2, t2))}
+        image_t1, image_t2 = t1[:, :1], t2[:, :1]
+        losses = {"cycle": self.cycle_weight * (l1_loss(made.back_t1, image_t1) + l1_loss(made.back_t2, image_t2))}
         if c.adversarial_weight:
-            fooled = self.says(self.disc_t1(made.fake_t1), 1) + self.says(self.disc_t2(made.fake_t2), 1)
+            fakes = self.disc_t1(laid(made.fake_t1, t2)), self.disc_t2(laid(made.fake_t2, t1))
+            fooled = self.says(fakes[0], 1) + self.says(fakes[1], 1)
             losses = {"adversarial": c.adversarial_weight * fooled} | losses
         if made.same_t1 is not None and made.same_t2 is not None:
-            losses["identity"] = c.identity_weight * (l1_loss(made.same_t1, t1) + l1_loss(made.same_t2, t2))
+            losses["identity"] = c.identity_weight * (l1_loss(made.same_t1, image_t1) + l1_loss(made.same_t2, image_t2))
         return losses
 
     def paired_loss(self, t1: Tensor, t2: Tensor) -> Tensor:
         """Mean absolute error of both generators on slices whose other contrast is known (pix2pix, Isola 2017)."""
-        return l1_loss(self.t1_to_t2(t1), t2) + l1_loss(self.t2_to_t1(t2), t1)
+        return l1_loss(self.t1_to_t2(t1), t2[:, :1]) + l1_loss(self.t2_to_t1(t2), t1[:, :1])
 
     def discriminator_loss(self, t1: Tensor, t2: Tensor, fake_t1: Tensor, fake_t2: Tensor) -> Tensor:
         """Tell real slices from made ones."""
@@ -135,6 +139,11 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
     finally:
         for module in modules:
             module.requires_grad_(True)
+
+
+def laid(made: Tensor, source: Tensor) -> Tensor:
+    """What was made of a source, (B, 1, H, W), with the depth that the source came with, if any."""
+    return torch.cat([made, source[:, 1:]], dim=1)
 
 
 def _in_one_forward(

@@ -12,6 +12,7 @@ WIDEST = 512
 KNOTS = 17
 KNOT_SCALE = 25.0  # Adam moves every weight alike; this lets a knot cross its range in some hundred steps
 AIR = -3.0  # tanh makes it -1
+NEAR = 0.06  # of the head's radius; how far below the surface still counts as near it
 SMALLEST, SMALLEST_COARSE = 24, 16  # sides of a slice that leave a discriminator a map it can normalise
 
 
@@ -21,7 +22,8 @@ class UNetGenerator(nn.Module):
     The U-Net of Isola et al. (2017) with InstanceNorm: each level halves by a 4x4 convolution, each level back
     doubles and sees the skip. The deepest map is not normalised, as it may be a single pixel.
     With `upsample="resize"` levels double by a convolution and a bilinear resize (no checkerboard; Odena et al.,
-    2016), and two convolutions at full size, beside the way down, keep the finest detail.
+    2016), and two convolutions at full size, beside the way down, keep the finest detail. With `depth` the input has
+    a second channel, `slices.depth_of`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -30,10 +32,11 @@ class UNetGenerator(nn.Module):
         deepest = len(widths) - 1
         transposed = config.upsample == "transposed"
         fine = 0 if transposed else config.channels // 2
-        self.stem = nn.Sequential(nn.Conv2d(1, fine, 3, 1, 1), nn.LeakyReLU(0.2, inplace=True)) if fine else None
+        seen = _channels(config.depth)
+        self.stem = nn.Sequential(nn.Conv2d(seen, fine, 3, 1, 1), nn.LeakyReLU(0.2, inplace=True)) if fine else None
         self.down = nn.ModuleList(
             _down(before, after, normed=0 < level < deepest)
-            for level, (before, after) in enumerate(zip([fine or 1, *widths], widths, strict=False))
+            for level, (before, after) in enumerate(zip([fine or seen, *widths], widths, strict=False))
         )
         self.up = nn.ModuleList(
             _up(widths[level] * (1 if level == deepest else 2), widths[level - 1], transposed)
@@ -55,9 +58,11 @@ class UNetGenerator(nn.Module):
             nn.init.zeros_(last.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, H, W) to (B, 1, H, W); H and W are multiples of `2**levels`."""
-        tone = 0 if self.tone is None else self.tone(x)
-        x = x + 1  # air becomes 0, which is also what the convolutions pad with: no seam at the border
+        """(B, 1, H, W), or with depth (B, 2, H, W), to (B, 1, H, W); H and W are multiples of `2**levels`."""
+        image = x[:, :1]
+        tone = 0 if self.tone is None else self.tone(image)
+        # air becomes 0, which is also what the convolutions pad with: no seam at the border
+        x = torch.cat([image + 1, _surface(x[:, 1:])], dim=1)
         skips: list[Tensor] = []
         if self.stem is not None:
             x = self.stem(x)
@@ -109,14 +114,16 @@ class Discriminator(nn.Module):
     should be darker than grey; a second one on the slice shrunk by `coarse` does (Wang et al., 2018).
     """
 
-    def __init__(self, channels: int, *, coarse: int, normed: bool) -> None:
+    def __init__(self, channels: int, *, coarse: int, normed: bool, depth: bool = False) -> None:
         super().__init__()
         self.coarse = coarse
-        self.fine = _patch_gan(channels, halvings=3, normed=normed)
-        self.whole = _patch_gan(channels, halvings=2, normed=normed) if coarse > 1 else None
+        seen = _channels(depth)
+        self.fine = _patch_gan(seen, channels, halvings=3, normed=normed)
+        self.whole = _patch_gan(seen, channels, halvings=2, normed=normed) if coarse > 1 else None
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 1, H, W) to one or two score maps (B, 1, h, w)."""
+        """(B, 1, H, W), or with depth (B, 2, H, W), to one or two score maps (B, 1, h, w)."""
+        x = torch.cat([x[:, :1], _surface(x[:, 1:])], dim=1)
         scores = [self.fine(x)]
         if self.whole is not None:
             height, width = (max(side // self.coarse, SMALLEST_COARSE) for side in x.shape[-2:])
@@ -124,9 +131,18 @@ class Discriminator(nn.Module):
         return scores
 
 
-def _patch_gan(channels: int, *, halvings: int, normed: bool) -> nn.Sequential:
+def _channels(depth: bool) -> int:
+    return 3 if depth else 1
+
+
+def _surface(depth: Tensor) -> Tensor:
+    """Depth, and how near the surface is, 1 there and 0 in air; of no channel, none."""
+    return torch.cat([depth, torch.exp(-depth / NEAR) * (depth > 0)], dim=1)
+
+
+def _patch_gan(seen: int, channels: int, *, halvings: int, normed: bool) -> nn.Sequential:
     widths = [min(channels * 2**i, WIDEST) for i in range(halvings + 1)]
-    steps = zip([1, *widths[:-1]], widths, strict=True)
+    steps = zip([seen, *widths[:-1]], widths, strict=True)
     layers = [
         _down(before, after, normed=normed and i > 0, stride=1 if i == halvings else 2)
         for i, (before, after) in enumerate(steps)

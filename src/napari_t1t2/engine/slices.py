@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.ndimage import binary_erosion, binary_fill_holes, gaussian_filter
+from scipy.ndimage import binary_erosion, binary_fill_holes, binary_opening, distance_transform_edt, gaussian_filter
+from skimage.measure import label as parts_of
 from torch import Tensor
 
 from ..images.clues import pair_key
@@ -268,6 +269,26 @@ def polarity(images: Image, chosen: npt.NDArray[np.intp]) -> float:
     return float(np.mean(found)) if found else 0.0
 
 
+def depth_of(image: Image) -> Image:
+    """How deep below the surface of the head each pixel of a slice in [-1, 1] lies; 0 in air.
+
+    In radii of a disc of the head's area, so that it is the same for any pixel size; (rows, columns).
+    """
+    parts = parts_of(binary_fill_holes(binary_opening(image > BACKGROUND)))
+    depth: Image = np.zeros(image.shape, np.float32)
+    if parts.any():
+        head = parts == 1 + np.bincount(parts.ravel())[1:].argmax()
+        depth = (distance_transform_edt(head) / np.sqrt(head.sum() / np.pi)).astype(np.float32)
+    return depth
+
+
+def as_input(images: Image, model: ModelConfig) -> Tensor:
+    """(N, H, W) in [-1, 1] as a network takes it: (N, 1, H, W), or with the depth as second channel (N, 2, H, W)."""
+    if not model.depth:
+        return torch.from_numpy(images)[:, None]
+    return torch.from_numpy(np.stack([images, np.stack([depth_of(image) for image in images])], axis=1))
+
+
 class Bank:
     """Slices on the device. The batch of a step depends on the seed and the step alone, so a run resumes exactly."""
 
@@ -279,22 +300,22 @@ class Bank:
         stream: int,
         chosen: npt.NDArray[np.intp] | None = None,
     ) -> None:
-        self._slices = torch.from_numpy(images).to(device)
+        self._slices = as_input(images, config.model).to(device)
         self._chosen = np.arange(len(images)) if chosen is None else chosen
         self._config = config
         self._stream = stream  # tells the two contrasts' random numbers apart
 
     def batch(self, step: int) -> Tensor:
-        """(B, 1, H, W): each slice once per epoch, in a new order every epoch, cropped and mirrored at random."""
-        c, (_, height, width) = self._config, self._slices.shape
+        """(B, 1 or 2, H, W): each slice once per epoch, in a new order every epoch, cropped and mirrored at random."""
+        c, (height, width) = self._config, self._slices.shape[-2:]
         rng = np.random.default_rng((c.seed, self._stream, step))
         rows, columns = (min(c.crop or side, side) for side in (height, width))
         made: list[Tensor] = []
         for index in self._order(step * c.batch, c.batch):
             top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
-            image = self._slices[index, top : top + rows, left : left + columns]
+            image = self._slices[index, :, top : top + rows, left : left + columns]
             made.append(image.flip(-1) if c.flip and rng.random() < 0.5 else image)
-        return torch.stack(made)[:, None]
+        return torch.stack(made)
 
     def _order(self, start: int, count: int) -> Sequence[int]:
         n = len(self._chosen)

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..images.intensity import Intensity
 from ..images.volume import NOTICE, Image
 from .checkpoint import Position, load_checkpoint, save_checkpoint, save_model
-from .config import Side, TrainConfig
+from .config import ModelConfig, Side, TrainConfig
 from .cyclegan import CycleGAN
 from .events import Finished, Preview, Progress, Saved, Started, TrainEvent
 from .familiar import learn
@@ -36,7 +36,7 @@ from .files import (
     save_config,
 )
 from .pairs import find_pairs
-from .slices import Bank, polarity, read_both, split
+from .slices import Bank, as_input, polarity, read_both, split
 
 _ACTIVE: set[Path] = set()  # run folders that this process is training in
 MAY_CHANGE = frozenset(  # between two sittings of one run
@@ -103,7 +103,9 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     t1, t2, pixel = read_both(config, before.config.pixel if before else 0.0)
     parts = split(t1, t2, config)
     bank_t1, bank_t2 = (Bank(s.images, config, device, i, parts.train[i]) for i, s in enumerate((t1, t2)))
-    shown = tuple(_middle(s.images, held).to(device) for s, held in zip((t1, t2), parts.held, strict=True))
+    shown = tuple(
+        _middle(s.images, held, config.model).to(device) for s, held in zip((t1, t2), parts.held, strict=True)
+    )
     knows = replace(config.model, pixel=pixel)  # what translating must know
     seen = t1.fingerprints_of(parts.train[0]) | t2.fingerprints_of(parts.train[1])
     ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
@@ -190,14 +192,14 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     yield Finished(step, run / MODEL_FILE, reason)
 
 
-def _middle(images: Image, chosen: npt.NDArray[np.intp]) -> Tensor:
-    """The slice in the middle of those chosen, (1, 1, H, W)."""
-    return torch.from_numpy(images[chosen[len(chosen) // 2]])[None, None]
+def _middle(images: Image, chosen: npt.NDArray[np.intp], model: ModelConfig) -> Tensor:
+    """The slice in the middle of those chosen, (1, 1 or 2, H, W)."""
+    return as_input(images[chosen[len(chosen) // 2]][None], model)
 
 
 @torch.inference_mode()
 def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path) -> Preview:
-    """Translate one slice each way and back, (1, 1, H, W); also written as a PNG of two rows."""
+    """Translate one slice each way and back, (1, 1 or 2, H, W); also written as a PNG of two rows."""
 
     def image(x: Tensor) -> Image:
         result: Image = x[0, 0].float().cpu().numpy()

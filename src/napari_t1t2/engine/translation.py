@@ -20,6 +20,7 @@ from ..images.volume import NOTICE, Affine, Image, Volume
 from .checkpoint import Model
 from .config import Planes, Side, other
 from .events import Translated
+from .slices import as_input
 
 if TYPE_CHECKING:
     from .trust import Doubt
@@ -133,7 +134,7 @@ def batches(
 ) -> Iterator[tuple[int, Frame, Tensor, Tensor]]:
     """Batches of (slice, row, column) data: the number of the first slice, their frame, and in it source and result.
 
-    Both are (N, 1, H, W) in [-1, 1].
+    The source is (N, 1, H, W), or with its depth (N, 2, H, W), and the result (N, 1, H, W), in [-1, 1].
     """
     network = model.generators[side]
     device = next(network.parameters()).device
@@ -150,7 +151,7 @@ def batches(
         for start in range(first, last, batch):
             chunk = slab[start - first : min(start + batch, last) - first]
             chunk = np.nan_to_num(chunk, nan=source.low, posinf=source.high, neginf=source.low)
-            x = torch.from_numpy(frame.put(source.to_unit(chunk)))[:, None].to(device)
+            x = as_input(frame.put(source.to_unit(chunk)), model.config).to(device)
             with torch.inference_mode():
                 y = network(x)
             yield start, frame, x, y

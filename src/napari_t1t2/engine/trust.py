@@ -26,6 +26,7 @@ from ..images.volume import Image, Volume
 from ..images.write import written_beside
 from .checkpoint import Model
 from .config import Side, other
+from .cyclegan import laid
 from .evaluation import same_grid
 from .files import About
 from .slices import BACKGROUND
@@ -93,7 +94,7 @@ class Doubt:
             )
 
     def expected(self, x: Tensor, y: Tensor) -> Image:
-        """The absolute error to expect, (N, H, W), as a part of the target's range, of y made from x, (N, 1, H, W)."""
+        """The absolute error to expect, (N, H, W), as a part of the target's range, of `batches`."""
         signs = self.signs(x, y)
         if self.calibration:
             return self.calibration.expect(_terms(signs, _image(x), _image(y)))
@@ -107,7 +108,7 @@ class Doubt:
             variants = [y, there(x.flip(-1)).flip(-1)]
             variants.append(there(x.roll(SHIFT, (-2, -1))).roll((-SHIFT[0], -SHIFT[1]), (-2, -1)))
             variants += [_turned(there(_turned(x, angle)), -angle) for angle in (TURN, -TURN)]
-            found = [(x - back(y)).abs(), torch.stack(variants).std(0, correction=0)]
+            found = [(x[:, :1] - back(laid(y, x))).abs(), torch.stack(variants).std(0, correction=0)]
             if self.members:
                 made = [y, *(member.generators[self.side](x) for member in self.members)]
                 found.append(torch.stack(made).std(0, correction=0))
@@ -216,14 +217,15 @@ def _ranges(volumes: Sequence[Volume], trained: Intensity) -> list[Intensity]:
 
 
 def _turned(x: Tensor, degrees: float) -> Tensor:
-    """(N, 1, H, W) in [-1, 1] turned about its middle; what comes in from outside is air."""
+    """A network's input or output turned about its middle; what comes in from outside is air."""
+    air = x.new_tensor([-1, 0])[: x.shape[1]].view(1, -1, 1, 1)
     (cos, sin), ratio = (float(f(np.deg2rad(degrees))) for f in (np.cos, np.sin)), x.shape[-2] / x.shape[-1]
     matrix = torch.tensor([[cos, -sin * ratio, 0], [sin / ratio, cos, 0]], device=x.device)
     grid = affine_grid(matrix.expand(len(x), 2, 3), list(x.shape), align_corners=False)
-    return grid_sample(x + 1, grid, align_corners=False) - 1
+    return grid_sample(x - air, grid, align_corners=False) + air
 
 
 def _image(x: Tensor) -> Image:
-    """(N, 1, H, W) as (N, H, W) of NumPy."""
+    """The slices of (N, C, H, W) as (N, H, W) of NumPy."""
     image: Image = x[:, 0].float().cpu().numpy()
     return image
