@@ -45,34 +45,34 @@ def as_csv(score: Score, about: dict[str, Any]) -> str:
 
 
 class ScoreTable(QTableWidget):
-    """Two rows of numbers, as high as they are."""
+    """One row a measure, one column for the frame and one for the region: it must fit a narrow dock."""
 
     def __init__(self) -> None:
-        super().__init__(2, len(COLUMNS))
-        self.setHorizontalHeaderLabels(COLUMNS)
-        for column, tip in enumerate(TIPS):
-            header = self.horizontalHeaderItem(column)
+        super().__init__(len(COLUMNS), 2)
+        self.setVerticalHeaderLabels(COLUMNS)
+        for row, tip in enumerate(TIPS):
+            header = self.verticalHeaderItem(row)
             assert header is not None
             header.setToolTip(tip)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        across = self.horizontalHeader()
-        assert across is not None
+        across, down = self.horizontalHeader(), self.verticalHeader()
+        assert across is not None and down is not None
         across.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        down.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        down.setDefaultSectionSize(down.minimumSectionSize())
+        self.setFixedHeight(across.sizeHint().height() + len(COLUMNS) * down.defaultSectionSize() + 8)
         self.hide()
 
     def show_score(self, score: Score) -> None:
         """Fill in the numbers."""
-        for row, (where, values) in enumerate(rows_of(score).items()):
-            self.setVerticalHeaderItem(row, QTableWidgetItem(where))
-            for column, (value, digits) in enumerate(zip(values, DIGITS, strict=True)):
+        for column, (where, values) in enumerate(rows_of(score).items()):
+            self.setHorizontalHeaderItem(column, QTableWidgetItem(where))
+            for row, (value, digits) in enumerate(zip(values, DIGITS, strict=True)):
                 cell = QTableWidgetItem(f"{value:.{digits}f}")
                 cell.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
                 self.setItem(row, column, cell)
-        across = self.horizontalHeader()
-        assert across is not None
-        self.setFixedHeight(across.sizeHint().height() + sum(self.rowHeight(row) for row in (0, 1)) + 4)
         self.show()
 
 

@@ -106,7 +106,13 @@ class EvaluateWidget(JobWidget):
                         tooltip="Where to score, beside the full frame: inside the head, or a labels layer.",
                     )
                 ),
-                SpinBox(name="label", value=0, min=0, max=2**31 - 1, tooltip="Of the labels layer: one, or any."),
+                SpinBox(
+                    name="label",
+                    label="label (0: any)",
+                    min=0,
+                    max=2**31 - 1,
+                    tooltip="Of the labels layer: the pixels with this number, or all that are not 0.",
+                ),
                 CheckBox(
                     name="own_scale",
                     text="Own scale",
@@ -116,7 +122,6 @@ class EvaluateWidget(JobWidget):
         )
         super().__init__(self.form.native, "Evaluate")
         self._suggested = {name: self.form[name].value for name in ("synthetic", "real")}
-        self.form["label"].native.setSpecialValueText("any")
         self.form["label"].enabled = False
         self.table = ScoreTable()
         self.histogram = JointHistogram()
