@@ -44,7 +44,8 @@ UNTRAINED = {"source": "source shown as target", "table": "lookup table", "histo
 TRAINED = ("paper", "laptop", "notebook", "gpu", "supervised")
 TRAIN, TEST = range(70, 101), range(111, 126)  # T2 slices of the course set, by block: neighbours are near-duplicates
 WAYS = ("T1 -> T2", "T2 -> T1")
-METRICS = [f.name for f in fields(Score) if f.name != "slices"]
+KINDS = ("psnr", "ssim", "mae", "nmi")
+METRICS = [n for n in (*KINDS, *(f"head_{kind}" for kind in KINDS)) if n in {f.name for f in fields(Score)}]
 NEVER = 10**9
 
 Pair = tuple[list[Volume], list[Volume]]  # T1 and T2 slices, one of each at a place
