@@ -13,7 +13,7 @@ from __future__ import annotations
 import tempfile
 from argparse import ArgumentParser
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
