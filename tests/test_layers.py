@@ -32,13 +32,14 @@ def test_the_package_itself_imports_nothing_heavy():
 def test_widgets_import_and_open_without_torch_or_matplotlib():
     loaded = run(
         "import sys\n"
+        "from napari_t1t2.widgets.evaluate import EvaluateWidget\n"
         "from napari_t1t2.widgets.load import LoadWidget\n"
         "from napari_t1t2.widgets.train import TrainWidget\n"
         "from napari_t1t2.widgets.translate import TranslateWidget\n"
         "from qtpy.QtWidgets import QApplication\n"
         "from napari.components import ViewerModel\n"
         "app, viewer = QApplication([]), ViewerModel()\n"
-        "widgets = LoadWidget(viewer), TrainWidget(viewer), TranslateWidget(viewer)\n"
+        "widgets = LoadWidget(viewer), TrainWidget(viewer), TranslateWidget(viewer), EvaluateWidget(viewer)\n"
         "print(*sys.modules)"
     ).split()
     assert not {"torch", "matplotlib"} & set(loaded)

@@ -22,8 +22,9 @@ def test_each_door_of_the_manifest_opens(manifest):
         assert callable(import_python_name(command.python_name)), command.id
 
 
-def test_the_three_widgets_have_their_names(manifest):
-    assert [w.display_name for w in manifest.contributions.widgets] == ["Load T1/T2 folders", "Train", "Translate"]
+def test_the_widgets_have_their_names(manifest):
+    names = [w.display_name for w in manifest.contributions.widgets]
+    assert names == ["Load T1/T2 folders", "Train", "Translate", "Evaluate"]
 
 
 @pytest.mark.parametrize(

@@ -241,9 +241,9 @@ def evaluate(args: Namespace) -> None:
         print(json.dumps({"mean": asdict(total), "images": images, "left_out": left_out}, indent=2))
         return
     print(f"{len(scores)} images, {total.slices} slices; means over slices, MAE as a part of the data range")
-    print(f"{'':16}{'PSNR dB':>9}{'SSIM':>8}{'MAE':>8}")
-    print(f"{'full frame':16}{total.psnr:9.2f}{total.ssim:8.3f}{total.mae:8.4f}")
-    print(f"{'inside the head':16}{total.head_psnr:9.2f}{total.head_ssim:8.3f}{total.head_mae:8.4f}")
+    print(f"{'':16}{'PSNR dB':>9}{'SSIM':>8}{'MAE':>8}{'NMI':>8}")
+    print(f"{'full frame':16}{total.psnr:9.2f}{total.ssim:8.3f}{total.mae:8.4f}{total.nmi:8.3f}")
+    print(f"{total.region:16}{total.head_psnr:9.2f}{total.head_ssim:8.3f}{total.head_mae:8.4f}{total.head_nmi:8.3f}")
 
 
 def demo(args: Namespace) -> None:

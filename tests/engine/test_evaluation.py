@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_t1t2.engine.evaluation import Score, evaluate, evaluate_volumes, lookup_table, mean
+from napari_t1t2.engine.evaluation import Score, align, evaluate, evaluate_volumes, lookup_table, mean
 from napari_t1t2.images.plane import View
 from napari_t1t2.images.volume import Volume
 
@@ -32,7 +32,8 @@ def seed(real_data):
 
 def test_equal_images_score_best(real):
     score = evaluate(real, real)
-    assert astuple(score) == pytest.approx((100, 1, 0, 100, 1, 0, 3))
+    assert astuple(score)[:8] == pytest.approx((100, 1, 0, 2, 100, 1, 0, 2))
+    assert (score.slices, score.head_slices, score.region) == (3, 3, "inside the head")
 
 
 def test_psnr_and_mae_are_those_computed_by_hand():
@@ -62,7 +63,7 @@ def test_a_black_hole_within_the_head_belongs_to_it():
 def test_the_data_range_is_the_spread_of_the_real_image_unless_given(real):
     fake = real + 10
     score, shifted = evaluate(fake, real), evaluate(1000 + 3 * fake, 1000 + 3 * real)
-    assert astuple(shifted) == pytest.approx(astuple(score), rel=1e-4)
+    assert astuple(shifted)[:-1] == pytest.approx(astuple(score)[:-1], rel=1e-3)
     assert evaluate(fake, real, data_range=255).mae == pytest.approx(10 / 255, rel=1e-4)
 
 
@@ -82,8 +83,10 @@ def test_what_cannot_be_compared_is_refused_with_the_numbers(fake, real, words):
 
 
 def test_a_mean_weighs_by_slices():
-    one, three = Score(10, 0, 0, 0, 0, 0, slices=1), Score(30, 1, 0, 0, 0, 0, slices=3)
-    assert astuple(mean([one, three])) == pytest.approx((25, 0.75, 0, 0, 0, 0, 4))
+    one = Score(10, 0, 0, 1, 4, 0, 0, 1, slices=1, head_slices=1, voxels=50, head_voxels=5)
+    three = Score(30, 1, 0, 2, 8, 0, 0, 2, slices=3, head_slices=1, voxels=150, head_voxels=7)
+    both = astuple(mean([one, three]))
+    assert both[:-1] == pytest.approx((25, 0.75, 0, 1.75, 6, 0, 0, 1.5, 4, 2, 200, 12))
 
 
 def test_the_lookup_table_finds_a_known_mapping():
@@ -157,3 +160,68 @@ def test_images_that_hardly_overlap_are_refused(placed):
 def test_eight_bits_are_scored_over_255(placed):
     fake, bits = replace(placed, data=placed.data + 10), replace(placed, dtype="uint8")
     assert evaluate_volumes(fake, bits).mae == pytest.approx(10 / 255, rel=1e-3)
+
+
+def test_mutual_information_is_symmetric_and_blind_to_the_mapping(real, head):
+    t1 = np.stack([head(i, "T1") for i in range(3)]).astype(np.float32)
+    one, other = evaluate(t1, real), evaluate(real, t1)
+    assert one.nmi == pytest.approx(other.nmi, abs=1e-9) and 1 < one.nmi < 2
+    inverted = evaluate(255 - real, real)
+    assert inverted.nmi > 1.8 and inverted.psnr < 5
+
+
+def test_noise_and_flat_images_share_no_information(real):
+    noise = np.random.default_rng(0).normal(size=(20, 200, 200)).astype(np.float32)
+    assert evaluate(noise, noise[:, ::-1].copy()).nmi < 1.01
+    assert evaluate(0 * real, real).nmi == 1
+
+
+def test_a_hot_voxel_does_not_hide_the_information(real):
+    hot = real.copy()
+    hot[0, 20, 20] = 1e7
+    assert evaluate(hot, real, data_range=255).nmi > 1.85
+
+
+def test_a_region_takes_the_place_of_the_head(placed):
+    data, marks = placed.data.copy(), np.zeros_like(placed.data)
+    data[1, 10:20, 10:20] += 25
+    marks[1, 10:20, 10:20] = 7
+    region = replace(placed, data=marks, name="in the lesion")
+    bits = replace(placed, dtype="uint8")
+    score = evaluate_volumes(replace(placed, data=data), bits, region=region)
+    assert score.head_mae == pytest.approx(25 / 255)
+    assert (score.region, score.head_voxels, score.head_slices, score.slices) == ("in the lesion", 100, 1, 3)
+    assert score.mae == evaluate_volumes(replace(placed, data=data), bits).mae
+
+
+def test_a_region_on_another_grid_comes_by_nearest_neighbour(placed):
+    view = View.towards("RAI", placed.affine)
+    marks = np.zeros_like(placed.data)
+    marks[1, 10:20, 10:18] = 2
+    there = replace(
+        placed, data=view.apply(marks), affine=view.affine(placed.affine, marks.shape), name="in the lesion"
+    )
+    assert evaluate_volumes(placed, placed, region=there).head_voxels == 80
+
+
+def test_a_region_that_touches_nothing_or_does_not_fit_is_refused(placed):
+    empty = replace(placed, data=0 * placed.data, name="in the lesion")
+    with pytest.raises(ValueError, match="The region, in the lesion, has no pixel"):
+        evaluate_volumes(placed, placed, region=empty)
+    small = replace(placed, data=placed.data[:, :9], affine=None, name="in the lesion")
+    with pytest.raises(ValueError, match=r"in the lesion, has shape \(3, 9, 36\)"):
+        evaluate_volumes(placed, placed, region=small)
+
+
+def test_the_difference_is_in_the_order_of_the_synthetic_volume(placed):
+    view = View.towards("RAI", placed.affine)
+    turned = replace(placed, data=view.apply(placed.data) + 5, affine=view.affine(placed.affine, placed.data.shape))
+    aligned = align(turned, placed)
+    assert aligned.resampled and aligned.difference().shape == turned.data.shape
+    np.testing.assert_allclose(aligned.difference(), 5, atol=1e-3)
+
+
+def test_the_joint_histogram_counts_every_voxel_of_the_region_once(placed):
+    aligned = align(placed, placed)
+    counts, edges = aligned.joint_histogram()
+    assert counts.sum() == aligned.score().head_voxels == np.trace(counts) and len(edges) == 65

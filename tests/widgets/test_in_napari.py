@@ -32,6 +32,12 @@ def test_load_train_and_translate_in_one_session(viewer, config, told):
     assert made.data.shape == viewer.layers["T1: T1"].data.shape and np.ptp(made.data) > 0
     assert not told
 
+    evaluate = open_widget(viewer, "Evaluate")
+    evaluate.form["real"].value = viewer.layers["T2: T2"]
+    evaluate.go.click()
+    assert evaluate.wait(60).score.slices == len(made.data)
+    assert f"difference: {made.name} minus T2: T2" in viewer.layers
+
 
 def test_the_sample_opens_from_the_menu(viewer):
     pytest.importorskip("nilearn", reason="the sample heads need nilearn (extra demo)")

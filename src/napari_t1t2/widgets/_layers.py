@@ -87,6 +87,26 @@ def _to_ras(layer: Layer, mm: npt.NDArray[np.float64]) -> Affine:
     return affine
 
 
+def affine_in_window(layer: Layer) -> Affine:
+    """(x, y, z) index to where the window shows the voxels, read as RAS+ mm: to compare layers with one another."""
+    return _to_ras(layer, np.nan_to_num(_mm(layer), nan=1))
+
+
+def share_space(one: Layer, other: Layer) -> bool:
+    """Whether what the window says of two layers tells where they lie to one another.
+
+    It does not of bare arrays, which lie nowhere, nor of a bare array beside a layer that lies in mm, as of a NIfTI
+    that became a TIFF.
+    """
+    if one.ndim != other.ndim:
+        return False
+    in_mm = [bool(np.isfinite(_mm(layer)[1:]).all()) for layer in (one, other)]
+    bare = [
+        not mm and np.array_equal(to_world(layer), np.eye(4)) for mm, layer in zip(in_mm, (one, other), strict=True)
+    ]
+    return not (all(bare) or (any(bare) and any(in_mm)))
+
+
 def spacing_of_layer(layer: Layer) -> tuple[float, float, float] | None:
     """(Z, Y, X) in mm, where the layer's units are lengths; a slice is 1 mm thick where they do not say."""
     mm = _mm(layer)

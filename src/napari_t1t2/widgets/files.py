@@ -29,6 +29,7 @@ DICOM = frozenset({".dcm", ".dicom", ".ima"})
 SAYS = (  # what a synthetic layer or file says of itself: the keys of `engine.translation.provenance`
     *("synthetic", "contrast", "notice", "model", "model_sha256", "step", "source", "version"),
 )
+SEEN = "seen_in_training"  # what files of the command line say besides
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
@@ -130,7 +131,7 @@ def _volumes(data: Any, about: dict[str, Any]) -> tuple[dict[str, Volume], dict[
     layer = Layer.create(data, dict(about), "image")  # napari's own, so that its geometry means what napari means
     volumes = volumes_of(layer)
     metadata = layer.metadata
-    says = {"notice": NOTICE} | {key: metadata[key] for key in SAYS if key in metadata}
+    says = {"notice": NOTICE} | {key: metadata[key] for key in (*SAYS, SEEN) if key in metadata}
     names = ("",) if len(volumes) == 1 else (f"_{i:03}" for i in range(len(volumes)))
     return dict(zip(names, volumes, strict=True)), says if metadata.get("synthetic") else None
 
@@ -152,7 +153,7 @@ def _marked(volume: Volume) -> LayerData:
     data, about, kind = layer_of(volume)
     if volume.synthetic:
         says = read_provenance(volume.path) if volume.path and is_nifti(volume.path) else None
-        kept = {key: value for key, value in (says or {}).items() if key in SAYS}
+        kept = {key: value for key, value in (says or {}).items() if key in (*SAYS, SEEN)}
         about["metadata"] |= {"synthetic": True, "notice": NOTICE} | kept
         if "synthetic" not in volume.name.casefold():
             about["name"] = f"{volume.name} (synthetic)"

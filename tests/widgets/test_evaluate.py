@@ -1,0 +1,251 @@
+import csv
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from qtpy.QtGui import QGuiApplication
+
+from napari_t1t2.engine.evaluation import evaluate_volumes
+from napari_t1t2.engine.events import Failed
+from napari_t1t2.images.volume import Volume
+from napari_t1t2.widgets._layers import layer_of
+from napari_t1t2.widgets.evaluate import EvaluateWidget
+
+AFFINE = np.diag([-1.0, -1, 3, 1])
+
+
+@pytest.fixture
+def widget(viewer, qtbot, told):
+    widget = EvaluateWidget(viewer)
+    qtbot.addWidget(widget)
+    return widget
+
+
+@pytest.fixture
+def real(head) -> Volume:
+    data = np.stack([np.roll(head, i, axis=1) for i in range(8)])
+    return Volume(data=data, name="scan", contrast="T2", affine=AFFINE, spacing=(3, 1, 1))
+
+
+@pytest.fixture
+def fake(real) -> Volume:
+    rng = np.random.default_rng(0)
+    return replace(real, data=real.data + rng.normal(0, 9, real.data.shape).astype(np.float32), name="made")
+
+
+def add(viewer, volume, **metadata):
+    data, about, _ = layer_of(volume)
+    about["metadata"] |= metadata
+    return viewer.add_image(data, **about)
+
+
+def evaluate(widget):
+    widget.go.click()
+    return widget.wait(60)
+
+
+def shown(widget) -> list[list[str]]:
+    """The columns of the table: the frame, the region."""
+    return [[widget.table.item(row, column).text() for row in range(5)] for column in (0, 1)]
+
+
+def as_shown(score) -> list[list[str]]:
+    return [
+        [f"{score.psnr:.2f}", f"{score.ssim:.3f}", f"{score.mae:.4f}", f"{score.nmi:.3f}", f"{score.slices}"],
+        [
+            f"{score.head_psnr:.2f}",
+            f"{score.head_ssim:.3f}",
+            f"{score.head_mae:.4f}",
+            f"{score.head_nmi:.3f}",
+            f"{score.head_slices}",
+        ],
+    ]
+
+
+def test_the_table_says_what_the_engine_says(widget, viewer, fake, real, told):
+    add(viewer, real)
+    add(viewer, fake, synthetic=True)
+    evaluate(widget)
+    assert shown(widget) == as_shown(evaluate_volumes(fake, real))
+    assert widget.table.horizontalHeaderItem(1).text() == "inside the head" and not told
+    assert not widget.histogram.isHidden() and widget.histogram.axes.get_xlabel() == "real: scan"
+
+
+def test_own_scale_is_handed_on_and_advised(widget, viewer, fake, real, told):
+    louder = replace(fake, data=4 * fake.data)
+    add(viewer, real)
+    add(viewer, louder, synthetic=True)
+    evaluate(widget)
+    assert "4 times the real one" in told[0] and "own scale" in told[0]
+    widget.form["own_scale"].value = True
+    evaluate(widget)
+    assert shown(widget) == as_shown(evaluate_volumes(louder, real, own_scale=True)) and len(told) == 1
+
+
+def test_a_real_layer_on_another_grid_is_resampled_and_that_is_said(widget, viewer, fake, real, informed):
+    moved = AFFINE.copy()
+    moved[0, 3] = 1.5
+    elsewhere = replace(real, data=real.data[:, 2:], affine=moved)
+    add(viewer, elsewhere)
+    made = add(viewer, fake, synthetic=True)
+    evaluate(widget)
+    assert shown(widget) == as_shown(evaluate_volumes(fake, elsewhere))
+    assert "resampled onto the grid of 'made'" in informed[0]
+    assert viewer.layers[-1].data.shape == made.data.shape
+
+
+def test_the_difference_lies_over_the_synthetic_layer(widget, viewer, fake, real):
+    add(viewer, real)
+    made = add(viewer, fake, synthetic=True)
+    viewer.layers.selection.active = made
+    evaluate(widget)
+    difference = viewer.layers[-1]
+    assert difference.name == "difference: made minus scan" and viewer.layers.selection.active is made
+    for corner in ((0, 0, 0), (3, 43, 35)):
+        np.testing.assert_allclose(difference.data_to_world(corner), made.data_to_world(corner), atol=1e-9)
+    np.testing.assert_allclose(difference.data, made.data - viewer.layers[0].data, atol=1e-3)
+    low, high = difference.contrast_limits
+    assert low == -high and difference.metadata["synthetic"] and "Not for diagnosis" in difference.metadata["notice"]
+    assert difference.units == made.units
+
+
+def test_pressing_again_replaces_the_difference(widget, viewer, fake, real):
+    add(viewer, real)
+    add(viewer, fake, synthetic=True)
+    evaluate(widget)
+    viewer.layers[-1].visible = False
+    first = viewer.layers[-1].data
+    widget.form["own_scale"].value = True
+    evaluate(widget)
+    assert [layer.name for layer in viewer.layers] == ["scan", "made", "difference: made minus scan"]
+    assert not viewer.layers[-1].visible and not np.array_equal(viewer.layers[-1].data, first)
+
+
+def test_a_difference_is_no_image_to_evaluate(widget, viewer, fake, real):
+    add(viewer, real)
+    add(viewer, fake, synthetic=True)
+    evaluate(widget)
+    assert [layer.name for layer in widget.form["real"].choices] == ["scan", "made"]
+
+
+def test_the_clipboard_gets_a_table_that_parses(widget, viewer, fake, real):
+    comma = replace(real, name='scan, "the second"')
+    add(viewer, comma)
+    add(viewer, fake, synthetic=True, seen_in_training=False)
+    event = evaluate(widget)
+    widget.copy.click()
+    rows = list(csv.DictReader(io.StringIO(QGuiApplication.clipboard().text())))
+    assert [row["where"] for row in rows] == ["full frame", "inside the head"]
+    assert float(rows[1]["PSNR dB"]) == event.score.head_psnr and int(rows[1]["voxels"]) == event.score.head_voxels
+    assert rows[0]["real"] == comma.name and rows[0]["own scale"] == "no" and rows[0]["seen in training"] == "no"
+    assert "Copied" in widget.status.text()
+
+
+@pytest.mark.parametrize(("label", "voxels", "region"), [(0, 200, "in lesion"), (2, 100, "in lesion, label 2")])
+def test_a_labels_layer_is_a_region(widget, viewer, fake, real, label, voxels, region):
+    add(viewer, real)
+    made = add(viewer, fake, synthetic=True)
+    marks = np.zeros(made.data.shape, int)
+    marks[1, 10:20, 10:20], marks[2, 10:20, 10:20] = 1, 2
+    widget.form["region"].value = viewer.add_labels(
+        marks, name="lesion", scale=made.scale, translate=made.translate, units=made.units
+    )
+    assert widget.form["label"].enabled
+    widget.form["label"].value = label
+    score = evaluate(widget).score
+    assert (score.head_voxels, score.region) == (voxels, region)
+    assert f"{voxels} voxels {region}" in widget.status.text()
+
+
+def test_labels_drawn_on_another_grid_lie_where_they_are_seen(widget, viewer, fake, real):
+    add(viewer, real)
+    made = add(viewer, fake, synthetic=True)
+    marks = np.zeros((8, 22, 18), int)
+    marks[1, 5:10, 5:10] = 1
+    at = np.add(made.translate, (0, 0.5, 0.5))  # the centres of pixels twice as large
+    labels = viewer.add_labels(marks, name="lesion", scale=made.scale * (1, 2, 2), translate=at, units=made.units)
+    widget.form["region"].value = labels
+    assert evaluate(widget).score.head_voxels == 100
+
+
+@pytest.mark.parametrize("shape", [(44, 36), (3, 44, 36), (1, 3, 44, 36)])
+def test_bare_arrays_of_one_shape_are_compared_pixel_by_pixel(widget, viewer, head, shape, told):
+    data = np.broadcast_to(head, shape)
+    viewer.add_image(data + 0, name="scan")
+    viewer.add_image(data + 3, name="made", metadata={"synthetic": True})
+    score = evaluate(widget).score
+    assert score.slices == np.prod(shape[:-2]) and viewer.layers[-1].data.shape == shape
+    np.testing.assert_allclose(viewer.layers[-1].data, 3, atol=1e-3)
+
+
+def test_placed_slices_of_two_sizes_are_brought_together(widget, viewer, head, informed):
+    viewer.add_image(
+        np.kron(head, np.ones((2, 2), np.float32)), name="scan", scale=(0.5, 0.5), translate=(-0.25, -0.25)
+    )
+    viewer.add_image(head, name="made", metadata={"synthetic": True})
+    assert evaluate(widget).score.psnr > 90 and "resampled" in informed[0]
+
+
+def test_a_layer_that_lost_its_place_is_compared_pixel_by_pixel_and_that_is_said(widget, viewer, fake, real, told):
+    lying = add(viewer, real)
+    viewer.add_image(lying.data + 3, name="made", metadata={"synthetic": True})
+    evaluate(widget)
+    assert "pixel by pixel" in told[0]
+    np.testing.assert_allclose(viewer.layers[-1].data, 3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [((4, 50, 40), "4x50x40 and 'made' 4x44x36"), ((2, 4, 44, 36), "has 4 axes, 2x4x44x36: split it")],
+)
+def test_what_cannot_be_brought_together_is_refused(widget, viewer, head, shape, words):
+    viewer.add_image(np.ones(shape, np.float32), name="scan")
+    viewer.add_image(np.stack([head] * 4), name="made", metadata={"synthetic": True})
+    failed = evaluate(widget)
+    assert isinstance(failed, Failed) and words in failed.sentence and len(viewer.layers) == 2
+
+
+def test_without_two_layers_there_is_nothing_to_evaluate(widget, viewer, head):
+    assert "There is no layer" in evaluate(widget).sentence
+    viewer.add_image(head, name="made", metadata={"synthetic": True})
+    assert "'made' is chosen twice" in evaluate(widget).sentence
+
+
+def test_labels_without_the_number_are_refused(widget, viewer, head):
+    viewer.add_image(head, name="scan")
+    viewer.add_image(head, name="made", metadata={"synthetic": True})
+    widget.form["region"].value = viewer.add_labels(np.ones(head.shape, int), name="lesion")
+    widget.form["label"].value = 9
+    assert "'lesion' has no label 9" in evaluate(widget).sentence
+
+
+def test_what_makes_a_score_worth_less_is_said(widget, viewer, head, told):
+    one = viewer.add_image(head, name="one", metadata={"seen_in_training": True})
+    widget.form["real"].value = viewer.add_image(head + 3, name="two", metadata={"synthetic": True})
+    widget.form["synthetic"].value = one
+    evaluate(widget)
+    assert "'one' is not marked as synthetic" in told[0]
+    assert "'two' is synthetic itself" in told[1]
+    assert "trained on the image that 'one' was made from" in told[2]
+
+
+def test_the_layers_to_compare_are_suggested_and_a_choice_is_kept(widget, viewer, head):
+    t1 = viewer.add_image(head, name="T1", metadata={"contrast": "T1"})
+    t2 = viewer.add_image(head, name="T2", metadata={"contrast": "T2"})
+    viewer.add_image(head, name="PD", metadata={"contrast": "PD"})
+    made = viewer.add_image(head, name="made", metadata={"contrast": "T2", "synthetic": True})
+    assert (widget.form["synthetic"].value, widget.form["real"].value) == (made, t2)
+    widget.form["real"].value = t1
+    again = viewer.add_image(head, name="again", metadata={"contrast": "T2", "synthetic": True})
+    assert (widget.form["synthetic"].value, widget.form["real"].value) == (again, t1)
+    viewer.layers.remove(t1)
+    assert widget.form["real"].value is t2
+
+
+def test_pixels_that_are_no_numbers_count_as_air(widget, viewer, head):
+    viewer.add_image(head, name="scan")
+    broken = head.copy()
+    broken[0, 0] = np.nan
+    viewer.add_image(broken, name="made", metadata={"synthetic": True})
+    assert evaluate(widget).score.psnr == 100
