@@ -44,7 +44,8 @@ UNTRAINED = {"source": "source shown as target", "table": "lookup table", "histo
 TRAINED = ("paper", "laptop", "notebook", "gpu", "supervised")
 TRAIN, TEST = range(70, 101), range(111, 126)  # T2 slices of the course set, by block: neighbours are near-duplicates
 WAYS = ("T1 -> T2", "T2 -> T1")
-METRICS = [f.name for f in fields(Score) if f.name != "slices"]
+KINDS = ("psnr", "ssim", "mae", "nmi")
+METRICS = [n for n in (*KINDS, *(f"head_{kind}" for kind in KINDS)) if n in {f.name for f in fields(Score)}]
 NEVER = 10**9
 
 Pair = tuple[list[Volume], list[Volume]]  # T1 and T2 slices, one of each at a place
@@ -194,7 +195,7 @@ def config_of(row: str, data: Set, args: Namespace, seed: int) -> TrainConfig:
     if row == "paper":
         config = paper(min(min(v.data.shape[1:]) for pair in data.tested.values() for v in pair[0]))
     elif row == "supervised":  # what our generator could do if it were told
-        config = replace(preset("laptop"), adversarial_weight=0.0, cycle_weight=0.0, paired_weight=1.0)
+        config = preset("laptop")
     else:
         config = preset(row)  # type: ignore[arg-type]
     if data.size:
@@ -205,8 +206,10 @@ def config_of(row: str, data: Set, args: Namespace, seed: int) -> TrainConfig:
         minutes=0 if args.steps else args.minutes, steps=args.steps, device=args.device, threads=args.threads,
         seed=seed, preview_every=NEVER, save_every=NEVER,
     )  # fmt: skip
-    for change in args.set:
+    for change in args.set if row != "paper" else ():
         config = changed(config, change)
+    if row == "supervised":  # whatever was changed, its loss is that of the pairs alone
+        config = replace(config, adversarial_weight=0.0, cycle_weight=0.0, identity_weight=0.0, paired_weight=1.0)
     return replace(config, report_every=min(config.report_every, config.steps or NEVER))
 
 
@@ -323,7 +326,11 @@ def _arguments() -> Namespace:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of every trained row"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a setting of every trained row but the paper's",
     )
     parser.add_argument("--keep", type=Path, help="folder for the trained models, SET-ROW-SEED; those there are reused")
     parser.add_argument("--out", type=Path, help="append the tables to this file as well")
