@@ -40,7 +40,8 @@ def refused(capsys):
 
     def run(*argv) -> str:
         assert main([str(a) for a in argv]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
+        *notes, line = capsys.readouterr().err.splitlines()
+        assert not any(note.startswith("napari-t1t2") for note in notes)
         assert line.startswith("napari-t1t2: ")
         assert line.endswith(".")
         return line.removeprefix("napari-t1t2: ")
