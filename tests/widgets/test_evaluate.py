@@ -129,6 +129,14 @@ def test_a_difference_is_no_image_to_evaluate(widget, viewer, fake, real):
     assert [layer.name for layer in widget.form["real"].choices] == ["scan", "made"]
 
 
+def test_an_expected_error_is_no_image_to_evaluate(widget, viewer, fake, real):
+    add(viewer, real)
+    image = add(viewer, fake, synthetic=True)
+    add(viewer, fake, synthetic=True, calibrated=False)
+    assert widget.form["synthetic"].value is image
+    assert len(widget.form["synthetic"].choices) == 2
+
+
 def test_the_clipboard_gets_a_table_that_parses(widget, viewer, fake, real):
     comma = replace(real, name='scan, "the second"')
     add(viewer, comma)

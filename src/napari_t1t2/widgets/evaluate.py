@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..engine.events import Failed
 
 HEAD = "inside the head"
+NO_IMAGE = {"difference", "preview", "calibrated"}  # in the metadata of differences, previews, expected errors
 OF_PLACE = ("world", "stored_towards")  # what saving the difference must know
 GAIN = 2.0  # medians further apart than this are likely two scales
 FEW = 4096  # voxels; the joint histogram has as many cells
@@ -250,7 +251,7 @@ class EvaluateWidget(JobWidget):
         return [
             layer
             for layer in self._viewer.layers
-            if isinstance(layer, ImageLayer) and not {"difference", "preview"} & layer.metadata.keys()
+            if isinstance(layer, ImageLayer) and not NO_IMAGE & layer.metadata.keys()
         ]
 
     def _regions(self, _: Any) -> list[str | Layer]:
