@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from .images.volume import Volume
     from .session import Session
 
-TRAINED_ON = "The model was trained on this image: the result says nothing about how it does on new ones."
-
 
 def check(args: Namespace) -> None:
     """Say what two folders hold and whether a model can be trained on them."""
@@ -133,7 +131,7 @@ def translate(args: Namespace) -> None:
     from .engine.familiar import unfamiliar
     from .engine.slices import fingerprint
     from .engine.training import describe, pick_device
-    from .engine.translation import blank, input_range, provenance, unusual_spacing
+    from .engine.translation import TRAINED_ON, blank, input_range, provenance, unusual_spacing
     from .engine.translation import translate as translate_volume
     from .engine.trust import Doubt
     from .images.intensity import range_for

@@ -6,6 +6,7 @@ from napari.layers import Image, Labels, Shapes
 from napari_t1t2.engine import translation
 from napari_t1t2.engine.checkpoint import load_model
 from napari_t1t2.engine.events import Failed
+from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume, spacing_of
 from napari_t1t2.widgets._job import KEPT
 from napari_t1t2.widgets._layers import layer_of
@@ -265,3 +266,15 @@ def test_the_expected_error_lies_over_the_new_layer_and_says_what_it_is(widget, 
     np.testing.assert_array_equal(doubts.scale, made.scale)
     assert doubts.metadata["contrast"] == "expected error of T2" and doubts.metadata["calibrated"] is False
     assert doubts.metadata["synthetic"] is True and viewer.layers.selection.active is made
+
+
+def test_an_image_that_the_model_was_trained_on_is_told_and_marked(widget, viewer, trained, told):
+    (first, *_) = sorted((trained.parent / "T1").iterdir())
+    data = read_image(first).data[0]
+    made = translate(widget, viewer.add_image(data, metadata={"contrast": "T1"}))
+    assert made.metadata["seen_in_training"] is True
+    assert translation.TRAINED_ON in told
+    told.clear()
+    made = translate(widget, viewer.add_image(data[::-1].copy(), metadata={"contrast": "T1"}))
+    assert made.metadata["seen_in_training"] is False
+    assert translation.TRAINED_ON not in told

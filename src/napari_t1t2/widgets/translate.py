@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
 from napari.layers import Image as ImageLayer
@@ -16,6 +17,7 @@ from napari.layers import Layer
 from ..engine.config import Planes, Side, TrainConfig
 from ..engine.events import Failed, Translated
 from ..engine.files import About, read_about
+from ..images.volume import Affine, Image, Volume
 from ._form import field_row, narrow
 from ._job import JobWidget
 from ._layers import pixels_of, place_of
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     import napari
 
     from ..images.intensity import Intensity
-    from ..images.volume import Affine, Image
 
 FULL, ON_SCREEN = "full resolution", "level on screen"
 OF_SOURCE = ("world", "stored_towards", "files", "uid")  # what saving the new layer must know
@@ -54,6 +55,11 @@ class Source:
     spacing: tuple[float, float, float] | None
     planes: Planes
     trust: bool = False
+
+    def volume(self) -> Volume:
+        """As a file reader would have given it."""
+        data = np.asarray(self.data, np.float32)
+        return Volume(data=data.reshape(-1, *data.shape[-2:]), name=self.name, affine=self.affine)
 
 
 class TranslateWidget(JobWidget):
@@ -256,20 +262,24 @@ def translated(
     """Read the model and translate; runs in the worker thread."""
     from ..engine.checkpoint import load_model  # these bring torch, which takes seconds: not in the GUI thread
     from ..engine.familiar import unfamiliar
+    from ..engine.slices import fingerprint
     from ..engine.training import describe, pick_device
-    from ..engine.translation import blank, input_range, provenance, stream, unusual_spacing
+    from ..engine.translation import TRAINED_ON, blank, input_range, provenance, stream, unusual_spacing
     from ..engine.trust import Doubt
 
     where = pick_device(device)
     model = load_model(model_path, where)
     intensity, unusual = input_range(source.data, model, to)
     odd = unfamiliar(source.data, model.about, to, intensity, affine=source.affine, spacing=source.spacing)
-    notices = tuple(filter(None, (unusual, unusual_spacing(model, source.spacing), odd)))
+    # what is read piece by piece is too large to be read once more for this
+    volume = source.volume() if isinstance(source.data, np.ndarray) and source.data.ndim <= 3 else None
+    seen = None if volume is None else fingerprint(volume) in model.about.seen
+    told_of = (unusual, unusual_spacing(model, source.spacing), odd, TRAINED_ON if seen else None)
     made = blank(source.data.shape)
     doubt = (Doubt(model, to), blank(source.data.shape)) if source.trust else None
     doubts = (doubt[1], doubt[0].provenance()) if doubt else None
-    says = provenance(model, to, source.name, odd)
-    yield Begun(describe(where), made, says, model.about.ranges[to], notices, doubts)
+    says = provenance(model, to, source.name, odd) | ({} if seen is None else {"seen_in_training": seen})
+    yield Begun(describe(where), made, says, model.about.ranges[to], tuple(filter(None, told_of)), doubts)
     yield from stream(
         source.data,
         model,
