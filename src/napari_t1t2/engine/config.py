@@ -162,6 +162,12 @@ class TrainConfig(Checked):
         high=1.0,
         advanced=True,
     )
+    structure_weight: float = setting(
+        1.0,
+        "Pull towards the anatomy of the input; without it, some runs shift every sulcus by a few pixels.",
+        low=0.0,
+        advanced=True,
+    )
     identity_weight: float = setting(
         0.0,
         "Pull towards leaving a T2 put in for a T1 alone; it favours keeping the brightness.",
@@ -240,6 +246,7 @@ def preset(name: PresetName) -> TrainConfig:
                 disc_norm=True,
                 coarse=1,
                 cycle_weight=10.0,
+                structure_weight=0.0,
                 cycle_warmup=0.0,
                 learning_rate=2e-4,
                 identity_weight=5.0,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from .config import TrainConfig
-from .losses import ImagePool, Verdict, cross_entropy, least_squares
+from .losses import ImagePool, Verdict, cross_entropy, least_squares, structure
 from .networks import Discriminator, UNetGenerator
 
 
@@ -90,7 +90,7 @@ class CycleGAN(nn.Module):
         return Made(fake_t1, fake_t2, back_t1, back_t2, same_t1, same_t2)
 
     def generator_losses(self, t1: Tensor, t2: Tensor, made: Made) -> dict[str, Tensor]:
-        """Fool the discriminators, give the input back, leave the target contrast alone."""
+        """Fool the discriminators, give the input back, keep the anatomy, leave the target contrast alone."""
         c = self.config
         image_t1, image_t2 = t1[:, :1], t2[:, :1]
         losses = {"cycle": self.cycle_weight * (l1_loss(made.back_t1, image_t1) + l1_loss(made.back_t2, image_t2))}
@@ -98,6 +98,9 @@ class CycleGAN(nn.Module):
             fakes = self.disc_t1(laid(made.fake_t1, t2)), self.disc_t2(laid(made.fake_t2, t1))
             fooled = self.says(fakes[0], 1) + self.says(fakes[1], 1)
             losses = {"adversarial": c.adversarial_weight * fooled} | losses
+        if c.structure_weight:
+            moved = structure(made.fake_t2, image_t1) + structure(made.fake_t1, image_t2)
+            losses["structure"] = c.structure_weight * moved
         if made.same_t1 is not None and made.same_t2 is not None:
             losses["identity"] = c.identity_weight * (l1_loss(made.same_t1, image_t1) + l1_loss(made.same_t2, image_t2))
         return losses
