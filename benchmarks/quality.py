@@ -221,8 +221,9 @@ def paper(side: int) -> TrainConfig:
     levels = min(7, int(math.log2(side)))
     return TrainConfig(
         model=ModelConfig(channels=64, levels=levels, tone_curve=False, upsample="transposed"),
-        batch=1, crop=0, adversarial="least squares", disc_channels=64, disc_norm=True, coarse=1, cycle_weight=10.0, structure_weight=0.0,
-        cycle_warmup=0.0, identity_weight=5.0, learning_rate=2e-4, beta1=0.5, decay_from=0.5, pool=50, flip=True,
+        batch=1, crop=0, adversarial="least squares", disc_channels=64, disc_norm=True, coarse=1, cycle_weight=10.0,
+        structure_weight=0.0, cycle_warmup=0.0, identity_weight=5.0, learning_rate=2e-4, beta1=0.5, decay_from=0.5,
+        pool=50, flip=True,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from napari_t1t2.engine.cyclegan import CycleGAN, frozen
-from napari_t1t2.engine.losses import ImagePool, cross_entropy, least_squares
+from napari_t1t2.engine.losses import ImagePool, cross_entropy, least_squares, structure
 
 
 @pytest.fixture
@@ -84,13 +84,13 @@ def test_one_forward_for_translation_and_identity_equals_two(gan, batch):
 def test_without_identity_weight_the_loss_is_neither_computed_nor_reported(config, batch):
     gan = CycleGAN(replace(config, identity_weight=0))
     assert gan.translate(*batch).same_t1 is None
-    assert gan.step(*batch, np.random.default_rng(0)).keys() == {"adversarial", "cycle", "discriminators"}
+    assert gan.step(*batch, np.random.default_rng(0)).keys() == {"adversarial", "cycle", "structure", "discriminators"}
 
 
 def test_generators_that_change_nothing_have_no_cycle_and_no_identity_loss(gan, batch):
     gan.t1_to_t2 = gan.t2_to_t1 = torch.nn.Identity()
     losses = gan.generator_losses(*batch, gan.translate(*batch))
-    assert losses["cycle"] == losses["identity"] == 0 < losses["adversarial"]
+    assert losses["cycle"] == losses["identity"] == losses["structure"] == 0 < losses["adversarial"]
 
 
 def test_weights_of_the_losses_are_in_the_losses(config, batch):
@@ -129,3 +129,14 @@ def test_the_pool_neither_loses_nor_doubles_a_slice():
 def test_a_pool_of_none_gives_what_it_gets():
     fresh = torch.rand(2, 1, 2, 2)
     assert ImagePool(0).swap(fresh, np.random.default_rng(0)) is fresh
+
+
+def test_structure_minds_a_shift_and_not_the_brightness():
+    torch.manual_seed(0)
+    head = torch.nn.functional.avg_pool2d(torch.rand(1, 1, 36, 36), 5, 1) * 2 - 1
+    assert structure(-head, head) < 1e-6
+    assert structure(0.5 * head - 0.2, head) < 0.01
+    assert structure(head.roll(2, -1), head) > 0.1
+    blank = torch.zeros_like(head, requires_grad=True)
+    structure(blank, head).backward()
+    assert torch.isfinite(blank.grad).all()

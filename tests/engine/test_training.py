@@ -61,7 +61,7 @@ def test_progress_counts_images_and_the_budget(config):
     assert [p.fraction for p in reports] == [0.5, 1]
     assert reports[0].seconds_left == pytest.approx(reports[0].seconds)
     assert reports[1].seconds_left == 0
-    assert reports[0].losses.keys() == {"adversarial", "cycle", "identity", "discriminators"}
+    assert reports[0].losses.keys() == {"adversarial", "cycle", "structure", "identity", "discriminators"}
 
 
 def test_a_preview_shows_one_held_out_slice_each_way_and_back(config):

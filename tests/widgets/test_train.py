@@ -54,7 +54,7 @@ def test_a_run_ends_with_a_model_previews_and_a_curve(widget, viewer, config):
         "preview T1 (synthetic)",
         "preview T2 (synthetic, back again)",
     ]
-    assert set(widget.curve.losses) == {"adversarial", "cycle", "identity", "discriminators"}
+    assert set(widget.curve.losses) == {"adversarial", "cycle", "structure", "identity", "discriminators"}
     assert widget.go.isEnabled() and str(config.run_folder) in widget.status.text()
 
 
