@@ -13,6 +13,7 @@ from napari_t1t2.engine.files import read_about
 from napari_t1t2.engine.translation import stream, translate
 from napari_t1t2.engine.trust import Doubt, calibrate, store
 from napari_t1t2.images.nifti import read_provenance
+from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume
 
 
@@ -22,7 +23,7 @@ def model(trained):
 
 
 def volume(head, contrast):
-    return Volume(data=np.stack([head(i, contrast) for i in range(4)]).astype(np.float32), name=contrast)
+    return Volume(data=np.stack([head(i, contrast) for i in range(6)]).astype(np.float32), name=contrast)
 
 
 def doubted(data, doubt):
@@ -121,3 +122,31 @@ def test_a_picture_gets_its_doubt_beside_it(trained, tmp_path, t1_folder):
     with Pillow.open(tmp_path / "out" / "Image #5_expected-error.png") as picture:
         assert json.loads(picture.info["Description"])["calibrated"] is False
     assert len(list((tmp_path / "out").iterdir())) == 16
+
+
+def test_calibrating_refuses_what_does_not_pair(model, head):
+    t1, t2 = volume(head, "T1"), volume(head, "T2")
+    with pytest.raises(ValueError, match="one image"):
+        calibrate(model, [(t1, t1)])
+    with pytest.raises(ValueError, match="too few"):
+        calibrate(model, [(replace(t1, data=t1.data[:2]), replace(t2, data=t2.data[:2]))])
+    with pytest.raises(ValueError, match="do not show the same places"):
+        calibrate(model, [(t1, replace(t2, data=np.roll(t2.data, 1, axis=0)))])
+
+
+def test_a_calibration_says_how_much_of_it_was_trained_on(trained, model, head):
+    folders = [sorted((trained.parent / contrast).iterdir())[:6] for contrast in ("T1", "T2")]
+    pairs = [(read_image(one), read_image(other)) for one, other in zip(*folders, strict=True)]
+    assert calibrate(model, pairs)["t2"].seen > 0
+    assert calibrate(model, [(volume(head, "T1"), volume(head, "T2"))])["t2"].seen == 0
+
+
+def test_an_expected_error_is_neither_translated_nor_scored(trained, tmp_path, head, capsys):
+    Pillow.fromarray(head(0, "T1")).save(tmp_path / "a_expected-error.png")
+    Pillow.fromarray(head(0, "T2")).save(tmp_path / "a.png")
+    for command in (
+        ["translate", tmp_path / "a_expected-error.png", "--model", trained, "--to", "T2", "--out", tmp_path / "b.png"],
+        ["evaluate", tmp_path / "a_expected-error.png", tmp_path / "a.png"],
+    ):
+        assert main([str(word) for word in command]) == 2
+        assert "holds the error to expect" in capsys.readouterr().err

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .engine.checkpoint import Model
     from .engine.config import Side
 
+DOUBT = ("_desc-expectedError_", "_expected-error.")  # in the names of files that hold the error to expect
 FILES = (".png", ".tif", ".tiff", ".nii", ".nii.gz")  # endings that no folder for results has
 
 
@@ -28,6 +29,7 @@ def sources(
 
     Raises `ValueError` with a sentence: of files, each must be usable.
     """
+    _refuse_doubt(inputs)
     folder = next((path for path in inputs if path.is_dir()), None)
     if folder and len(inputs) > 1:
         raise ValueError(f"{folder} is a folder: give one folder, or files.")
@@ -90,6 +92,7 @@ def pairs_in(fake: Path, real: Path) -> tuple[dict[str, tuple[Path | Volume, Pat
     for path in (fake, real):
         if not path.exists():
             raise ValueError(f"{path} does not exist: check the name.")
+    _refuse_doubt((fake, real))
     fakes, reals = (_images_in(path) if path.is_dir() else {path: path} for path in (fake, real))
     if len(fakes) == len(reals) == 1:  # no name is needed to tell that they belong together
         return {fake.stem: (next(iter(fakes.values())), next(iter(reals.values())))}, []
@@ -103,9 +106,18 @@ def pairs_in(fake: Path, real: Path) -> tuple[dict[str, tuple[Path | Volume, Pat
     return {name: (fakes[one], reals[other]) for name, (one, other) in pairs.items()}, alone
 
 
+def _refuse_doubt(paths: Sequence[Path]) -> None:
+    if path := next((path for path in paths if _holds_doubt(path)), None):
+        raise ValueError(f"{path.name} holds the error to expect of an image: give the image itself.")
+
+
+def _holds_doubt(path: Path) -> bool:
+    return any(mark in path.name for mark in DOUBT)
+
+
 def _images_in(folder: Path) -> dict[Path, Path | Volume]:
     """The image files of a folder, to be read one by one, by their place in it; of DICOM, the series."""
-    files = files_in(folder)
+    files = [path for path in files_in(folder) if not _holds_doubt(path)]
     known = [path for path in files if is_nifti(path) or path.suffix.casefold() in READABLE]
     series, _ = read_dicoms([path for path in files if path not in known and is_dicom(path)])
     placed: dict[Path, Path | Volume] = {path.relative_to(folder): path for path in known}

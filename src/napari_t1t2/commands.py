@@ -154,12 +154,16 @@ def translate(args: Namespace) -> None:
 
     line = ProgressLine()
     print(f"Translating to {model.config.label(to)} on {describe(device)}")
+    if doubt and not doubt.calibration:
+        print("The expected error is a ranking, not in units: the model is not calibrated.", file=sys.stderr)
     told: set[str] = set()
+    unfamiliar_files = seen_files = 0
     for done, (volume, target) in enumerate(zip(volumes, targets, strict=True), 1):
         single = len(volume.data) == 1
         intensity, unusual = shared[volume.dtype] if single else input_range(volume.data, model, to)
         seen = fingerprint(volume) in model.about.seen
         odd = unfamiliar(volume.data, model.about, to, intensity, affine=volume.affine, spacing=volume.spacing)
+        unfamiliar_files, seen_files = unfamiliar_files + bool(odd), seen_files + seen
         label = model.config.label(to)
         told_of = [
             unusual,
@@ -183,6 +187,9 @@ def translate(args: Namespace) -> None:
             write_image(beside[done - 1], replace(made, data=doubts[1], name=name), says | doubts[0].provenance())
         line.show(f"{done} of {len(volumes)}: {target}", last=done == len(volumes))
     line.end()
+    for count, what in ((unfamiliar_files, "do not look like the training images"), (seen_files, "were trained on")):
+        if count and len(volumes) > 1:
+            print(f"{count} of {len(volumes)} images {what}; their files say so.", file=sys.stderr)
 
 
 def calibrate(args: Namespace) -> None:
@@ -203,7 +210,10 @@ def calibrate(args: Namespace) -> None:
     pairs = [tuple(i if isinstance(i, Volume) else read_image(i) for i in pair) for pair in found.values()]
     about = store(model, calibrated(model, [(t1, t2) for t1, t2 in pairs], members))
     for name, known in about.calibration.items():
-        print(f"{model.config.label(model.config.side(name))}: calibrated on {known['slices']} slices")
+        label, seen = model.config.label(model.config.side(name)), known["seen"]
+        print(f"{label}: calibrated on {known['slices']} slices")
+        if seen:
+            print(f"{seen} of them are of images that it was trained on: on new ones, expect more.", file=sys.stderr)
 
 
 def evaluate(args: Namespace) -> None:

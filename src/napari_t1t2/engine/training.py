@@ -255,7 +255,7 @@ def _check_run_folder(config: TrainConfig, resume: bool) -> None:
         elif foreign := next((n for n in (LOSSES_FILE, PREVIEW_FOLDER) if (run / n).exists()), None):
             raise ValueError(f"{run} holds a {foreign} that no run here has written: give another run folder.")
         return
-    before, now = asdict(load_config(run)), asdict(config)
+    before, now = (c | c.pop("model") for c in (asdict(load_config(run)), asdict(config)))
     for name in before.keys() - MAY_CHANGE:
         if before[name] != now[name]:
             raise ValueError(

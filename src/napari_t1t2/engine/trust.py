@@ -20,7 +20,7 @@ from scipy.optimize import isotonic_regression
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from ..images.intensity import Intensity, range_for
+from ..images.intensity import Intensity, measure, range_for
 from ..images.plane import View
 from ..images.volume import Image, Volume
 from ..images.write import written_beside
@@ -29,7 +29,8 @@ from .config import Side, other
 from .cyclegan import laid
 from .evaluation import same_grid
 from .files import About
-from .slices import BACKGROUND
+from .pairs import Couple
+from .slices import BACKGROUND, fingerprint
 from .translation import batches
 
 SMOOTH = 2.0  # pixels; errors are larger than a pixel, and signs of single pixels are noise
@@ -38,6 +39,8 @@ SHIFT = (3, 2)  # pixels; no multiple of what the U-Net halves
 FLOOR = 1e-3  # below it, in [-1, 1], a sign of doubt is none
 BINS = 40  # of equally many pixels
 SLICES = 40  # to calibrate a direction with, spread over all there are
+FEWEST = 5  # slices to calibrate with
+JUDGED = 12  # pairs of slices that are looked at before
 AIR_TAKEN = 10  # one in so many pixels of air, which is easy
 
 
@@ -50,6 +53,7 @@ class Calibration:
     errors: list[float]  # ... and the mean error met there
     members: int  # networks the signs were taken from; another number gives other signs
     slices: int
+    seen: int = 0  # of these, from images that the model was trained on; errors on new ones are larger
 
     def expect(self, terms: Image) -> Image:
         """The error to expect, (...), of terms (..., T)."""
@@ -117,10 +121,15 @@ class Doubt:
     def provenance(self) -> dict[str, Any]:
         """What a map says of itself, in place of what the synthetic image says."""
         contrast, known = self.model.config.label(self.side), self.calibration
-        by = f"calibrated on {known.slices} slices whose {contrast} was known" if known else "not calibrated"
+        meaning = f"Signs of doubt about the synthetic {contrast}, summed: a ranking, not in units; not calibrated."
+        if known:
+            meaning = (
+                f"Absolute error to expect of the synthetic {contrast}, in its units; calibrated on {known.slices} "
+                f"slices whose {contrast} was known, {known.seen} of them from images the model was trained on."
+            )
         return {
             "contrast": f"expected error of {contrast}",
-            "meaning": f"Absolute error to expect of the synthetic {contrast}, in its units; {by}.",
+            "meaning": meaning,
             "calibrated": known is not None,
             "ensemble": [member.sha256 for member in self.members],
         }
@@ -131,11 +140,14 @@ def calibrate(
 ) -> dict[Side, Calibration]:
     """Both directions, from T1 and T2 of the same heads on one grid, which the model was not trained on.
 
-    Raises `ValueError` with a sentence where a pair does not lie on one grid.
+    Raises `ValueError` with a sentence where a pair does not lie on one grid or does not show one head.
     """
     for t1, t2 in pairs:
         if t1.data.shape != t2.data.shape or not same_grid(t1, t2):
             raise ValueError(f"{t1.name} and {t2.name} do not lie on one grid: resample one onto the other first.")
+        if np.array_equal(t1.data, t2.data):
+            raise ValueError(f"{t1.name} and {t2.name} are one image: give the two contrasts of a head.")
+    _refuse_wrong_pairs(pairs)
     bare = replace(model, about=replace(model.about, calibration={}))
     sides: tuple[Side, Side] = ("t1", "t2")
     return {
@@ -152,6 +164,7 @@ class Sample:
     terms: Image  # (H, W, T)
     error: Image  # as a part of the target's range
     head: npt.NDArray[np.bool_]  # where source or truth is no air
+    seen: bool  # whether the model was trained on the image
 
 
 def samples(doubt: Doubt, pairs: Sequence[tuple[Volume, Volume]], most: int = SLICES) -> Iterator[Sample]:
@@ -167,6 +180,7 @@ def samples(doubt: Doubt, pairs: Sequence[tuple[Volume, Volume]], most: int = SL
     ]
     if not shown:
         raise ValueError("No slice shows anatomy: give images of heads.")
+    known = [any(fingerprint(v) in model.about.seen for v in pair) for pair in pairs]
     for n in np.unique(np.linspace(0, len(shown) - 1, min(len(shown), most)).round().astype(int)):
         i, z = shown[n]
         seen, real = (views[i].apply(v.data)[z : z + 1] for v in pairs[i])
@@ -175,7 +189,26 @@ def samples(doubt: Doubt, pairs: Sequence[tuple[Volume, Volume]], most: int = SL
         source, made, signs = _image(x), _image(y), doubt.signs(x, y)
         error = np.abs(target.from_unit(made) - target.from_unit(truth)) / np.float32(target.high - target.low)
         head = binary_fill_holes(np.maximum(source, truth)[0] > BACKGROUND)
-        yield Sample([sign[0] for sign in signs], _terms(signs, source, made)[0], error[0], head)
+        yield Sample([sign[0] for sign in signs], _terms(signs, source, made)[0], error[0], head, known[i])
+
+
+def _refuse_wrong_pairs(pairs: Sequence[tuple[Volume, Volume]]) -> None:
+    """A wrong truth teaches a wrong error: slices must tell more of their partners than of what lies beside these."""
+    alike = [pair for pair in pairs if pair[0].data.shape[1:] == pairs[0][0].data.shape[1:]]
+    t1, t2 = (np.concatenate([_on_unit(pair[side]) for pair in alike]) for side in (0, 1))
+    if len(t1) < FEWEST:
+        raise ValueError(f"{len(t1)} slices are too few to calibrate with: give at least {FEWEST}.")
+    some = np.unique(np.linspace(1, len(t1) - 2, min(JUDGED, len(t1) - 2)).round().astype(int))
+    agree = sum(Couple(t1[n], t2[n], [t2[n - 1], t2[n + 1]]).agrees() for n in some)
+    if agree < len(some) / 2:
+        raise ValueError(
+            f"{pairs[0][0].name} and {pairs[0][1].name} (and what follows) do not show the same places: of {len(some)} "
+            f"slices only {agree} resemble their partner more than its neighbours. Give pairs."
+        )
+
+
+def _on_unit(volume: Volume) -> Image:
+    return measure([volume.data]).to_unit(volume.data)
 
 
 def store(model: Model, calibrations: dict[Side, Calibration]) -> About:
@@ -195,11 +228,14 @@ def _fit(known: Sequence[Sample], members: Sequence[Model]) -> Calibration:
     slight = 1e-3 * np.eye(terms.shape[1]) * len(terms)
     weights = np.linalg.solve(terms.T @ terms + slight, terms.T @ np.log(error + 0.01))
     score = terms @ weights
+    seen = sum(s.seen for s in known)
     order = np.argsort(score, kind="stable")
     parts = [part for part in np.array_split(order, BINS) if len(part)]
     scores = [float(score[part].mean()) for part in parts]
     grown = isotonic_regression([float(error[part].mean()) for part in parts]).x
-    return Calibration([float(w) for w in weights], scores, [float(e) for e in grown], 1 + len(members), len(known))
+    return Calibration(
+        [float(w) for w in weights], scores, [float(e) for e in grown], 1 + len(members), len(known), seen
+    )
 
 
 def _terms(signs: Sequence[Image], x: Image, y: Image) -> Image:

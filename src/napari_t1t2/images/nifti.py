@@ -332,6 +332,14 @@ def _place(header: Any, volume: Volume) -> None:
         header["qform_code"] = 0
 
 
+NAMES = {  # in a sidecar, of what not every synthetic image says
+    "meaning": "Description",
+    "calibrated": "Calibrated",
+    "unfamiliar": "UnfamiliarSource",
+    "seen_in_training": "SourceSeenInTraining",
+}
+
+
 def _bids(provenance: dict[str, Any]) -> dict[str, Any]:
     source = provenance.get("source", [])
     made_by = {
@@ -344,6 +352,7 @@ def _bids(provenance: dict[str, Any]) -> dict[str, Any]:
     return {
         "SyntheticImage": True,
         "Contrast": provenance.get("contrast"),
+        **{NAMES[key]: provenance[key] for key in NAMES if key in provenance},
         "Notice": provenance.get("notice", NOTICE),
         "Sources": [str(s) for s in source] if isinstance(source, list | tuple) else [str(source)],
         "GeneratedBy": [made_by],
