@@ -51,9 +51,15 @@ def test_doubt_has_the_shape_of_the_image_and_leaves_the_image_as_it_was(model, 
 
 def test_an_ensemble_of_equal_models_adds_nothing(model, head):
     data = head(1, "T1").astype(np.float32)
+    twins = [replace(model, sha256=name) for name in ("a", "b")]  # equal weights in two files
     np.testing.assert_allclose(
-        doubted(data, Doubt(model, "t2", [model, model])), doubted(data, Doubt(model, "t2")), rtol=0.01, atol=1e-4
+        doubted(data, Doubt(model, "t2", twins)), doubted(data, Doubt(model, "t2")), rtol=0.01, atol=1e-4
     )
+
+
+def test_one_model_twice_is_no_ensemble(model):
+    with pytest.raises(ValueError, match="one model twice"):
+        Doubt(model, "t2", [model])
 
 
 def test_members_that_see_images_otherwise_are_refused(model):
@@ -85,8 +91,8 @@ def test_a_calibration_is_kept_in_the_model_file_and_asks_for_the_same_ensemble(
     assert again.about.calibration == about.calibration and set(about.calibration) == {"t1", "t2"}
     data = head(1, "T1").astype(np.float32)
     np.testing.assert_array_equal(translate(data, again, to="t2"), translate(data, model, to="t2"))
-    with pytest.raises(ValueError, match="was calibrated with 1 models in all, and here are 2"):
-        Doubt(again, "t2", [again])
+    with pytest.raises(ValueError, match="was calibrated as an ensemble of 1, and here are 2"):
+        Doubt(again, "t2", [model])
 
 
 def test_images_on_two_grids_calibrate_nothing(model, head):

@@ -131,7 +131,15 @@ def translate(args: Namespace) -> None:
     from .engine.familiar import unfamiliar
     from .engine.slices import fingerprint
     from .engine.training import describe, pick_device
-    from .engine.translation import TRAINED_ON, blank, input_range, provenance, unusual_spacing
+    from .engine.translation import (
+        NOT_CALIBRATED,
+        OF_SYNTHETIC,
+        TRAINED_ON,
+        blank,
+        input_range,
+        provenance,
+        unusual_spacing,
+    )
     from .engine.translation import translate as translate_volume
     from .engine.trust import Doubt
     from .images.intensity import range_for
@@ -155,7 +163,7 @@ def translate(args: Namespace) -> None:
     line = ProgressLine()
     print(f"Translating to {model.config.label(to)} on {describe(device)}")
     if doubt and not doubt.calibration:
-        print("The expected error is a ranking, not in units: the model is not calibrated.", file=sys.stderr)
+        print(NOT_CALIBRATED, file=sys.stderr)
     told: set[str] = set()
     unfamiliar_files = seen_files = 0
     for done, (volume, target) in enumerate(zip(volumes, targets, strict=True), 1):
@@ -171,7 +179,7 @@ def translate(args: Namespace) -> None:
             odd,
             TRAINED_ON if seen else None,
             f"It looks like {label} already; it is translated as asked." if volume.looks == label else None,
-            "It is synthetic itself: what is made of it is even further from a scan." if volume.synthetic else None,
+            OF_SYNTHETIC if volume.synthetic else None,
         ]
         for sentence in filter(None, told_of):
             if sentence not in told:

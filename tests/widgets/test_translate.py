@@ -278,3 +278,15 @@ def test_an_image_that_the_model_was_trained_on_is_told_and_marked(widget, viewe
     made = translate(widget, viewer.add_image(data[::-1].copy(), metadata={"contrast": "T1"}))
     assert made.metadata["seen_in_training"] is False
     assert translation.TRAINED_ON not in told
+
+
+def test_what_holds_errors_of_an_image_is_not_translated(widget, viewer, head, told):
+    for mark in ("difference", "calibrated"):
+        translate(widget, viewer.add_image(head, name=mark, metadata={mark: False, "contrast": "T1"}))
+        assert told[-1] == f"'{mark}' holds errors of an image: choose the image itself."
+
+
+def test_a_synthetic_source_and_a_missing_calibration_are_told(widget, viewer, head, told):
+    widget.form["trust"].value = True
+    translate(widget, viewer.add_image(head, metadata={"contrast": "T1", "synthetic": True}))
+    assert {translation.OF_SYNTHETIC, translation.NOT_CALIBRATED} <= set(told)

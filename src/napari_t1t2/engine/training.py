@@ -115,6 +115,8 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     notes = t1.notes + t2.notes + parts.notes + pairs.notes
     if before:  # the model keeps the units it was begun with, and remembers all that it has seen
         ranges = before.ranges
+        if before.calibration:
+            notes += ("the model's calibration ends with this, as its errors change: calibrate it again",)
         if new := len(seen - before.seen):
             notes += (f"{new} images are new to this run, which was begun on others",)
         seen |= before.seen

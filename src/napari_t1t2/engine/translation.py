@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PIXELS_AT_ONCE = 8 * 256 * 256  # bounds memory, whatever the size of a slice
 SLAB = 64 * 2**20  # bytes read at once, where the data come in thick chunks
 TRAINED_ON = "The model was trained on this image: the result says nothing about how it does on new ones."
+NOT_CALIBRATED = "The expected error is a ranking, not in units: the model is not calibrated."
+OF_SYNTHETIC = "It is synthetic itself: what is made of it is even further from a scan."
 IN_MEMORY = 2 * 2**30  # bytes; a larger result lives in a temporary file
 DataT = TypeVar("DataT", Volume, Image)
 

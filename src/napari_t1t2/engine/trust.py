@@ -88,12 +88,14 @@ class Doubt:
                     f"{member.about.path} and {model.about.path} do not see images alike: an ensemble is trained on "
                     "the same folders with the same settings, but for the seed."
                 )
+        if len({model.sha256, *(member.sha256 for member in members)}) <= len(members):
+            raise ValueError("The ensemble holds one model twice: give runs that were trained with different seeds.")
         self.model, self.members = model, tuple(members)
         known = model.about.calibration.get(self.side)
         self.calibration = Calibration(**known) if known else None
         if self.calibration and self.calibration.members != 1 + len(members):
             raise ValueError(
-                f"{model.about.path} was calibrated with {self.calibration.members} models in all, and here are "
+                f"{model.about.path} was calibrated as an ensemble of {self.calibration.members}, and here are "
                 f"{1 + len(members)}: give the same ensemble, or calibrate again."
             )
 

@@ -19,6 +19,7 @@ from ..images.volume import NOTICE, Affine, Image, Volume
 if TYPE_CHECKING:
     import napari
 
+NO_IMAGE = {"difference", "calibrated"}  # in the metadata of layers that hold errors of an image, not an image
 GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 TO_WORLD = np.array([[0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1.0]])  # RAS+ (x, y, z) to that (z, y, x)
 ZYX = np.eye(4)[[2, 1, 0, 3]]

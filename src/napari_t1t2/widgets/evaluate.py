@@ -20,7 +20,7 @@ from ..images.volume import NOTICE, Affine, Image, Volume
 from ._curve import load_matplotlib
 from ._form import narrow
 from ._job import JobWidget
-from ._layers import affine_in_window, pixels_of, place_of, share_space, to_world
+from ._layers import NO_IMAGE, affine_in_window, pixels_of, place_of, share_space, to_world
 from ._scores import JointHistogram, ScoreTable, as_csv
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ..engine.events import Failed
 
 HEAD = "inside the head"
-NO_IMAGE = {"difference", "preview", "calibrated"}  # in the metadata of differences, previews, expected errors
 OF_PLACE = ("world", "stored_towards")  # what saving the difference must know
 GAIN = 2.0  # medians further apart than this are likely two scales
 FEW = 4096  # voxels; the joint histogram has as many cells
@@ -251,7 +250,7 @@ class EvaluateWidget(JobWidget):
         return [
             layer
             for layer in self._viewer.layers
-            if isinstance(layer, ImageLayer) and not NO_IMAGE & layer.metadata.keys()
+            if isinstance(layer, ImageLayer) and not (NO_IMAGE | {"preview"}) & layer.metadata.keys()
         ]
 
     def _regions(self, _: Any) -> list[str | Layer]:

@@ -20,7 +20,7 @@ from ..engine.files import About, read_about
 from ..images.volume import Affine, Image, Volume
 from ._form import field_row, narrow
 from ._job import JobWidget
-from ._layers import pixels_of, place_of
+from ._layers import NO_IMAGE, pixels_of, place_of
 from ._memory import memory
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Source:
     spacing: tuple[float, float, float] | None
     planes: Planes
     trust: bool = False
+    synthetic: bool = False
 
     def volume(self) -> Volume:
         """As a file reader would have given it."""
@@ -119,6 +120,8 @@ class TranslateWidget(JobWidget):
         layer: Layer | None = self.form["layer"].value
         if layer is None:
             raise ValueError("There is no layer to translate: open an image first.")
+        if NO_IMAGE & layer.metadata.keys():
+            raise ValueError(f"{layer.name!r} holds errors of an image: choose the image itself.")
         several = getattr(layer, "multiscale", False)
         level = layer.data_level if several and self.form["level"].value == ON_SCREEN else 0
         data, notice = pixels_of(layer, level)
@@ -139,6 +142,7 @@ class TranslateWidget(JobWidget):
             self._place.spacing,
             self.form["planes"].value,
             self.form["trust"].value,
+            bool(layer.metadata.get("synthetic")),
         )
         wish = self.form["device"].value
         return lambda stop: translated(source, about.path, to, wish, stop)
@@ -264,7 +268,16 @@ def translated(
     from ..engine.familiar import unfamiliar
     from ..engine.slices import fingerprint
     from ..engine.training import describe, pick_device
-    from ..engine.translation import TRAINED_ON, blank, input_range, provenance, stream, unusual_spacing
+    from ..engine.translation import (
+        NOT_CALIBRATED,
+        OF_SYNTHETIC,
+        TRAINED_ON,
+        blank,
+        input_range,
+        provenance,
+        stream,
+        unusual_spacing,
+    )
     from ..engine.trust import Doubt
 
     where = pick_device(device)
@@ -274,10 +287,17 @@ def translated(
     # what is read piece by piece is too large to be read once more for this
     volume = source.volume() if isinstance(source.data, np.ndarray) and source.data.ndim <= 3 else None
     seen = None if volume is None else fingerprint(volume) in model.about.seen
-    told_of = (unusual, unusual_spacing(model, source.spacing), odd, TRAINED_ON if seen else None)
     made = blank(source.data.shape)
     doubt = (Doubt(model, to), blank(source.data.shape)) if source.trust else None
     doubts = (doubt[1], doubt[0].provenance()) if doubt else None
+    told_of = (
+        unusual,
+        unusual_spacing(model, source.spacing),
+        odd,
+        TRAINED_ON if seen else None,
+        OF_SYNTHETIC if source.synthetic else None,
+        NOT_CALIBRATED if doubt and not doubt[0].calibration else None,
+    )
     says = provenance(model, to, source.name, odd) | ({} if seen is None else {"seen_in_training": seen})
     yield Begun(describe(where), made, says, model.about.ranges[to], tuple(filter(None, told_of)), doubts)
     yield from stream(
