@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QPushButton
 
 from .. import __version__
-from ..images.volume import NOTICE, Affine, Image, Volume
-from ._curve import load_matplotlib
+from ..images.volume import NOTICE, Image
+from ._comparison import Evaluated, Job, Source, Stage, evaluated
 from ._form import narrow
 from ._job import JobWidget
 from ._layers import NO_IMAGE, affine_in_window, pixels_of, place_of, share_space, to_world
@@ -26,66 +25,10 @@ from ._scores import JointHistogram, ScoreTable, as_csv
 if TYPE_CHECKING:
     import napari
 
-    from ..engine.evaluation import Aligned, Score
     from ..engine.events import Failed
 
 HEAD = "inside the head"
 OF_PLACE = ("world", "stored_towards")  # what saving the difference must know
-GAIN = 2.0  # medians further apart than this are likely two scales
-FEW = 4096  # voxels; the joint histogram has as many cells
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A layer as the job takes it: the array, (..., rows, columns), and where it lies beside the other."""
-
-    pixels: Any
-    name: str
-    affine: Affine | None
-    dtype: str = ""
-
-    def volume(self, label: int | None = None) -> Volume:
-        """Its pixels, read now; with a label, 1 where it is (0: where any is) and 0 elsewhere."""
-        data = np.asarray(self.pixels)
-        if label is not None:
-            data = data == label if label else data != 0
-        data = np.ascontiguousarray(data.reshape(-1, *data.shape[-2:]), np.float32)
-        if not (finite := np.isfinite(data)).all():
-            data = np.where(finite, data, data[finite].min(initial=0))
-        name = self.name if label is None else f"in {self.name}" + (f", label {label}" if label else "")
-        return Volume(data=data, name=name, affine=self.affine, dtype=self.dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What the form asks for."""
-
-    fake: Source
-    real: Source
-    region: Source | None
-    label: int
-    own_scale: bool
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What the job does next, and how far it is."""
-
-    fraction: float
-    text: str
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluated:
-    """The last event: the numbers, the difference in the shape of the synthetic layer, and the histogram."""
-
-    score: Score
-    difference: Image
-    limit: float  # of the difference's colours
-    counts: Any  # (real, synthetic)
-    edges: Any
-    resampled: bool
-    notices: tuple[str, ...]
 
 
 class EvaluateWidget(JobWidget):
@@ -290,35 +233,6 @@ class EvaluateWidget(JobWidget):
             self.form[name].value = chosen.get(name, layer)
 
 
-def evaluated(job: Job, stop: Callable[[], bool]) -> Iterator[Stage | Evaluated]:
-    """Read the layers, bring them together and score; runs in the worker thread."""
-    from ..engine.evaluation import align
-
-    yield Stage(0.0, "Reading the layers ...")
-    load_matplotlib()
-    fake, real = job.fake.volume(), job.real.volume()
-    region = job.region.volume(job.label) if job.region else None
-    if job.region and region is not None and not region.data.any():
-        which = f"no label {job.label}" if job.label else "no labels"
-        raise ValueError(f"{job.region.name!r} has {which}: draw some, or choose another.")
-    if stop():
-        return
-    yield Stage(0.2, "Bringing them onto one grid ...")
-    aligned = align(fake, real, own_scale=job.own_scale, region=region)
-    if stop():
-        return
-    yield Stage(0.4, "Scoring ...")
-    score = aligned.score()
-    if stop():
-        return
-    yield Stage(0.9, "Drawing ...")
-    difference = np.ascontiguousarray(aligned.difference()).reshape(job.fake.pixels.shape)
-    limit = float(np.percentile(np.abs(difference), 99.5)) or 1.0
-    counts, edges = aligned.joint_histogram()
-    notices = tuple(_notices(job, aligned, score))
-    yield Evaluated(score, difference, limit, counts, edges, aligned.resampled, notices)
-
-
 def _warnings(fake: Layer, real: Layer) -> Iterator[str]:
     """What the layers say of themselves that the numbers do not."""
     if not fake.metadata.get("synthetic"):
@@ -329,20 +243,6 @@ def _warnings(fake: Layer, real: Layer) -> Iterator[str]:
         yield (
             f"The model was trained on the image that {fake.name!r} was made from: the score says nothing about how it "
             "does on new ones."
-        )
-
-
-def _notices(job: Job, aligned: Aligned, score: Score) -> Iterator[str]:
-    """What was found on the way that changes how the numbers are to be read."""
-    if aligned.covered < 0.995:
-        yield f"{job.real.name!r} covers {aligned.covered:.0%} of the synthetic head; the rest counts as air."
-    if score.head_voxels < FEW:
-        yield f"Of {score.head_voxels} voxels {score.region}, NMI is too high to be compared with others."
-    fake, real = (float(np.median(image[aligned.inside])) - aligned.low for image in (aligned.fake, aligned.real))
-    if not job.own_scale and real > 0 and not 1 / GAIN <= fake / real <= GAIN:
-        yield (
-            f"{score.region.capitalize()} the synthetic median is {fake / real:.2g} times the real one. MR units are "
-            "arbitrary: own scale brings the two together."
         )
 
 
