@@ -257,3 +257,13 @@ def test_pixels_that_are_no_numbers_count_as_air(widget, viewer, head):
     broken[0, 0] = np.nan
     viewer.add_image(broken, name="made", metadata={"synthetic": True})
     assert evaluate(widget).score.psnr == 100
+
+
+def test_after_a_failed_press_there_is_nothing_to_copy(widget, viewer, fake, real):
+    add(viewer, real)
+    add(viewer, fake, synthetic=True)
+    evaluate(widget)
+    assert widget.copy.isEnabled()
+    widget.form["real"].value = widget.form["synthetic"].value
+    widget.go.click()
+    assert not widget.copy.isEnabled()

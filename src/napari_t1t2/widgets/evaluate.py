@@ -37,6 +37,7 @@ class EvaluateWidget(JobWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         self._viewer = napari_viewer
         self._compared: tuple[Layer, Layer] | None = None
+        self._own_scale = False
         self._csv = ""
         self.form: Container[Any] = Container(
             widgets=[
@@ -82,6 +83,7 @@ class EvaluateWidget(JobWidget):
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[Stage | Evaluated]]:
         """Read the form."""
+        self.copy.setEnabled(False)  # the numbers before are of other layers
         fake, real, region = (self.form[name].value for name in ("synthetic", "real", "region"))
         if fake is None or real is None:
             raise ValueError("There is no layer to evaluate: open a synthetic image and the real one.")
@@ -96,7 +98,7 @@ class EvaluateWidget(JobWidget):
         )
         for sentence in _warnings(fake, real):
             self.tell(sentence)
-        self._compared = fake, real
+        self._compared, self._own_scale = (fake, real), job.own_scale
         return lambda stop: evaluated(job, stop)
 
     def on_event(self, event: Stage | Evaluated | Failed) -> None:
@@ -120,7 +122,7 @@ class EvaluateWidget(JobWidget):
         about = {
             "synthetic": fake.name,
             "real": real.name,
-            "own scale": _yes(self.form["own_scale"].value),
+            "own scale": _yes(self._own_scale),
             "resampled": _yes(event.resampled),
             "seen in training": "" if seen is None else _yes(seen),
             "napari-t1t2": __version__,
