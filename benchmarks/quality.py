@@ -30,9 +30,10 @@ from skimage.exposure import match_histograms
 
 from napari_t1t2.engine.checkpoint import load_model
 from napari_t1t2.engine.config import ModelConfig, TrainConfig, preset
+from napari_t1t2.engine.device import describe, pick_device
 from napari_t1t2.engine.evaluation import Score, evaluate, lookup_table, mean
 from napari_t1t2.engine.files import CHECKPOINT_FILE, LOSSES_FILE, MODEL_FILE, load_config
-from napari_t1t2.engine.training import MAY_CHANGE, describe, pick_device, train
+from napari_t1t2.engine.training import MAY_CHANGE, train
 from napari_t1t2.engine.translation import translate
 from napari_t1t2.images.frame import Frame
 from napari_t1t2.images.read import read_image

@@ -128,9 +128,9 @@ def translate(args: Namespace) -> None:
 
     from .batch import doubt_targets, sources, targets_for
     from .engine.checkpoint import load_model
+    from .engine.device import describe, pick_device
     from .engine.familiar import unfamiliar
     from .engine.slices import fingerprint
-    from .engine.training import describe, pick_device
     from .engine.translation import (
         NOT_CALIBRATED,
         OF_SYNTHETIC,
@@ -204,7 +204,7 @@ def calibrate(args: Namespace) -> None:
     """Teach a model how large its errors are, on held-out images of both contrasts; translate --trust then tells."""
     from .batch import pairs_in
     from .engine.checkpoint import load_model
-    from .engine.training import pick_device
+    from .engine.device import pick_device
     from .engine.trust import calibrate as calibrated
     from .engine.trust import store
     from .images.read import read_image

@@ -12,6 +12,7 @@ from ..images.plane import Plane
 Side = Literal["t1", "t2"]
 Planes = Literal["one", "three"]
 PresetName = Literal["laptop", "notebook", "gpu"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def other(side: Side) -> Side:
@@ -138,6 +139,11 @@ class TrainConfig(Checked):
     crop: int = setting(128, "Side of the square cut from each slice, in pixels, at most; 0 takes whole slices.", low=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting(
         "auto", "Where to compute; auto takes a GPU if it finds one."
+    )
+    precision: Precision = setting(
+        "auto",
+        "Of the convolutions; auto takes bfloat16, half as many digits, where the hardware is made for it.",
+        advanced=True,
     )
     adversarial: Literal["least squares", "bce"] = setting(
         "least squares", "How the discriminators judge (LSGAN, Mao 2017; or cross-entropy).", advanced=True

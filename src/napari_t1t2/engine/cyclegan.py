@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from .config import TrainConfig
+from .device import autocast
 from .losses import ImagePool, Verdict, cross_entropy, least_squares, structure
 from .networks import Discriminator, UNetGenerator
 
@@ -60,18 +61,19 @@ class CycleGAN(nn.Module):
         """
         c = self.config
         losses: dict[str, Tensor] = {}
-        with frozen(self.disc_t1, self.disc_t2):
+        with frozen(self.disc_t1, self.disc_t2), autocast(t1.device, c.precision):
             if c.adversarial_weight or c.cycle_weight or c.identity_weight:
                 made = self.translate(t1, t2)
                 losses |= self.generator_losses(t1, t2, made)
             if pair:
                 losses["paired"] = c.paired_weight * self.paired_loss(*pair)
-            _descend(self.generator_adam, torch.stack(list(losses.values())).sum())
+        _descend(self.generator_adam, torch.stack(list(losses.values())).sum())
 
         if c.adversarial_weight:
             fake_t1 = self.pool_t1.swap(laid(made.fake_t1.detach(), t2), rng)
             fake_t2 = self.pool_t2.swap(laid(made.fake_t2.detach(), t1), rng)
-            losses["discriminators"] = self.discriminator_loss(t1, t2, fake_t1, fake_t2)
+            with autocast(t1.device, c.precision):
+                losses["discriminators"] = self.discriminator_loss(t1, t2, fake_t1, fake_t2)
             _descend(self.discriminator_adam, losses["discriminators"])
         return {name: loss.detach() for name, loss in losses.items()}
 

@@ -77,7 +77,7 @@ class UNetGenerator(nn.Module):
 
         if skips:
             x = torch.cat([self.last_up(x), skips.pop()], dim=1)
-        return torch.tanh(tone + self.head(x))
+        return torch.tanh(tone + self.head(x).float())
 
 
 class ToneCurve(nn.Module):

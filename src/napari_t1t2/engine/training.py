@@ -21,6 +21,7 @@ from ..images.volume import NOTICE, Image
 from .checkpoint import Position, load_checkpoint, save_checkpoint, save_model
 from .config import ModelConfig, Side, TrainConfig
 from .cyclegan import CycleGAN
+from .device import describe, pick_device
 from .events import Finished, Preview, Progress, Saved, Started, TrainEvent
 from .familiar import learn
 from .files import (
@@ -43,24 +44,6 @@ MAY_CHANGE = frozenset(  # between two sittings of one run
     {"t1_folder", "t2_folder", "run_folder", "minutes", "steps", "device", "threads"}
     | {"report_every", "preview_every", "save_every"}
 )
-
-
-def pick_device(wish: str = "auto") -> torch.device:
-    """CUDA, else Apple's GPU, else the CPU; or the one wished for. Raises `ValueError` where it is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wish == "auto":
-        return torch.device(next(name for name, found in there.items() if found))
-    if not there[wish]:
-        raise ValueError(f"device is {wish}, but PyTorch finds none here: take auto or cpu.")
-    return torch.device(wish)
-
-
-def describe(device: torch.device) -> str:
-    """For a person: "cuda (NVIDIA H200)", "cpu (2 threads)"."""
-    if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    threads = torch.get_num_threads()
-    return f"cpu ({threads} thread{'s' * (threads != 1)})" if device.type == "cpu" else device.type
 
 
 def train(

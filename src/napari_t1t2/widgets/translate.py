@@ -265,9 +265,9 @@ def translated(
 ) -> Iterator[Begun | Translated]:
     """Read the model and translate; runs in the worker thread."""
     from ..engine.checkpoint import load_model  # these bring torch, which takes seconds: not in the GUI thread
+    from ..engine.device import describe, pick_device
     from ..engine.familiar import unfamiliar
     from ..engine.slices import fingerprint
-    from ..engine.training import describe, pick_device
     from ..engine.translation import (
         NOT_CALIBRATED,
         OF_SYNTHETIC,
