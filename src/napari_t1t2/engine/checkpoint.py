@@ -14,7 +14,7 @@ from ..images.write import written_beside
 from .config import ModelConfig, Side
 from .cyclegan import CycleGAN
 from .files import FORMAT, About, read_about
-from .networks import UNetGenerator
+from .networks import UNetGenerator, arrange
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +102,6 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
             raise ValueError(
                 f"{about.path}: the weights do not fit the file's own description; it is damaged."
             ) from error
-        generators[side] = network.to(device).eval().requires_grad_(False)
+        generators[side] = arrange(network).to(device).eval().requires_grad_(False)
     sha256 = hashlib.sha256(about.path.read_bytes()).hexdigest()
     return Model(about, sha256, generators)

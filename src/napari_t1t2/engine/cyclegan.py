@@ -14,7 +14,7 @@ from torch.nn.functional import l1_loss
 from .config import TrainConfig
 from .device import autocast
 from .losses import ImagePool, Verdict, cross_entropy, least_squares, structure
-from .networks import Discriminator, UNetGenerator
+from .networks import Discriminator, UNetGenerator, arrange
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class CycleGAN(nn.Module):
             Discriminator(config.disc_channels, coarse=config.coarse, normed=config.disc_norm, depth=config.model.depth)
             for _ in range(2)
         )
+        arrange(self)
         self.generator_adam = self._adam(self.t1_to_t2, self.t2_to_t1)
         self.discriminator_adam = self._adam(self.disc_t1, self.disc_t2)
         self.cycle_weight = config.cycle_weight  # of the next step; training may raise it slowly
@@ -131,7 +132,8 @@ class CycleGAN(nn.Module):
 
     def _adam(self, *modules: nn.Module) -> torch.optim.Adam:
         parameters = [p for module in modules for p in module.parameters()]
-        return torch.optim.Adam(parameters, lr=self.config.learning_rate, betas=(self.config.beta1, 0.999))
+        # fused: one pass over the weights instead of ten, half of a step where the networks are large
+        return torch.optim.Adam(parameters, lr=self.config.learning_rate, betas=(self.config.beta1, 0.999), fused=True)
 
 
 @contextmanager

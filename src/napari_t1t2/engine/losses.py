@@ -37,7 +37,7 @@ def structure(made: Tensor, source: Tensor) -> Tensor:
 def _self_similarity(x: Tensor) -> Tensor:
     """(B, 1, H, W) to (B, 4, H, W), 1 where a neighbouring patch is the same."""
     steps = ((0, APART), (APART, 0), (0, -APART), (-APART, 0))
-    apart = torch.cat([avg_pool2d((x - x.roll(step, (-2, -1))) ** 2, 3, 1, 1) for step in steps], dim=1)
+    apart = avg_pool2d(torch.cat([(x - x.roll(step, (-2, -1))) ** 2 for step in steps], dim=1), 3, 1, 1)
     return torch.exp(-apart / apart.mean(dim=1, keepdim=True).clamp_min(FLAT))
 
 
