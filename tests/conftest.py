@@ -38,6 +38,7 @@ def tiny_config(t1_folder: Path, t2_folder: Path, run_folder: Path) -> TrainConf
         steps=4,
         crop=32,
         device="cpu",
+        precision="float32",  # the same on every machine
         disc_channels=4,
         identity_weight=5.0,
         pool=2,

@@ -63,7 +63,7 @@ def train(args: Namespace) -> None:
 def print_run(config: TrainConfig, *, resume: bool = False) -> None:
     """Drive one training run from a terminal. Raises `ValueError` where it failed."""
     from .engine import training
-    from .engine.events import Failed, Finished, Preview, Progress, Saved, Started
+    from .engine.events import Failed, Finished, Noted, Preview, Progress, Saved, Started
     from .session import Session
 
     session: Session[TrainEvent] = Session(lambda stop: training.train(config, stop=stop, resume=resume))
@@ -80,6 +80,9 @@ def print_run(config: TrainConfig, *, resume: bool = False) -> None:
                     print(f"{begin} on {event.device}: {data}, {height}x{width} at a time", flush=True)
                 case Progress():
                     line.show(progress_text(event), last=event.fraction >= 1)
+                case Noted(step=step, sentence=sentence):
+                    line.end()
+                    print(f"step {step}: {sentence}", file=sys.stderr)
                 case Finished(step=step, path=path, reason=reason):
                     line.end()
                     print(f"{reason.capitalize()} at step {step}; the model is {path}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from .engine.events import Failed
+from .engine.memory import ran_out
 
 EventT = TypeVar("EventT")
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Session(Generic[EventT]):
 def explain(error: Exception) -> str:
     """A sentence with a remedy for what the engine raised; what was not foreseen goes to the log in full."""
     text = str(error)
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+    if ran_out(error):
         return (
             "The memory ran out. Train with a lower batch, crop or channels; translate on the cpu, or free some memory."
         )

@@ -3,8 +3,9 @@ from typing import get_args
 import pytest
 import torch
 
+from napari_t1t2.engine import networks
 from napari_t1t2.engine.config import ModelConfig, PresetName, preset
-from napari_t1t2.engine.networks import Discriminator, ToneCurve, UNetGenerator
+from napari_t1t2.engine.networks import Discriminator, Double, Down, SliceNorm, ToneCurve, UNetGenerator, arrange
 
 
 @pytest.mark.parametrize("name", get_args(PresetName))
@@ -34,6 +35,40 @@ def test_a_single_pixel_at_the_bottom_can_be_trained(upsample, levels, side):
     image = torch.randn(1, 1, side, side)
     generator(image).mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in generator.parameters())
+
+
+@pytest.mark.parametrize(
+    ("layer", "side"), [(Down(128, 129, 4, 2, 1), 8), (Down(128, 129, 4, 1, 1), 5), (Double(128, 129, 4, 2, 1), 3)]
+)
+def test_a_tiny_map_multiplied_is_the_map_convolved(layer, side, monkeypatch):
+    def run():
+        torch.manual_seed(0)
+        x = torch.randn(2, 128, side, side + layer.stride[0], requires_grad=True)
+        layer.zero_grad()
+        y = layer(x)
+        (y * torch.randn(y.shape)).sum().backward()
+        return y, x.grad, layer.weight.grad, layer.bias.grad
+
+    multiplied = run()
+    monkeypatch.setattr(networks, "TINY", 0)
+    torch.testing.assert_close(multiplied, run(), rtol=1e-3, atol=1e-4)
+
+
+def test_normalising_does_not_depend_on_the_order_of_the_memory():
+    x = 5 + 3 * torch.randn(3, 6, 8, 10)
+    last = x.to(memory_format=torch.channels_last)
+    made = SliceNorm(6)(last)
+    torch.testing.assert_close(made, torch.nn.InstanceNorm2d(6)(x))
+    assert made.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_arranging_changes_no_result():
+    torch.manual_seed(0)
+    generator = UNetGenerator(ModelConfig(channels=16, levels=3, depth=True))
+    x = torch.randn(2, 2, 32, 40)
+    with torch.inference_mode():
+        before = generator(x)
+        torch.testing.assert_close(arrange(generator)(x), before)
 
 
 def test_the_output_lies_within_the_range_of_the_images():

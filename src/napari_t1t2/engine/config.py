@@ -140,6 +140,12 @@ class TrainConfig(Checked):
     device: Literal["auto", "cpu", "cuda", "mps"] = setting(
         "auto", "Where to compute; auto takes a GPU if it finds one."
     )
+    memory: float = setting(
+        0.0,
+        "GiB that training may take, of the GPU or else of the machine; 0 takes what is free. The result is the same.",
+        low=0.0,
+        advanced=True,
+    )
     precision: Precision = setting(
         "auto",
         "Of the convolutions; auto takes bfloat16, half as many digits, where the hardware is made for it.",

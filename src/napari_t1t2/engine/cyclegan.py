@@ -14,6 +14,7 @@ from torch.nn.functional import l1_loss
 from .config import TrainConfig
 from .device import autocast
 from .losses import ImagePool, Verdict, cross_entropy, least_squares, structure
+from .memory import Footprint, free_memory, kept_for_backward
 from .networks import Discriminator, UNetGenerator, arrange
 
 
@@ -46,6 +47,7 @@ class CycleGAN(nn.Module):
         self.discriminator_adam = self._adam(self.disc_t1, self.disc_t2)
         self.cycle_weight = config.cycle_weight  # of the next step; training may raise it slowly
         self.pool_t1, self.pool_t2 = ImagePool(config.pool), ImagePool(config.pool)
+        self.footprint = Footprint(config.batch)
 
     def start(self, *, falling: bool) -> None:
         """Let the tone curves begin as falling lines, where what is dark in one contrast is bright in the other."""
@@ -58,25 +60,63 @@ class CycleGAN(nn.Module):
     ) -> dict[str, Tensor]:
         """Improve the generators, then the discriminators. Returns detached losses, still on the device.
 
-        `pair` are a T1 and a T2 batch that show the same slices; they count with `paired_weight`.
+        `pair` are a T1 and a T2 batch that show the same slices; they count with `paired_weight`. Where the memory runs
+        out, the same step is made again in smaller parts, with the same result.
         """
         c = self.config
-        losses: dict[str, Tensor] = {}
-        with frozen(self.disc_t1, self.disc_t2), autocast(t1.device, c.precision):
-            if c.adversarial_weight or c.cycle_weight or c.identity_weight:
-                made = self.translate(t1, t2)
-                losses |= self.generator_losses(t1, t2, made)
-            if pair:
-                losses["paired"] = c.paired_weight * self.paired_loss(*pair)
-        _descend(self.generator_adam, torch.stack(list(losses.values())).sum())
-
+        fakes, losses = self.footprint.spared(lambda: self._learn_to_make(t1, t2, pair))
+        self.generator_adam.step()
         if c.adversarial_weight:
-            fake_t1 = self.pool_t1.swap(laid(made.fake_t1.detach(), t2), rng)
-            fake_t2 = self.pool_t2.swap(laid(made.fake_t2.detach(), t1), rng)
-            with autocast(t1.device, c.precision):
-                losses["discriminators"] = self.discriminator_loss(t1, t2, fake_t1, fake_t2)
-            _descend(self.discriminator_adam, losses["discriminators"])
-        return {name: loss.detach() for name, loss in losses.items()}
+            fake_t1, fake_t2 = (laid(made, source) for made, source in zip(fakes, (t2, t1), strict=True))
+            fake_t1, fake_t2 = self.pool_t1.swap(fake_t1, rng), self.pool_t2.swap(fake_t2, rng)
+            losses |= self.footprint.spared(lambda: self._learn_to_judge(t1, t2, fake_t1, fake_t2))
+            self.discriminator_adam.step()
+        return losses
+
+    def _learn_to_make(
+        self, t1: Tensor, t2: Tensor, pair: tuple[Tensor, Tensor] | None
+    ) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]]:
+        """Gradients of the generators; returns the fakes, T1 and T2, and the losses."""
+        c = self.config
+        self.generator_adam.zero_grad(set_to_none=True)
+        fakes: list[tuple[Tensor, Tensor]] = []
+        total: dict[str, Tensor] = {}
+        for part, share in self.footprint.parts(len(t1)):
+            losses: dict[str, Tensor] = {}
+            with frozen(self.disc_t1, self.disc_t2), autocast(t1.device, c.precision):
+                if c.adversarial_weight or c.cycle_weight or c.identity_weight:
+                    made = self.translate(t1[part], t2[part])
+                    losses |= self.generator_losses(t1[part], t2[part], made)
+                    fakes.append((made.fake_t1.detach(), made.fake_t2.detach()))
+                if pair:
+                    losses["paired"] = c.paired_weight * self.paired_loss(pair[0][part], pair[1][part])
+            _add_gradients(losses, share, total)
+        fake_t1, fake_t2 = (torch.cat([pair[side] for pair in fakes]) if fakes else t1[:0] for side in (0, 1))
+        return (fake_t1, fake_t2), total
+
+    def _learn_to_judge(self, t1: Tensor, t2: Tensor, fake_t1: Tensor, fake_t2: Tensor) -> dict[str, Tensor]:
+        """Gradients of the discriminators; returns their loss."""
+        self.discriminator_adam.zero_grad(set_to_none=True)
+        total: dict[str, Tensor] = {}
+        for part, share in self.footprint.parts(len(t1)):
+            with autocast(t1.device, self.config.precision):
+                loss = self.discriminator_loss(t1[part], t2[part], fake_t1[part], fake_t2[part])
+            _add_gradients({"discriminators": loss}, share, total)
+        return total
+
+    def fit(self, t1: Tensor, t2: Tensor) -> None:
+        """Choose how much of such a batch is computed at once, from what one slice keeps and what memory is free."""
+        c, device = self.config, t1.device
+        numbers = sum(p.numel() for p in self.parameters())
+        moments = 0 if self.generator_adam.state else 2  # that Adam has yet to make, beside the gradients
+        room = free_memory(device, c.memory) - 4 * numbers * (1 + moments)
+
+        def forward() -> Tensor:
+            with frozen(self.disc_t1, self.disc_t2), autocast(device, c.precision):
+                losses = self.generator_losses(t1[:1], t2[:1], self.translate(t1[:1], t2[:1]))
+            return torch.stack(list(losses.values())).sum()
+
+        self.footprint.fit(len(t1), kept_for_backward(forward), room)
 
     def translate(self, t1: Tensor, t2: Tensor) -> Made:
         """Each contrast into the other, and back again.
@@ -84,12 +124,13 @@ class CycleGAN(nn.Module):
         A generator translates one contrast and leaves the other alone in one forward: every slice is normalised
         by itself, so the two halves of the batch do not see each other.
         """
+        run = self.footprint.run
         if not self.config.identity_weight:
-            fake_t2, fake_t1, same_t1, same_t2 = self.t1_to_t2(t1), self.t2_to_t1(t2), None, None
+            fake_t2, fake_t1, same_t1, same_t2 = run(self.t1_to_t2, t1), run(self.t2_to_t1, t2), None, None
         else:
-            (fake_t2,), (same_t2,) = _in_one_forward(lambda x: [self.t1_to_t2(x)], t1, t2)
-            (fake_t1,), (same_t1,) = _in_one_forward(lambda x: [self.t2_to_t1(x)], t2, t1)
-        back_t1, back_t2 = self.t2_to_t1(laid(fake_t2, t1)), self.t1_to_t2(laid(fake_t1, t2))
+            (fake_t2,), (same_t2,) = _in_one_forward(lambda x: [run(self.t1_to_t2, x)], t1, t2)
+            (fake_t1,), (same_t1,) = _in_one_forward(lambda x: [run(self.t2_to_t1, x)], t2, t1)
+        back_t1, back_t2 = run(self.t2_to_t1, laid(fake_t2, t1)), run(self.t1_to_t2, laid(fake_t1, t2))
         return Made(fake_t1, fake_t2, back_t1, back_t2, same_t1, same_t2)
 
     def generator_losses(self, t1: Tensor, t2: Tensor, made: Made) -> dict[str, Tensor]:
@@ -163,7 +204,9 @@ def _in_one_forward(
     return [m[: len(first)] for m in made], [m[len(first) :] for m in made]
 
 
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+def _add_gradients(losses: dict[str, Tensor], share: float, total: dict[str, Tensor]) -> None:
+    """Backward of a part of the batch; what it weighs in the batch's mean is added to the total."""
+    weighed = {name: share * loss for name, loss in losses.items()}
+    torch.stack(list(weighed.values())).sum().backward()  # type: ignore[no-untyped-call]
+    for name, loss in weighed.items():
+        total[name] = total[name] + loss.detach() if name in total else loss.detach()

@@ -55,6 +55,14 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that the user should know has changed at this step."""
+
+    step: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The last event of a run that did not fail. What it made is saved at `path`."""
 
@@ -78,4 +86,4 @@ class Failed:
     sentence: str
 
 
-TrainEvent = Started | Progress | Preview | Saved | Finished
+TrainEvent = Started | Progress | Preview | Saved | Noted | Finished

@@ -22,7 +22,7 @@ from .checkpoint import Position, load_checkpoint, save_checkpoint, save_model
 from .config import ModelConfig, Side, TrainConfig
 from .cyclegan import CycleGAN
 from .device import describe, pick_device
-from .events import Finished, Preview, Progress, Saved, Started, TrainEvent
+from .events import Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from .familiar import learn
 from .files import (
     CHECKPOINT_FILE,
@@ -41,7 +41,7 @@ from .slices import Bank, as_input, polarity, read_both, split
 
 _ACTIVE: set[Path] = set()  # run folders that this process is training in
 MAY_CHANGE = frozenset(  # between two sittings of one run
-    {"t1_folder", "t2_folder", "run_folder", "minutes", "steps", "device", "threads"}
+    {"t1_folder", "t2_folder", "run_folder", "minutes", "steps", "device", "threads", "memory", "precision"}
     | {"report_every", "preview_every", "save_every"}
 )
 
@@ -131,7 +131,11 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
         save_model(run / MODEL_FILE, gan, About(run / MODEL_FILE, knows, ranges, step, seen, familiar))
         return Saved(step, run / MODEL_FILE)
 
-    counts, shape = (len(parts.train[0]), len(parts.train[1])), bank_t1.batch(0).shape[-2:]
+    first = bank_t1.batch(step), bank_t2.batch(step)
+    gan.fit(*first)
+    if told := gan.footprint.take_told():
+        notes += (told,)
+    counts, shape = (len(parts.train[0]), len(parts.train[1])), first[0].shape[-2:]
     yield Started(step, describe(device), counts, (shape[0], shape[1]), notes)
     if step == 0:
         yield preview(gan, shown[0], shown[1], step, run)
@@ -153,6 +157,9 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
         due = step % config.report_every == 0
         losses = _mean(window) if due else {}
         seconds += time.perf_counter() - began
+
+        if told := gan.footprint.take_told():
+            yield Noted(step, told)
 
         if due:
             _refuse_divergence(gan, step, saved_at)

@@ -13,7 +13,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from ..engine.config import PresetName, preset
-from ..engine.events import Failed, Finished, Preview, Progress, Saved, Started, TrainEvent
+from ..engine.events import Failed, Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from ..engine.files import is_taken, load_config
 from ..session import clock
 from ._curve import LossCurve, load_matplotlib
@@ -105,6 +105,8 @@ class TrainWidget(JobWidget):
                 show_preview(self._viewer, self._named(event))
             case Saved(path=path):
                 memory.last_model = path
+            case Noted(sentence=sentence):
+                self.mention(sentence)
             case Finished(step=step, path=path, reason=reason):
                 self.status.setText(f"{reason.capitalize()} at step {step}. The model is {path}")
                 self.curve.draw_now()

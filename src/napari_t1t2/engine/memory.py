@@ -1,0 +1,145 @@
+"""How much of a batch is computed at once, so that a step fits into the memory there is."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import psutil
+
+if TYPE_CHECKING:  # torch takes seconds to import, and `session` asks only `ran_out`
+    import torch
+    from torch import Tensor, nn
+
+ResultT = TypeVar("ResultT")
+
+PEAK = 1.6  # of what a forward keeps for its backward; gradients and scratch come on top
+SPARE = 0.9  # of the free memory is counted on
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class Footprint:
+    """How many slices of a batch a step computes at once, and whether it keeps their activations for the backward.
+
+    Gradients of the parts are added up, and InstanceNorm sees each slice by itself: the step's result is the same
+    within rounding. Activations that are not kept are computed again, a third more work (Chen et al., 2016).
+    """
+
+    def __init__(self, batch: int) -> None:
+        self.at_once = batch
+        self.recomputes = False
+        self.told = ""  # a sentence about the last change, until somebody takes it
+
+    def parts(self, batch: int) -> Iterator[tuple[slice, float]]:
+        """Slices of the batch, and the part of it that each is."""
+        for start in range(0, batch, self.at_once):
+            part = slice(start, min(start + self.at_once, batch))
+            yield part, (part.stop - part.start) / batch
+
+    def run(self, network: nn.Module, x: Tensor) -> Tensor:
+        """What the network makes of a batch."""
+        from torch.utils.checkpoint import checkpoint
+
+        made: Tensor = checkpoint(network, x, use_reentrant=False) if self.recomputes else network(x)
+        return made
+
+    def spared(self, phase: Callable[[], ResultT]) -> ResultT:
+        """The result of `phase`; where the memory runs out in it, begin it again with less at once."""
+        while True:
+            try:
+                return phase()
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error) or not self._shrink():
+                    raise
+            _give_back()  # not in the handler: until it ends, the error keeps every tensor of the phase
+
+    def fit(self, batch: int, needed: int, room: int) -> None:
+        """Choose for a batch of which each slice has to keep `needed` bytes, in a `room` of so many."""
+        affordable = int(room / (PEAK * needed))
+        if affordable >= batch:
+            self.at_once = batch
+        else:
+            rounds = math.ceil(batch / max(1, affordable))
+            self.at_once = math.ceil(batch / rounds)
+            self.recomputes = affordable < 1
+            self.told = f"{self._describe()}, to stay within {max(0, room) / 2**30:.1f} GiB; the result is the same"
+
+    def take_told(self) -> str:
+        """The sentence about the last change, once; empty if there was none."""
+        told, self.told = self.told, ""
+        return told
+
+    def _shrink(self) -> bool:
+        """Ask for less; False where nothing is left to save."""
+        if self.at_once > 1:
+            self.at_once = math.ceil(self.at_once / 2)
+        elif not self.recomputes:
+            self.recomputes = True
+        else:
+            return False
+        self.told = f"The memory ran out: from now on {self._describe()}; the step was made again, nothing is lost"
+        return True
+
+    def _describe(self) -> str:
+        slices = f"{self.at_once} slice{'s' * (self.at_once != 1)} of each contrast at once"
+        return slices + (", activations computed twice" if self.recomputes else "")
+
+
+def ran_out(error: Exception) -> bool:
+    """Whether memory was asked for in vain: PyTorch raises a `RuntimeError` of its own for each device."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def free_memory(device: torch.device, limit: float = 0.0) -> int:
+    """Bytes that may still be taken on a device: what is free, or what is left of `limit` GiB if that is less."""
+    import torch
+
+    if device.type == "cuda":
+        taken = torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - taken
+    elif device.type == "mps":
+        taken = torch.mps.driver_allocated_memory()
+        free = torch.mps.recommended_max_memory() - taken
+    else:
+        taken = psutil.Process().memory_info().rss
+        free = min(psutil.virtual_memory().available, _left_in_cgroup())
+    return int(min(SPARE * free, limit * 2**30 - taken if limit else math.inf))
+
+
+def kept_for_backward(forward: Callable[[], Tensor]) -> int:
+    """Bytes that a forward keeps for its backward, parameters not counted."""
+    import torch
+
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if not (tensor.is_leaf and tensor.requires_grad):
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = forward()
+    del loss
+    return sum(kept.values())
+
+
+def _left_in_cgroup() -> float:
+    """Bytes that a cluster's job, or a container, may still take; the whole machine's free memory may be more."""
+    try:
+        most, taken = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        return math.inf if most == "max" else int(most) - int(taken)
+    except (OSError, ValueError):
+        return math.inf
+
+
+def _give_back() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
