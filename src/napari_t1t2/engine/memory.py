@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import math
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +21,7 @@ ResultT = TypeVar("ResultT")
 
 PEAK = 1.6  # of what a forward keeps for its backward; gradients and scratch come on top
 SPARE = 0.9  # of the free memory is counted on
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for `mallopt`
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -126,6 +130,27 @@ def kept_for_backward(forward: Callable[[], Tensor]) -> int:
         loss = forward()
     del loss
     return sum(kept.values())
+
+
+@contextmanager
+def pages_kept() -> Iterator[None]:
+    """Within it, glibc keeps freed memory for the next step, and gives it back to the system at the end.
+
+    It would return large blocks after each use and have the kernel clear new pages for the next: up to a third of the
+    time of a step on a CPU (benchmarks/RESULTS.md). Elsewhere than with glibc, nothing happens.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is None or not hasattr(libc, "mallopt"):
+        yield
+        return
+    libc.mallopt(MMAP_THRESHOLD, 2**30)
+    libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(MMAP_THRESHOLD, 2**25)  # what glibc's own rule ends at
+        libc.mallopt(TRIM_THRESHOLD, 2**26)
+        libc.malloc_trim(0)
 
 
 def _left_in_cgroup() -> float:

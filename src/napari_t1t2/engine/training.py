@@ -36,6 +36,7 @@ from .files import (
     read_about,
     save_config,
 )
+from .memory import pages_kept
 from .pairs import find_pairs
 from .slices import Bank, as_input, polarity, read_both, split
 
@@ -70,7 +71,8 @@ def train(
         raise ValueError(f"{config.run_folder} is being trained in right now: give another run folder.")
     _ACTIVE.add(config.run_folder.resolve())
     try:
-        yield from _train(config, stop, resume)
+        with pages_kept():
+            yield from _train(config, stop, resume)
     finally:
         _ACTIVE.discard(config.run_folder.resolve())
 
