@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from . import __version__
 from .commands import calibrate, check, demo, evaluate, train, translate
-from .engine.config import ModelConfig, Planes, PresetName, TrainConfig
+from .engine.config import ModelConfig, Planes, Precision, PresetName, TrainConfig
 
 EPILOG = """\
 Folders hold PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM files; T1 and T2 need not pair, and may lie in one folder.
@@ -93,6 +93,12 @@ def _parser() -> ArgumentParser:
     translates.add_argument("--trust", action="store_true", help="write the error to expect beside each result")
     _ensemble(translates)
     translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    translates.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="bfloat16 is faster on new GPUs and CPUs with AMX, and up to 2 %% of the range off [float32]",
+    )
     _flag(translates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")
 
     calibrates = command(calibrate, "calibrate")

@@ -149,7 +149,7 @@ def translate(args: Namespace) -> None:
     from .images.write import write_image
 
     device = pick_device(args.device)
-    model = load_model(args.model, device)
+    model = load_model(args.model, device, args.precision)
     to = model.config.side(args.to)
     doubt = Doubt(model, args.to, [load_model(path, device) for path in args.ensemble]) if args.trust else None
     trained = model.about.ranges[other(to)]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..images.write import written_beside
-from .config import ModelConfig, Side
+from .config import ModelConfig, Precision, Side
 from .cyclegan import CycleGAN
 from .files import FORMAT, About, read_about
 from .networks import UNetGenerator, arrange
@@ -24,6 +24,7 @@ class Model:
     about: About
     sha256: str
     generators: dict[Side, nn.Module]  # by the side they make
+    precision: Precision = "float32"  # to translate with, the same on every machine
 
     @property
     def config(self) -> ModelConfig:
@@ -88,8 +89,8 @@ def save_model(path: Path, gan: CycleGAN, about: About) -> None:
         partial.write_bytes(save(weights, metadata=about.to_header()))  # save_file lets nobody else read it
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
-    """Read a model file, or the one of a run folder. Raises `ValueError` with a sentence."""
+def load_model(path: Path, device: torch.device | str = "cpu", precision: Precision = "float32") -> Model:
+    """Read a model file, or the one of a run folder, to translate with. Raises `ValueError` with a sentence."""
     about = read_about(path)
     weights = load_file(about.path)
     generators: dict[Side, nn.Module] = {}
@@ -104,4 +105,4 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
             ) from error
         generators[side] = arrange(network).to(device).eval().requires_grad_(False)
     sha256 = hashlib.sha256(about.path.read_bytes()).hexdigest()
-    return Model(about, sha256, generators)
+    return Model(about, sha256, generators, precision)

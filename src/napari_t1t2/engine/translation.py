@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +20,7 @@ from ..images.plane import PLANES, Plane, View
 from ..images.volume import NOTICE, Affine, Image, Volume
 from .checkpoint import Model
 from .config import Planes, Side, other
+from .device import autocast
 from .events import Translated
 from .slices import as_input
 
@@ -32,6 +34,7 @@ NOT_CALIBRATED = "The expected error is a ranking, not in units: the model is no
 OF_SYNTHETIC = "It is synthetic itself: what is made of it is even further from a scan."
 IN_MEMORY = 2 * 2**30  # bytes; a larger result lives in a temporary file
 DataT = TypeVar("DataT", Volume, Image)
+ItemT = TypeVar("ItemT")
 
 
 def provenance(model: Model, to: Side, source: str, odd: str | None = None) -> dict[str, Any]:
@@ -149,15 +152,20 @@ def batches(
         pixel=model.config.pixel,
     )
     batch = max(1, PIXELS_AT_ONCE // math.prod(frame.framed))
-    for first, last in _slabs(seen, batch):
-        slab = np.asarray(seen[first:last], dtype=np.float32)
-        for start in range(first, last, batch):
-            chunk = slab[start - first : min(start + batch, last) - first]
-            chunk = np.nan_to_num(chunk, nan=source.low, posinf=source.high, neginf=source.low)
-            x = as_input(frame.put(source.to_unit(chunk)), model.config).to(device)
-            with torch.inference_mode():
-                y = network(x)
-            yield start, frame, x, y
+
+    def prepared() -> Iterator[tuple[int, Tensor]]:
+        for first, last in _slabs(seen, batch):
+            slab = np.asarray(seen[first:last], dtype=np.float32)
+            for start in range(first, last, batch):
+                chunk = slab[start - first : min(start + batch, last) - first]
+                chunk = np.nan_to_num(chunk, nan=source.low, posinf=source.high, neginf=source.low)
+                yield start, as_input(frame.put(source.to_unit(chunk)), model.config)
+
+    for start, images in _ahead(prepared()):
+        x = images.to(device)
+        with torch.inference_mode(), autocast(device, model.precision):
+            y = network(x)
+        yield start, frame, x, y
 
 
 def translate(
@@ -263,6 +271,15 @@ def _slabs(seen: Any, batch: int) -> Iterator[tuple[int, int]]:
     thick = max(batch, min(most, seen.chunks[0][0])) if hasattr(seen, "chunks") else batch
     for first in range(0, len(seen), thick):
         yield first, min(first + thick, len(seen))
+
+
+def _ahead(items: Iterator[ItemT]) -> Iterator[ItemT]:
+    """The same items, each made in a thread of its own while the one before it is in use."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = maker.submit(next, items, None)
+            yield item
 
 
 def _slice(data: Any, index: int) -> Image:
