@@ -1,7 +1,7 @@
 """How fast is a training step, against a plain loop and against what the machine can do? Prints Markdown tables.
 
     python benchmarks/speed.py [--networks paper laptop gpu] [--cases 1x256 4x128 32x64 32x128] [--threads 2]
-        [--device cpu] [--rounds 3] [--out FRAGMENT.md]
+        [--device cpu] [--rounds 3] [--out FRAGMENT.md] [--limit 6]
 
 "plain" is the loop of the paper's public implementation with PyTorch's own layers: a forward for each use of a network,
 a number read from the device at every step, Adam as it comes. Each further row adds one measure to the one above.
@@ -9,7 +9,7 @@ Rows take turns and medians are told; ratios count, as machines are noisy. Of on
 other work on the machine does not touch. All rows begin with the same weights and see the same slices and random
 numbers, so their losses must agree. Peak memory: each row again in a process of its own, from before the networks are
 made. The floor is what products of matrices and the optimizer's memory traffic alone would take at the rates measured
-in the same run.
+in the same run. With --limit, only whether a step of each case stays within so many GiB, the process and all.
 """
 
 from __future__ import annotations
@@ -72,6 +72,9 @@ def main() -> None:
     args = _arguments()
     device = pick_device(args.device)
     torch.set_num_threads(args.threads)
+    if args.row is not None and args.limit:
+        print(limited(args.networks[0], args.cases[0], args.limit, device))
+        return
     if args.row is not None:
         print(peak(args.networks[0], args.cases[0], ROWS[args.row], device))
         return
@@ -82,6 +85,12 @@ def main() -> None:
             with args.out.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
+    if args.limit:
+        tell("| networks | batch x side | limit GiB | slices at once | peak GiB | s/step |\n" + "|---" * 6 + "|")
+        for name in args.networks:
+            for case in args.cases:
+                tell(f"| {name} | {case} | {args.limit:g} | {alone(name, case, 0, args)} |")
+        return
     rates = {dtype: product_rate(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
     copied = copy_rate(device)
     commit = subprocess.run(
@@ -140,9 +149,7 @@ def measure(
         floor = flops / rate + 28 * numbers / copied  # Adam reads four numbers a weight and writes three
         # of the first step: later ones of a GAN amplify rounding
         off = abs(losses[row.name][0] / losses["plain"][0] - 1)
-        command = [sys.executable, __file__, "--networks", name, "--cases", case, "--row", str(ROWS.index(row))]
-        command += ["--threads", str(args.threads), "--device", args.device]
-        used = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        used = alone(name, case, ROWS.index(row), args)
         lines.append(
             f"| {name}, {numbers / 1e6:.0f} M | {case} | {row.name} | {1000 * took:.0f} | {config.batch / took:.2f} | "
             f"{plain / took:.2f} | {floor / took:.0%} | {used} | {off:.1e} |"
@@ -216,6 +223,28 @@ def plain_step(gan: CycleGAN, t1: Tensor, t2: Tensor, rng: np.random.Generator) 
     for loss in losses.values():
         loss.item()
     return {name: loss.detach() for name, loss in losses.items()}
+
+
+def alone(name: str, case: str, row: int, args: Namespace) -> str:
+    """What a process of its own prints of a row."""
+    command = [sys.executable, __file__, "--networks", name, "--cases", case, "--row", str(row)]
+    command += ["--threads", str(args.threads), "--device", args.device, "--limit", str(args.limit)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def limited(name: str, case: str, limit: float, device: torch.device) -> str:
+    """What a step takes that has to fit: slices at once, GiB in all, seconds."""
+    config, size = config_of(name, case)
+    gan = CycleGAN(replace(config, memory=limit)).to(device).train()
+    t1, t2 = (slices(config, size).to(device) for _ in range(2))
+    gan.fit(t1, t2)
+    with pages_kept():
+        for count in range(2):  # Adam makes its moments in the first
+            began = time.perf_counter()
+            gan.step(t1, t2, np.random.default_rng(count))
+    taken = torch.cuda.max_memory_reserved() / 2**20 if device.type == "cuda" else most_resident()
+    recomputed = ", activations twice" if gan.footprint.recomputes else ""
+    return f"{gan.footprint.at_once}{recomputed} | {taken / 1024:.2f} | {time.perf_counter() - began:.0f}"
 
 
 def peak(name: str, case: str, row: Row, device: torch.device) -> int:
@@ -296,6 +325,7 @@ def _arguments() -> Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bfloat16", action="store_true", help="measure it also where it is known to be slow")
     parser.add_argument("--row", type=int, help="only print the peak memory of this row")
+    parser.add_argument("--limit", type=float, default=0.0, help="GiB that training may take")
     parser.add_argument("--out", type=Path, help="append the table to this file as well")
     return parser.parse_args()
 
