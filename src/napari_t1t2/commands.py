@@ -18,6 +18,7 @@ from .engine.config import ModelConfig, TrainConfig, other, preset
 if TYPE_CHECKING:
     from .engine.evaluation import Score
     from .engine.events import TrainEvent
+    from .engine.ranks import Ranks
     from .images.volume import Volume
     from .session import Session
 
@@ -50,27 +51,42 @@ def check(args: Namespace) -> None:
 
 
 def train(args: Namespace) -> None:
-    """Train and print; Ctrl-C saves and ends."""
-    from .engine.files import load_config
+    """Train and print; Ctrl-C saves and ends. Started by torchrun, its processes train one model together."""
+    from .engine.files import CHECKPOINT_FILE, load_config
+    from .engine.ranks import joined
 
     if args.resume and args.preset:
         raise ValueError("--preset does not go with --resume: a run goes on with the settings it began with.")
-    base = load_config(args.run_folder) if args.resume else preset(args.preset or "laptop")
-    config = _with_flags(base, args)
-    print_run(config, resume=args.resume)
+    with joined() as ranks:
+        kept = ranks.first and (args.run_folder / CHECKPOINT_FILE).is_file()
+        resume = args.resume or (ranks.restarted() and bool(ranks.largest(kept)[0]))
+        if resume and not args.resume and ranks.first:
+            print("A process was lost and all were started anew: the run goes on from its last checkpoint.")
+        base = load_config(args.run_folder) if resume else preset(args.preset or "laptop")
+        print_run(_with_flags(base, args), resume=resume, ranks=ranks)
 
 
-def print_run(config: TrainConfig, *, resume: bool = False) -> None:
-    """Drive one training run from a terminal. Raises `ValueError` where it failed."""
+def print_run(config: TrainConfig, *, resume: bool = False, ranks: Ranks | None = None) -> None:
+    """Drive one training run from a terminal; of several ranks the first one prints. Raises `ValueError` if it fails.
+
+    No ranks given are one process.
+    """
     from .engine import training
     from .engine.events import Failed, Finished, Noted, Preview, Progress, Saved, Started
+    from .engine.ranks import ALONE
     from .session import Session
 
-    session: Session[TrainEvent] = Session(lambda stop: training.train(config, stop=stop, resume=resume))
+    ranks = ranks or ALONE
+    session: Session[TrainEvent] = Session(lambda stop: training.train(config, stop=stop, resume=resume, ranks=ranks))
     line = ProgressLine()
-    with _ctrl_c(session):
+    with _ctrl_c(session, ranks):
         for event in session:
             match event:
+                case Failed(sentence=sentence):
+                    line.end()
+                    raise ValueError(sentence)
+                case _ if not ranks.first:
+                    pass
                 case Started():
                     t1, t2 = event.slices
                     height, width = event.shape
@@ -86,9 +102,6 @@ def print_run(config: TrainConfig, *, resume: bool = False) -> None:
                 case Finished(step=step, path=path, reason=reason):
                     line.end()
                     print(f"{reason.capitalize()} at step {step}; the model is {path}")
-                case Failed(sentence=sentence):
-                    line.end()
-                    raise ValueError(sentence)
                 case Preview() | Saved():
                     pass
 
@@ -285,12 +298,18 @@ def demo(args: Namespace) -> None:
 
 
 @contextmanager
-def _ctrl_c(session: Session[Any]) -> Iterator[None]:
-    """The first Ctrl-C (or a cluster's SIGTERM) stops and saves, a second one kills."""
+def _ctrl_c(session: Session[Any], ranks: Ranks) -> Iterator[None]:
+    """The first Ctrl-C (or a cluster's SIGTERM) stops and saves, a second one kills.
+
+    Not where there are several processes: one press may reach them twice, by way of torchrun too, which kills them
+    itself if they take longer than its --shutdown-timeout.
+    """
 
     def stop(number: int, _: Any) -> None:
-        print("\nStopping after this step and saving; once more to kill.", file=sys.stderr)
-        signal.signal(number, signal.SIG_DFL)
+        if ranks.first:
+            more = "; once more to kill" if ranks.number == 1 else ""
+            print(f"\nStopping after this step and saving{more}.", file=sys.stderr)
+        signal.signal(number, signal.SIG_DFL if ranks.number == 1 else signal.SIG_IGN)
         session.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

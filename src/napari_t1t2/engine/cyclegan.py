@@ -16,6 +16,7 @@ from .device import autocast
 from .losses import ImagePool, Verdict, cross_entropy, least_squares, structure
 from .memory import Footprint, free_memory, kept_for_backward
 from .networks import Discriminator, UNetGenerator, arrange
+from .ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,10 @@ class Made:
 class CycleGAN(nn.Module):
     """Unpaired translation between two contrasts (Zhu et al., 2017)."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, ranks: Ranks = ALONE) -> None:
         super().__init__()
         self.config = config
+        self.ranks = ranks
         self.verdict: Verdict = least_squares if config.adversarial == "least squares" else cross_entropy
         self.t1_to_t2, self.t2_to_t1 = UNetGenerator(config.model), UNetGenerator(config.model)
         self.disc_t1, self.disc_t2 = (
@@ -65,13 +67,29 @@ class CycleGAN(nn.Module):
         """
         c = self.config
         fakes, losses = self.footprint.spared(lambda: self._learn_to_make(t1, t2, pair))
-        self.generator_adam.step()
+        self._descend(self.generator_adam, losses)
         if c.adversarial_weight:
             fake_t1, fake_t2 = (laid(made, source) for made, source in zip(fakes, (t2, t1), strict=True))
-            fake_t1, fake_t2 = self.pool_t1.swap(fake_t1, rng), self.pool_t2.swap(fake_t2, rng)
-            losses |= self.footprint.spared(lambda: self._learn_to_judge(t1, t2, fake_t1, fake_t2))
-            self.discriminator_adam.step()
+            fake_t1, fake_t2 = self._past(self.pool_t1, fake_t1, rng), self._past(self.pool_t2, fake_t2, rng)
+            judged = self.footprint.spared(lambda: self._learn_to_judge(t1, t2, fake_t1, fake_t2))
+            self._descend(self.discriminator_adam, judged)
+            losses |= judged
         return losses
+
+    def _descend(self, adam: torch.optim.Adam, losses: dict[str, Tensor]) -> None:
+        """A step along the gradients of the whole batch, whose losses these become; each process has those of its part.
+
+        They are exchanged after the backward, not during it as by DistributedDataParallel: a process whose memory runs
+        out makes its backward again, by itself.
+        """
+        gradients = [p.grad for group in adam.param_groups for p in group["params"] if p.grad is not None]
+        self.ranks.average([*gradients, *losses.values()])
+        adam.step()
+
+    def _past(self, pool: ImagePool, fresh: Tensor, rng: np.random.Generator) -> Tensor:
+        """What the pool gives for new slices. Every process has the same pool, of all slices."""
+        swapped = pool.swap(self.ranks.gather(fresh), rng)
+        return swapped[self.ranks.part(len(swapped))]
 
     def _learn_to_make(
         self, t1: Tensor, t2: Tensor, pair: tuple[Tensor, Tensor] | None
@@ -109,7 +127,7 @@ class CycleGAN(nn.Module):
         c, device = self.config, t1.device
         numbers = sum(p.numel() for p in self.parameters())
         moments = 0 if self.generator_adam.state else 2  # that Adam has yet to make, beside the gradients
-        room = free_memory(device, c.memory) - 4 * numbers * (1 + moments)
+        room = self.ranks.memory(device, free_memory(device, c.memory)) - 4 * numbers * (1 + moments)
 
         def kept(slices: int) -> int:
             def forward() -> Tensor:

@@ -299,7 +299,9 @@ class Bank:
         device: torch.device,
         stream: int,
         chosen: npt.NDArray[np.intp] | None = None,
+        part: slice = slice(None),
     ) -> None:
+        self._part = part  # of each batch, the slices that are for this process
         self._slices = as_input(images, config.model).to(device)
         self._chosen = np.arange(len(images)) if chosen is None else chosen
         self._config = config
@@ -311,10 +313,12 @@ class Bank:
         rng = np.random.default_rng((c.seed, self._stream, step))
         rows, columns = (min(c.crop or side, side) for side in (height, width))
         made: list[Tensor] = []
-        for index in self._order(step * c.batch, c.batch):
+        for place, index in enumerate(self._order(step * c.batch, c.batch)):
             top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
-            image = self._slices[index, :, top : top + rows, left : left + columns]
-            made.append(image.flip(-1) if c.flip and rng.random() < 0.5 else image)
+            mirrored = c.flip and rng.random() < 0.5  # drawn for every slice, so that all processes draw alike
+            if place in range(c.batch)[self._part]:
+                image = self._slices[index, :, top : top + rows, left : left + columns]
+                made.append(image.flip(-1) if mirrored else image)
         return torch.stack(made)
 
     def _order(self, start: int, count: int) -> Sequence[int]:

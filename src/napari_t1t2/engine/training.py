@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,6 @@ from ..images.volume import NOTICE, Image
 from .checkpoint import Position, load_checkpoint, save_checkpoint, save_model
 from .config import ModelConfig, Side, TrainConfig
 from .cyclegan import CycleGAN
-from .device import describe, pick_device
 from .events import Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from .familiar import learn
 from .files import (
@@ -38,6 +36,7 @@ from .files import (
 )
 from .memory import pages_kept
 from .pairs import find_pairs
+from .ranks import ALONE, Ranks
 from .slices import Bank, as_input, polarity, read_both, split
 
 _ACTIVE: set[Path] = set()  # run folders that this process is training in
@@ -48,7 +47,7 @@ MAY_CHANGE = frozenset(  # between two sittings of one run
 
 
 def train(
-    config: TrainConfig, *, stop: Callable[[], bool] = lambda: False, resume: bool = False
+    config: TrainConfig, *, stop: Callable[[], bool] = lambda: False, resume: bool = False, ranks: Ranks = ALONE
 ) -> Iterator[TrainEvent]:
     """Train one CycleGAN.
 
@@ -61,6 +60,9 @@ def train(
         in it does not count.
     resume
         Go on from the checkpoint in the run folder. Budget, device and report intervals may differ from before.
+    ranks
+        The processes that train one model together, from `ranks.joined`. All of them yield the same events; the first
+        one writes, and its clock counts. A stop of one is a stop of all.
 
     Raises
     ------
@@ -72,22 +74,25 @@ def train(
     _ACTIVE.add(config.run_folder.resolve())
     try:
         with pages_kept():
-            yield from _train(config, stop, resume)
+            yield from _train(config, stop, resume, ranks)
     finally:
         _ACTIVE.discard(config.run_folder.resolve())
 
 
-def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Iterator[TrainEvent]:
+def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool, ranks: Ranks) -> Iterator[TrainEvent]:
     run = config.run_folder
-    _check_run_folder(config, resume)
-    device = pick_device(config.device)
+    part = ranks.part(config.batch)
+    if ranks.first:
+        _check_run_folder(config, resume)
+    ranks.meet()  # where the first one refuses, the others do not begin to read
+    device = ranks.device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
 
     before = read_about(run) if resume else None
     t1, t2, pixel = read_both(config, before.config.pixel if before else 0.0)
     parts = split(t1, t2, config)
-    bank_t1, bank_t2 = (Bank(s.images, config, device, i, parts.train[i]) for i, s in enumerate((t1, t2)))
+    bank_t1, bank_t2 = (Bank(s.images, config, device, i, parts.train[i], part) for i, s in enumerate((t1, t2)))
     shown = tuple(
         _middle(s.images, held, config.model).to(device) for s, held in zip((t1, t2), parts.held, strict=True)
     )
@@ -96,7 +101,7 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
     pairs = find_pairs(t1, t2, parts, config)
     # of one stream, so that both contrasts of a pair are cut and mirrored alike
-    paired = [Bank(np.stack(images), config, device, 5) for images in pairs.images if images]
+    paired = [Bank(np.stack(images), config, device, 5, part=part) for images in pairs.images if images]
     notes = t1.notes + t2.notes + parts.notes + pairs.notes
     if before:  # the model keeps the units it was begun with, and remembers all that it has seen
         ranges = before.ranges
@@ -111,7 +116,7 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
         familiar = learn(*own[0], *own[1])
 
     torch.manual_seed(config.seed)
-    gan = CycleGAN(config).to(device).train()
+    gan = CycleGAN(config, ranks).to(device).train()
     at = Position(0, 0.0, [])
     if resume:
         at = load_checkpoint(run / CHECKPOINT_FILE, gan, device)
@@ -123,14 +128,20 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
         raise ValueError(
             f"{run} has used up its budget ({step} steps, {seconds / 60:.1f} minutes): raise minutes or steps to go on."
         )
-    (run / PREVIEW_FOLDER).mkdir(parents=True, exist_ok=True)
-    save_config(run / CONFIG_FILE, config)
-    losses_csv = LossTable(run / LOSSES_FILE, keep_to=step)
+    ranks.agree(list(gan.parameters()))  # machines may draw other numbers from one seed
+    if ranks.first:
+        (run / PREVIEW_FOLDER).mkdir(parents=True, exist_ok=True)
+        save_config(run / CONFIG_FILE, config)
+        losses_csv = LossTable(run / LOSSES_FILE, keep_to=step)
+
+    def look() -> Preview:
+        return preview(gan, shown[0], shown[1], step, run if ranks.first else None)
 
     def save() -> Saved:
         _refuse_divergence(gan, step, saved_at)
-        save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window))
-        save_model(run / MODEL_FILE, gan, About(run / MODEL_FILE, knows, ranges, step, seen, familiar))
+        if ranks.first:
+            save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window))
+            save_model(run / MODEL_FILE, gan, About(run / MODEL_FILE, knows, ranges, step, seen, familiar))
         return Saved(step, run / MODEL_FILE)
 
     first = bank_t1.batch(step), bank_t2.batch(step)
@@ -138,18 +149,19 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     if told := gan.footprint.take_told():
         notes += (told,)
     counts, shape = (len(parts.train[0]), len(parts.train[1])), first[0].shape[-2:]
-    yield Started(step, describe(device), counts, (shape[0], shape[1]), notes)
+    yield Started(step, ranks.describe(device), counts, (shape[0], shape[1]), notes)
     if step == 0:
-        yield preview(gan, shown[0], shown[1], step, run)
+        yield look()
 
     since, reported_at = seconds, step
-    reason: Literal["completed", "stopped"] = "completed"
-    while (fraction := _fraction(config, step, seconds)) < 1:
-        if stop():
-            reason = "stopped"
+    while True:
+        asked = _fraction(config, step, seconds) < 1 and stop()
+        began = time.perf_counter()
+        stopped, seconds = ranks.largest(asked, seconds if ranks.first else 0.0)
+        fraction = _fraction(config, step, seconds)
+        if stopped or fraction == 1:
             break
 
-        began = time.perf_counter()
         gan.set_learning_rate(config.learning_rate * _decay(fraction, config.decay_from))
         gan.cycle_weight = config.cycle_weight * _warmup(fraction, config.cycle_warmup)
         rng = np.random.default_rng((config.seed, 4, step))
@@ -170,12 +182,13 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
             progress = Progress(
                 step, step * config.batch, seconds, fraction, seconds * (1 / fraction - 1), rate, losses
             )
-            losses_csv.add(progress)
+            if ranks.first:
+                losses_csv.add(progress)
             yield progress
             window, since, reported_at = [], seconds, step
 
         if step % config.preview_every == 0:
-            yield preview(gan, shown[0], shown[1], step, run)
+            yield look()
 
         if step % config.save_every == 0:
             yield save()
@@ -183,7 +196,7 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
 
     if saved_at != step:
         yield save()
-    yield Finished(step, run / MODEL_FILE, reason)
+    yield Finished(step, run / MODEL_FILE, "completed" if fraction == 1 else "stopped")
 
 
 def _middle(images: Image, chosen: npt.NDArray[np.intp], model: ModelConfig) -> Tensor:
@@ -192,8 +205,8 @@ def _middle(images: Image, chosen: npt.NDArray[np.intp], model: ModelConfig) -> 
 
 
 @torch.inference_mode()
-def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path) -> Preview:
-    """Translate one slice each way and back, (1, 1 or 2, H, W); also written as a PNG of two rows."""
+def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path | None) -> Preview:
+    """Translate one slice each way and back, (1, 1 or 2, H, W); written as a PNG of two rows if a run is given."""
 
     def image(x: Tensor) -> Image:
         result: Image = x[0, 0].float().cpu().numpy()
@@ -201,6 +214,8 @@ def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path) -> Prev
 
     made = gan.translate(t1, t2)
     event = Preview(step, *(image(x) for x in (t1, made.fake_t2, made.back_t1, t2, made.fake_t1, made.back_t2)))
+    if run is None:
+        return event
     top = np.hstack([event.t1, event.fake_t2, event.back_t1])
     bottom = np.hstack([event.t2, event.fake_t1, event.back_t2])
     width = max(top.shape[1], bottom.shape[1])
