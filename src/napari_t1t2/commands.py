@@ -58,10 +58,13 @@ def train(args: Namespace) -> None:
     if args.resume and args.preset:
         raise ValueError("--preset does not go with --resume: a run goes on with the settings it began with.")
     with joined() as ranks:
-        kept = ranks.first and (args.run_folder / CHECKPOINT_FILE).is_file()
-        resume = args.resume or (ranks.restarted() and bool(ranks.largest(kept)[0]))
-        if resume and not args.resume and ranks.first:
-            print("A process was lost and all were started anew: the run goes on from its last checkpoint.")
+        resume = args.resume
+        if ranks.restarted():
+            saved = ranks.first and (args.run_folder / CHECKPOINT_FILE).is_file()
+            resume = resume or ranks.largest(saved)[0] > 0  # file systems may show a file later elsewhere
+            if ranks.first:
+                what = "the run goes on from its last checkpoint" if resume else "nothing was saved yet"
+                print(f"A process was lost and all were started anew: {what}.", file=sys.stderr)
         base = load_config(args.run_folder) if resume else preset(args.preset or "laptop")
         print_run(_with_flags(base, args), resume=resume, ranks=ranks)
 

@@ -117,7 +117,7 @@ class Ranks:
 
         Each machine counts for itself and a new one begins at 0, so it takes the word of all.
         """
-        return self.largest(float(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))[0] > 0
+        return self.largest(_restarts())[0] > 0
 
     def fails_first(self) -> bool:
         """Whether no other process has asked this before: the first failure is the reason of the others."""
@@ -154,10 +154,18 @@ def joined() -> Iterator[Ranks]:
     from torch.distributed.rendezvous import rendezvous  # not in every build of PyTorch
 
     store, own, number = next(iter(rendezvous("env://")))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # it outlives the processes, with their addresses
+        store = dist.PrefixStore(f"start {_restarts()}", store)  # type: ignore[attr-defined]
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
-    # so long the others may have to wait while the first one reads; whoever is killed is noticed at once
-    dist.init_process_group(backend, store=store, rank=own, world_size=number, timeout=timedelta(hours=2))
+    try:
+        # so long the others may have to wait while the first one reads; whoever is killed is noticed at once
+        dist.init_process_group(backend, store=store, rank=own, world_size=number, timeout=timedelta(hours=2))
+    except RuntimeError as error:
+        raise ValueError(
+            f"The {number} processes do not find each other ({error}): the machines must be allowed to connect to each "
+            "other; where they have several networks, name one in GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME."
+        ) from error
     beside, place = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
     ranks = Ranks(number, own, beside, place, lambda: store.add("failures", 1))
     try:
@@ -167,6 +175,10 @@ def joined() -> Iterator[Ranks]:
             raise
         raise SystemExit(2) from error
     dist.destroy_process_group()
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 @contextmanager
