@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .device import describe, pick_device
 
+LARGE = 2**18  # numbers of a tensor that is exchanged by itself
 GONE = (
     "Another process of this run has ended, so the others end, too: if no reason stands above, it was killed or its "
     "machine was lost. What was saved is kept: --resume goes on from there."
@@ -83,11 +84,11 @@ class Ranks:
             dist.all_reduce(flat)
             flat /= self.number
 
-        self._at_once(tensors, mean)
+        self._exchange(tensors, mean)
 
     def agree(self, tensors: Sequence[Tensor]) -> None:
         """Each tensor becomes that of the first process."""
-        self._at_once(tensors, lambda flat: dist.broadcast(flat, 0))
+        self._exchange(tensors, lambda flat: dist.broadcast(flat, 0))
 
     def gather(self, share: Tensor) -> Tensor:
         """The batch (B, ...) of which each process has its share."""
@@ -126,15 +127,20 @@ class Ranks:
         except RuntimeError:  # the machine that counts is gone
             return True
 
-    def _at_once(self, tensors: Sequence[Tensor], exchange: Callable[[Tensor], None]) -> None:
-        """One exchange for all: a network of 100 small tensors would wait 100 times."""
+    def _exchange(self, tensors: Sequence[Tensor], exchange: Callable[[Tensor], None]) -> None:
+        """One exchange for all small tensors, each of which would wait for its own; large ones are not copied."""
         if self.number == 1:
             return
+        large: list[Tensor] = []
+        small: list[Tensor] = []
+        for tensor in tensors:
+            (large if tensor.numel() >= LARGE and tensor.is_contiguous() else small).append(tensor)
         with torch.no_grad():
-            flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+            flat = torch.cat([tensor.reshape(-1) for tensor in small])
             with _together():
-                exchange(flat)
-            for tensor, exchanged in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
+                for whole in (*large, flat):
+                    exchange(whole)
+            for tensor, exchanged in zip(small, torch.split(flat, [t.numel() for t in small]), strict=True):
                 tensor.copy_(exchanged.view(tensor.shape))
 
 
