@@ -207,7 +207,8 @@ def turned(stack: Image, random: np.random.Generator) -> Image:
     matrix *= np.exp(random.normal(0, 0.04))
     centre = (np.array(head.shape) - 1) / 2
     room = (len(head) + 20, *head.shape[1:])
-    moved = ndimage.affine_transform(head, matrix, centre - matrix @ (centre + [10, 0, 0]), output_shape=room, order=1)
+    offset = centre - matrix @ (centre + np.array([10, 0, 0]))
+    moved = ndimage.affine_transform(head, matrix, offset, output_shape=room, order=1)
     there = np.flatnonzero(moved.mean(axis=(1, 2)) > 0.02 * moved.max())
     below, above = random.uniform(0, 30) / FINE, max(0.0, random.normal(0, 8)) / FINE
     cut: Image = moved[there[0] + int(below) : there[-1] + 1 - int(above)]

@@ -391,12 +391,11 @@ def _sentence(rows: Numbers, known: Known, own: str, strange: str) -> str:
     for name, ways in zip(QUESTIONS, judged.answers.T, strict=True):
         for way, reason in zip((1, -1), ANSWERS[name], strict=True):
             reasons[reason] += int((ways == way).sum())
-    if judged.strange.sum() > max(judged.far.sum(), *reasons.values()):
+    fills = np.median(judged.apart[odd], axis=0)[EXTENT] > 4
+    if not fills and judged.strange.sum() >= max(judged.far.sum(), *reasons.values()):
         return f"This {what} looks like the {strange} images of the training set, not the {own} ones{_in(count)}. {end}"
     reasons += Counter(NAMES[g] for g in judged.groups[judged.far])
-    reason = reasons.most_common(1)[0][0]
-    if np.median(judged.apart[odd], axis=0)[EXTENT] > 4:
-        reason = "it fills its frame, as a photograph does"
+    reason = "it fills its frame, as a photograph does" if fills else reasons.most_common(1)[0][0]
     return (
         f"This {what} does not look like the {own} images that the model was trained on"
         f"{_in('; '.join(filter(None, (count, f'most unusual: {reason}'))))}. {end}"
