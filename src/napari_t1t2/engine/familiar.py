@@ -36,13 +36,14 @@ from ..images.frame import Frame
 from ..images.intensity import Intensity
 from ..images.plane import View
 from ..images.volume import Affine, Image
-from .config import Side, other
+from .config import ModelConfig, Side, other
 
 if TYPE_CHECKING:
     from .files import About
 
 Numbers = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Spacing = tuple[float, float, float]  # (Z, Y, X) in mm
 SIDE = 64  # pixels: the square root of the area that each head is brought to
 AIR = 0.15  # of the range; the median of a head lies at half of it or above
 SMALLEST = 100  # pixels of a head that can be judged
@@ -304,7 +305,7 @@ def unfamiliar(
     intensity: Intensity,
     *,
     affine: Affine | None = None,
-    spacing: tuple[float, float, float] | None = None,
+    spacing: Spacing | None = None,
 ) -> str | None:
     """A sentence where data (..., rows, columns) do not look like the training set, as `stream` would read them.
 
@@ -313,7 +314,23 @@ def unfamiliar(
     """
     if not about.familiar:
         return None
-    config = about.config
+    config, side = about.config, other(to)
+    rows = _measured(data, config, intensity, affine, spacing)
+    return "" if rows is None else _sentence(rows, about.familiar[side], config.label(side), config.label(to))
+
+
+def resembles_other(
+    data: Any, about: About, side: Side, intensity: Intensity, *, affine: Affine | None, spacing: Spacing | None
+) -> bool:
+    """Whether data of one `side`, as in `unfamiliar`, rather look like the other; False where that is not known."""
+    rows = _measured(data, about.config, intensity, affine, spacing) if about.familiar else None
+    return rows is not None and bool(judge(rows, about.familiar[side]).strange.mean() > 0.5)
+
+
+def _measured(
+    data: Any, config: ModelConfig, intensity: Intensity, affine: Affine | None, spacing: Spacing | None
+) -> Numbers | None:
+    """What `describe` gives of the slices that are judged; None where no head is seen."""
     view = View.of(config.plane, affine, spacing)
     seen = view.apply(data[None] if data.ndim == 2 else data[(0,) * (data.ndim - 3)])
     # one look-up for all: of a lazy array each chunk is read once, whatever the plane
@@ -321,15 +338,14 @@ def unfamiliar(
     slices = np.nan_to_num(slices, nan=intensity.low, posinf=intensity.high, neginf=intensity.low)
     slices = slices[intensity.shows_anatomy(slices)]
     if not len(slices):
-        return ""
+        return None
     between = view.spacing and view.spacing[1:]
     frame = Frame.of(slices.shape[1:], config.size, config.multiple, spacing=between, pixel=config.pixel)
     framed = frame.put(intensity.to_unit(slices))
     extent = (framed > 2 * AIR - 1).mean(axis=(1, 2))
     described = [describe(image) for image in framed[extent >= LITTLE * extent.max()]]
     rows = [numbers for numbers in described if numbers is not None]
-    side = other(to)
-    return _sentence(np.stack(rows), about.familiar[side], config.label(side), config.label(to)) if rows else ""
+    return np.stack(rows) if rows else None
 
 
 def judge(rows: Numbers, known: Known) -> Judged:
