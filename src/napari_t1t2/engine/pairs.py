@@ -82,9 +82,10 @@ def find_pairs(t1: Slices, t2: Slices, parts: Split, config: TrainConfig) -> Pai
             kept += couples
         else:
             refused += len(couples)
-    notes = [f"{refused} slices of equal names do not show the same place and stay unpaired"] if refused else []
+    part = f" (of {len(looked)} images that were looked at)" if len(looked) < len(named) else ""
+    notes = [f"{refused} slices of equal names do not show the same place and stay unpaired{part}"] if refused else []
     if apart:
-        notes.append(f"{apart} images have a partner by name that lies elsewhere, and stay unpaired")
+        notes.append(f"{apart} images have a partner by name that lies elsewhere, and stay unpaired{part}")
     if not config.paired_weight:
         if kept and len(looked) < len(named):
             notes.append(
