@@ -216,7 +216,7 @@ def calibrate(args: Namespace) -> None:
         print(f"left out, no partner: {', '.join(alone)}", file=sys.stderr)
     pairs = [tuple(i if isinstance(i, Volume) else read_image(i) for i in pair) for pair in found.values()]
     both = [(t1, t2) for t1, t2 in pairs]
-    forms = [calibrated(model, both, form) for form in ((), members)[: 2 if members else 1]]
+    forms = [calibrated(model, both, ensemble) for ensemble in ([[], members] if members else [[]])]
     about = store(model, forms)
     for side, calibration in forms[-1].items():
         print(f"{model.config.label(side)}: calibrated on {calibration.slices} slices")
