@@ -112,7 +112,7 @@ def main() -> None:
     row(models["volumes"], "volumes", "eval_png/lit_p04", {s: [png["lit_p04", s]] for s in SIDES})
     print()
     for name, about in models.items():
-        limits = ", ".join(f"{s.upper()} {k.limit:g} / {k.closer:g}" for s, k in about.familiar.items())
+        limits = ", ".join(f"{s.upper()} {k.limit:g}" for s, k in about.familiar.items())
         print(f"- {name}: limits {limits}; {len(about.to_header()['familiar'])} bytes")
     volume = np.repeat(nii["lit_p04", "t1"].data, 4, axis=0)[:180]
     about = models["volumes"]

@@ -10,10 +10,13 @@ from scipy.ndimage import gaussian_filter
 from skimage import data as pictures
 
 from napari_t1t2.__main__ import main
+from napari_t1t2.engine.checkpoint import load_model
 from napari_t1t2.engine.config import ModelConfig, other
 from napari_t1t2.engine.familiar import describe, from_json, learn, to_json, unfamiliar
 from napari_t1t2.engine.files import About, read_about
+from napari_t1t2.engine.trust import calibrate
 from napari_t1t2.images.intensity import Intensity
+from napari_t1t2.images.volume import Volume
 from napari_t1t2.widgets.translate import TranslateWidget
 
 RANGE = Intensity(0.0, 255.0)
@@ -74,6 +77,21 @@ def test_a_bare_brain_is_told_from_a_whole_head(about):
     assert sentence.endswith("The result is not to be trusted.")
 
 
+def test_contrasts_swapped_for_calibrating_are_refused_by_how_they_look(about, trained):
+    model = load_model(trained)
+    knows = replace(model, about=replace(model.about, familiar=about.familiar, ranges=about.ranges))
+    t1, t2 = (Volume(data=scans(name, range(1, 13, 2)), name=f"head of {name}") for name in ("T1", "T2"))
+    assert calibrate(knows, [(t1, t2)]).keys() == {"t1", "t2"}
+    with pytest.raises(ValueError, match="head of T2 looks like T2 and head of T1 like T1: give T1 first"):
+        calibrate(knows, [(t2, t1)])
+
+
+def test_a_head_that_the_field_of_view_cuts_off_straight_is_unusual(about):
+    below = scans("T1", range(1, 21, 2))
+    below[:, 70:] = 0  # cut off straight by the edge of the field of view, as below the chin
+    assert said(about, below)
+
+
 def test_a_photograph_and_noise_are_unfamiliar(about):
     assert "fills its frame" in said(about, pictures.brick().astype(np.float32))
     assert said(about, pictures.camera().astype(np.float32))
@@ -117,6 +135,8 @@ def test_numbers_of_another_version_are_left_alone(about):
     stored = to_json(about.familiar)
     stored["t1"]["rows"] = [[1, 2, 3]]
     assert from_json(stored) == {}
+    before = {"rows": [[1] * 34], "limit": 2.0, "closer": 0.0}  # of the version before the questions
+    assert from_json({"t1": before, "t2": before}) == {}
 
 
 @pytest.fixture

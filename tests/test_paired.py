@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from napari_t1t2.engine import pairs as pairs_module
 from napari_t1t2.engine.cyclegan import CycleGAN
 from napari_t1t2.engine.events import Finished, Progress, Started
 from napari_t1t2.engine.pairs import find_pairs
@@ -68,6 +69,18 @@ def test_another_head_of_the_same_names_is_refused(plain):
     assert found(plain).count == 0
 
 
+def test_where_pairs_are_not_asked_for_few_are_looked_at_and_the_note_says_so(plain, monkeypatch):
+    pictures(plain.t1_folder, brain("T1", 30))
+    pictures(plain.t2_folder, brain("T2", 30))
+    looked = []
+    made = pairs_module._couples
+    monkeypatch.setattr(pairs_module, "_couples", lambda *given: looked.append(given) or made(*given))
+    note = found(plain).notes[-1]
+    assert "30 images have a partner by name, and of 10 that were looked at 10 slices pair up" in note
+    assert len(looked) == 10
+    assert found(replace(plain, paired_weight=1.0)).count == 30
+
+
 def test_half_paired_data_use_the_pairs_there_are(plain):
     pictures(plain.t1_folder, brain("T1"))
     pictures(plain.t2_folder, brain("T2")[:6])
@@ -116,8 +129,9 @@ def test_held_out_subjects_are_not_among_the_pairs(plain):
     for i in range(5):
         for contrast, folder in (("T1", plain.t1_folder), ("T2", plain.t2_folder)):
             nifti(folder, contrast, brain(contrast, 6, seed=i), np.diag([1.0, 1, 3, 1]), f"sub-{i:02d}")
-    assert found(plain).count == 30
-    assert found(replace(plain, hold_out=1)).count == 24
+    asked = replace(plain, paired_weight=1.0)
+    assert found(asked).count == 30
+    assert found(replace(asked, hold_out=1)).count == 24
 
 
 def test_both_contrasts_of_a_pair_are_cut_and_mirrored_alike(plain):
@@ -168,7 +182,7 @@ def test_a_run_that_would_learn_nothing_is_refused(plain):
 
 def test_names_of_real_slices_are_believed_only_where_the_images_agree(real_data, plain, tmp_path):
     lit = replace(plain, t1_folder=real_data / "lit/T1", t2_folder=real_data / "lit/T2")
-    assert found(lit).count == 165
+    assert found(replace(lit, paired_weight=1.0)).count == 165
     seed = real_data / "seed"
     (tmp_path / "wrong").mkdir()
     for path in (seed / "TrainT2").glob("*.png"):  # the partner of T1 #10 is T2 #70, so #11 is a wrong one by a slice

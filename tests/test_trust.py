@@ -6,12 +6,15 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from napari_t1t2.__main__ import main
 from napari_t1t2.engine.checkpoint import load_model
 from napari_t1t2.engine.files import read_about
 from napari_t1t2.engine.translation import stream, translate
-from napari_t1t2.engine.trust import Doubt, calibrate, store
+from napari_t1t2.engine.trust import Doubt, _refuse_wrong_pairs, calibrate, store
+from napari_t1t2.images.intensity import Intensity
 from napari_t1t2.images.nifti import read_provenance
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume
@@ -71,7 +74,7 @@ def test_members_that_see_images_otherwise_are_refused(model):
 def test_a_calibrated_model_expects_the_mean_error_that_was_met(model, head):
     t1, t2 = volume(head, "T1"), volume(head, "T2")
     calibrations = calibrate(model, [(t1, t2)])
-    about = replace(model.about, calibration={"t2": json.loads(json.dumps(vars_of(calibrations["t2"])))})
+    about = replace(model.about, calibration={"t2": [json.loads(json.dumps(vars_of(calibrations["t2"])))]})
     expected = doubted(t1.data, Doubt(replace(model, about=about), "t2"))
     met = np.abs(translate(t1.data, model, to="t2") - t2.data)
     inside = t1.data > 0
@@ -82,17 +85,84 @@ def vars_of(calibration):
     return {name: getattr(calibration, name) for name in calibration.__slots__}
 
 
-def test_a_calibration_is_kept_in_the_model_file_and_asks_for_the_same_ensemble(trained, tmp_path, head):
+def test_a_calibration_is_kept_in_the_model_file(trained, tmp_path, head):
     shutil.copytree(trained, tmp_path / "run")
     model = load_model(tmp_path / "run")
     assert model.about.calibration == {}
-    about = store(model, calibrate(model, [(volume(head, "T1"), volume(head, "T2"))]))
+    about = store(model, [calibrate(model, [(volume(head, "T1"), volume(head, "T2"))])])
     again = load_model(tmp_path / "run")
     assert again.about.calibration == about.calibration and set(about.calibration) == {"t1", "t2"}
     data = head(1, "T1").astype(np.float32)
     np.testing.assert_array_equal(translate(data, again, to="t2"), translate(data, model, to="t2"))
-    with pytest.raises(ValueError, match="was calibrated as an ensemble of 1, and here are 2"):
-        Doubt(again, "t2", [model])
+
+
+@pytest.fixture
+def family(trained, tmp_path):
+    """Three models that see images alike and have different weights, with the files that hold them."""
+    made = []
+    for name in "abc":
+        shutil.copytree(trained, tmp_path / name)
+        path = tmp_path / name / "model.safetensors"
+        with safe_open(path, framework="np") as file:
+            words = file.metadata()
+        weights = {key: value * (1 + 0.1 * len(made)) for key, value in load_file(path).items()}
+        save_file(weights, path, metadata=words)
+        made.append(tmp_path / name)
+    return made
+
+
+def test_an_ensemble_is_known_by_its_weights_and_another_one_gives_way_to_the_model_alone(family, head):
+    model, second, third = (load_model(path) for path in family)
+    pairs = [(volume(head, "T1"), volume(head, "T2"))]
+    store(model, [calibrate(model, pairs), calibrate(model, pairs, [second])])
+    store(second, [calibrate(second, pairs)])  # its file changes, its weights do not
+    model, second = (load_model(path) for path in family[:2])
+    alone, same, other = (Doubt(model, "t2", members) for members in ([], [second], [third]))
+    assert alone.remark is same.remark is None
+    assert len(same.calibration.ensemble) == 1 and same.members == (second,)
+    assert "was not calibrated with this ensemble" in other.remark and "the model alone" in other.remark
+    assert other.calibration == alone.calibration and other.members == ()
+    data = head(1, "T1").astype(np.float32)
+    np.testing.assert_array_equal(doubted(data, other), doubted(data, alone))
+
+
+def test_a_calibration_of_an_older_form_counts_as_none(model):
+    older = {"t2": {"weights": [1.0], "scores": [0.0], "errors": [0.1], "members": 1, "slices": 8}}
+    doubt = Doubt(replace(model, about=replace(model.about, calibration=older)), "t2")
+    assert doubt.calibration is None and "not calibrated" in doubt.remark
+
+
+def test_the_colours_of_an_expected_error_end_at_the_largest_that_was_met(model, head):
+    calibrations = calibrate(model, [(volume(head, "T1"), volume(head, "T2"))])
+    about = replace(model.about, calibration={"t2": [vars_of(calibrations["t2"])]})
+    assert Doubt(model, "t2").most == 0.5
+    assert Doubt(replace(model, about=about), "t2").most == max(calibrations["t2"].errors)
+
+
+def test_swapped_contrasts_are_refused_by_what_they_say(model, head):
+    t1, t2 = volume(head, "T1"), volume(head, "T2")
+    with pytest.raises(ValueError, match="T2 looks like T2 and T1 like T1: give T1 first"):
+        calibrate(model, [(replace(t2, looks="T2"), replace(t1, looks="T1"))])
+
+
+def test_calibrating_rescales_only_the_slices_that_are_looked_at(model, head, monkeypatch):
+    sizes = []
+    to_unit = Intensity.to_unit
+    monkeypatch.setattr(Intensity, "to_unit", lambda self, data: sizes.append(data.ndim) or to_unit(self, data))
+    _refuse_wrong_pairs([(volume(head, "T1"), volume(head, "T2"))])
+    assert sizes and set(sizes) == {2}
+
+
+def test_the_two_contrasts_of_a_bids_folder_pair_up_for_calibrating(trained, tmp_path, head, capsys):
+    shutil.copytree(trained, tmp_path / "model")
+    for subject in ("sub-01", "sub-02"):
+        folder = tmp_path / "bids" / subject / "anat"
+        folder.mkdir(parents=True)
+        for contrast in ("T1", "T2"):
+            image = nibabel.Nifti1Image(volume(head, contrast).data.T, np.eye(4))
+            image.to_filename(folder / f"{subject}_{contrast}w.nii.gz")
+    assert main([str(a) for a in ("calibrate", tmp_path / "model", tmp_path / "bids", tmp_path / "bids")]) == 0
+    assert "T2: calibrated on 12 slices" in capsys.readouterr().out
 
 
 def test_images_on_two_grids_calibrate_nothing(model, head):

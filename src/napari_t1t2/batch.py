@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .images.clues import paired
+from .images.clues import contrast_of, paired
 from .images.dicom import is_dicom, read_dicoms
 from .images.nifti import is_nifti
 from .images.read import READABLE, files_in, read_files, read_folder
@@ -84,9 +84,12 @@ def doubt_targets(targets: Sequence[Path], *, overwrite: bool = False) -> list[P
     return beside
 
 
-def pairs_in(fake: Path, real: Path) -> tuple[dict[str, tuple[Path | Volume, Path | Volume]], list[str]]:
+def pairs_in(
+    fake: Path, real: Path, contrasts: tuple[str, str] | None = None
+) -> tuple[dict[str, tuple[Path | Volume, Path | Volume]], list[str]]:
     """Synthetic and real images that belong together, of two files or folders, and the names of those left alone.
 
+    Or the two `contrasts` of the same heads: sub-01_T1w.nii.gz and sub-01_T2w.nii.gz, even of one folder.
     A file is given to be read; a DICOM series is read. Raises `ValueError` with a sentence.
     """
     for path in (fake, real):
@@ -96,9 +99,14 @@ def pairs_in(fake: Path, real: Path) -> tuple[dict[str, tuple[Path | Volume, Pat
     fakes, reals = (_images_in(path) if path.is_dir() else {path: path} for path in (fake, real))
     if len(fakes) == len(reals) == 1:  # no name is needed to tell that they belong together
         return {fake.stem: (next(iter(fakes.values())), next(iter(reals.values())))}, []
+    if contrasts:
+        fakes, reals = (
+            {path: image for path, image in images.items() if contrast_of([path.name]) in ("", label)}
+            for images, label in zip((fakes, reals), contrasts, strict=True)
+        )
     if fake.is_dir() != real.is_dir():
         raise ValueError("Give two files, or two folders with equal names.")
-    pairs = paired(fakes, reals)
+    pairs = paired(fakes, reals, across=contrasts is not None)
     if not pairs:
         raise ValueError(f"No file of {fake} has the name of one in {real}.")
     met = {path for pair in pairs.values() for path in pair}

@@ -151,13 +151,10 @@ def translate(args: Namespace) -> None:
     from .engine.familiar import unfamiliar
     from .engine.slices import fingerprint
     from .engine.translation import (
-        NOT_CALIBRATED,
-        OF_SYNTHETIC,
-        TRAINED_ON,
         blank,
         input_range,
         provenance,
-        unusual_spacing,
+        remarks,
     )
     from .engine.translation import translate as translate_volume
     from .engine.trust import Doubt
@@ -181,8 +178,6 @@ def translate(args: Namespace) -> None:
 
     line = ProgressLine()
     print(f"Translating to {model.config.label(to)} on {describe(device)}")
-    if doubt and not doubt.calibration:
-        print(NOT_CALIBRATED, file=sys.stderr)
     told: set[str] = set()
     unfamiliar_files = seen_files = 0
     for done, (volume, target) in enumerate(zip(volumes, targets, strict=True), 1):
@@ -191,16 +186,17 @@ def translate(args: Namespace) -> None:
         seen = fingerprint(volume) in model.about.seen
         odd = unfamiliar(volume.data, model.about, to, intensity, affine=volume.affine, spacing=volume.spacing)
         unfamiliar_files, seen_files = unfamiliar_files + bool(odd), seen_files + seen
-        label = model.config.label(to)
-        told_of = [
-            unusual,
-            unusual_spacing(model, volume.spacing),
-            odd,
-            TRAINED_ON if seen else None,
-            f"It looks like {label} already; it is translated as asked." if volume.looks == label else None,
-            OF_SYNTHETIC if volume.synthetic else None,
-        ]
-        for sentence in filter(None, told_of):
+        for sentence in remarks(
+            model,
+            to,
+            unusual=unusual,
+            spacing=volume.spacing,
+            odd=odd,
+            seen=seen,
+            looks=volume.looks,
+            synthetic=volume.synthetic,
+            doubt=doubt,
+        ):
             if sentence not in told:
                 print(f"{volume.path}: {sentence}", file=sys.stderr)
                 told.add(sentence)
@@ -231,16 +227,21 @@ def calibrate(args: Namespace) -> None:
 
     device = pick_device(args.device)
     model, members = load_model(args.model, device), [load_model(path, device) for path in args.ensemble]
-    found, alone = pairs_in(args.t1, args.t2)
+    found, alone = pairs_in(args.t1, args.t2, (model.config.t1_label, model.config.t2_label))
     if alone:
         print(f"left out, no partner: {', '.join(alone)}", file=sys.stderr)
     pairs = [tuple(i if isinstance(i, Volume) else read_image(i) for i in pair) for pair in found.values()]
-    about = store(model, calibrated(model, [(t1, t2) for t1, t2 in pairs], members))
-    for name, known in about.calibration.items():
-        label, seen = model.config.label(model.config.side(name)), known["seen"]
-        print(f"{label}: calibrated on {known['slices']} slices")
-        if seen:
-            print(f"{seen} of them are of images that it was trained on: on new ones, expect more.", file=sys.stderr)
+    both = [(t1, t2) for t1, t2 in pairs]
+    forms = [calibrated(model, both, ensemble) for ensemble in ([[], members] if members else [[]])]
+    about = store(model, forms)
+    for side, calibration in forms[-1].items():
+        print(f"{model.config.label(side)}: calibrated on {calibration.slices} slices")
+        if calibration.seen:
+            print(
+                f"{calibration.seen} of them are of images that it was trained on: on new ones, expect more.",
+                file=sys.stderr,
+            )
+    print(f"Stored in {about.path}" + (", for the model alone and for the ensemble" if members else ""))
 
 
 def evaluate(args: Namespace) -> None:

@@ -267,3 +267,7 @@ def test_after_a_failed_press_there_is_nothing_to_copy(widget, viewer, fake, rea
     widget.form["real"].value = widget.form["synthetic"].value
     widget.go.click()
     assert not widget.copy.isEnabled()
+
+
+def test_what_is_chosen_most_stands_above_the_rows_that_a_small_dock_hides(widget):
+    assert [row.name for row in widget.form] == ["synthetic", "real", "own_scale", "region", "label"]

@@ -6,6 +6,7 @@ from napari.layers import Image, Labels, Shapes
 from napari_t1t2.engine import translation
 from napari_t1t2.engine.checkpoint import load_model
 from napari_t1t2.engine.events import Failed
+from napari_t1t2.engine.trust import NOT_CALIBRATED
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume, spacing_of
 from napari_t1t2.widgets._job import KEPT
@@ -161,7 +162,7 @@ def test_an_image_already_in_the_target_contrast_is_noticed(widget, viewer, head
     widget.form["to"].value = "T2"
     widget.go.click()
     widget.wait(60)
-    assert "'t2w' says it is T2 already" in told[0]
+    assert "It says it is T2 already; it is translated as asked." in told
 
 
 def test_stopping_removes_the_unfinished_layer(widget, viewer, head, monkeypatch, qtbot):
@@ -289,4 +290,4 @@ def test_what_holds_errors_of_an_image_is_not_translated(widget, viewer, head, t
 def test_a_synthetic_source_and_a_missing_calibration_are_told(widget, viewer, head, told):
     widget.form["trust"].value = True
     translate(widget, viewer.add_image(head, metadata={"contrast": "T1", "synthetic": True}))
-    assert {translation.OF_SYNTHETIC, translation.NOT_CALIBRATED} <= set(told)
+    assert {translation.OF_SYNTHETIC, NOT_CALIBRATED} <= set(told)

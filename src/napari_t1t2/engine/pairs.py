@@ -8,6 +8,7 @@ neighbours one and two slices away (benchmarks/RESULTS.md).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from .slices import BACKGROUND, Slices, Split
 JUDGED = 12  # slices of a series that are looked at
 AGREE = 0.75  # of them must fit their partner better than its neighbours
 FEW = 4  # series of fewer slices are judged together: one slice may agree by chance
+STACKS = 3  # that are looked at where pairs are not asked for, or else JUDGED pictures
 COVERED = 0.7  # of a head that a partner on another grid must show
 
 
@@ -30,7 +32,7 @@ class Pairs:
     """T1 and T2 slices of the same places, of one shape, and what the user should know."""
 
     images: tuple[list[Image], list[Image]]  # (rows, columns) each; empty while paired_weight is 0
-    count: int
+    count: int  # of the pairs that were looked at
     notes: tuple[str, ...]
 
 
@@ -54,17 +56,23 @@ def find_pairs(t1: Slices, t2: Slices, parts: Split, config: TrainConfig) -> Pai
     Single pictures pair by name, stacks by subject and session; a stack on another grid of the same space is brought
     to the grid of its partner.
     """
-    partner = {key: i for i, key in enumerate(t2.keys) if key and t2.keys.count(key) == 1}
+    often = Counter(t2.keys)
+    partner = {key: i for i, key in enumerate(t2.keys) if key and often[key] == 1}
     proposed: dict[str, list[Couple]] = {}
     few: list[Couple] = []
     apart = 0
-    for i, key in enumerate(t1.keys):
-        if key in partner and t1.keys.count(key) == 1:
-            j = partner[key]
-            couples = _couples(t1, i, t2, j, parts)
-            trained = i in t1.owners[parts.train[0]] and j in t2.owners[parts.train[1]]
-            apart += trained and not couples
-            proposed.setdefault(re.sub(r"\d+\D*$", "", key) if len(couples) == 1 else key, []).extend(couples)
+    trained = [set(s.owners[chosen].tolist()) for s, chosen in zip((t1, t2), parts.train, strict=True)]
+    once = {key for key, times in Counter(t1.keys).items() if times == 1}
+    named = [
+        (i, partner[key])
+        for i, key in enumerate(t1.keys)
+        if key in once and key in partner and i in trained[0] and partner[key] in trained[1]
+    ]
+    looked = named if config.paired_weight else _some(named, t1)
+    for i, j in looked:
+        key, couples = t1.keys[i], _couples(t1, i, t2, j, parts)
+        apart += not couples
+        proposed.setdefault(re.sub(r"\d+\D*$", "", key) if len(couples) == 1 else key, []).extend(couples)
     for name in [name for name, couples in proposed.items() if len(couples) < FEW]:
         few += proposed.pop(name)
     kept: list[Couple] = []
@@ -74,11 +82,17 @@ def find_pairs(t1: Slices, t2: Slices, parts: Split, config: TrainConfig) -> Pai
             kept += couples
         else:
             refused += len(couples)
-    notes = [f"{refused} slices of equal names do not show the same place and stay unpaired"] if refused else []
+    part = f" (of {len(looked)} images that were looked at)" if len(looked) < len(named) else ""
+    notes = [f"{refused} slices of equal names do not show the same place and stay unpaired{part}"] if refused else []
     if apart:
-        notes.append(f"{apart} images have a partner by name that lies elsewhere, and stay unpaired")
+        notes.append(f"{apart} images have a partner by name that lies elsewhere, and stay unpaired{part}")
     if not config.paired_weight:
-        if kept:
+        if kept and len(looked) < len(named):
+            notes.append(
+                f"{len(named)} images have a partner by name, and of {len(looked)} that were looked at {len(kept)} "
+                "slices pair up (verified by their images); paired_weight would use the pairs there are"
+            )
+        elif kept:
             notes.append(f"{len(kept)} slices pair up (verified by their images); paired_weight would use them")
         return Pairs(([], []), len(kept), tuple(notes))
     if not kept:
@@ -88,6 +102,12 @@ def find_pairs(t1: Slices, t2: Slices, parts: Split, config: TrainConfig) -> Pai
         )
     notes.append(f"{len(kept)} slices pair up and are used as pairs")
     return Pairs(([c.t1 for c in kept], [c.t2 for c in kept]), len(kept), tuple(notes))
+
+
+def _some(named: list[tuple[int, int]], t1: Slices) -> list[tuple[int, int]]:
+    """Of pairs by name as many as tell whether such pairs are worth using: all would take long, unasked for."""
+    most = JUDGED if len(t1.images) == len(t1.names) else STACKS
+    return named[:: -(-len(named) // most) or 1]
 
 
 def _couples(t1: Slices, i: int, t2: Slices, j: int, parts: Split) -> list[Couple]:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 PIXELS_AT_ONCE = 8 * 256 * 256  # bounds memory, whatever the size of a slice
 SLAB = 64 * 2**20  # bytes read at once, where the data come in thick chunks
 TRAINED_ON = "The model was trained on this image: the result says nothing about how it does on new ones."
-NOT_CALIBRATED = "The expected error is a ranking, not in units: the model is not calibrated."
 OF_SYNTHETIC = "It is synthetic itself: what is made of it is even further from a scan."
 IN_MEMORY = 2 * 2**30  # bytes; a larger result lives in a temporary file
 DataT = TypeVar("DataT", Volume, Image)
@@ -56,6 +55,36 @@ def input_range(data: Any, model: Model, to: Side) -> tuple[Intensity, str | Non
     slices = math.prod(data.shape[:-2])
     sample = data if isinstance(data, np.ndarray) else np.stack([_slice(data, i) for i in _some(slices)])
     return range_for(sample, slices, model.about.ranges[other(to)])
+
+
+def remarks(
+    model: Model,
+    to: Side,
+    *,
+    unusual: str | None,
+    spacing: tuple[float, float, float] | None,
+    odd: str | None,
+    seen: bool | None,
+    looks: str = "",
+    synthetic: bool = False,
+    doubt: Doubt | None = None,
+) -> list[str]:
+    """All that is to be said of an image before it is translated.
+
+    `unusual` is from `input_range`, `odd` from `unfamiliar`; `looks` is the contrast that it says it is; of `doubt` the
+    error to expect is asked.
+    """
+    label = model.config.label(to)
+    said = (
+        unusual,
+        unusual_spacing(model, spacing),
+        odd,
+        TRAINED_ON if seen else None,
+        f"It says it is {label} already; it is translated as asked." if looks.casefold() == label.casefold() else None,
+        OF_SYNTHETIC if synthetic else None,
+        doubt.remark if doubt else None,
+    )
+    return [sentence for sentence in said if sentence]
 
 
 def unusual_spacing(model: Model, spacing: tuple[float, float, float] | None) -> str | None:

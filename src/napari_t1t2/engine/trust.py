@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,13 @@ from .checkpoint import Model
 from .config import Side, other
 from .cyclegan import laid
 from .evaluation import same_grid
+from .familiar import resembles_other
 from .files import About
 from .pairs import Couple
 from .slices import BACKGROUND, fingerprint
 from .translation import batches
 
+NOT_CALIBRATED = "The expected error is a ranking, not in units: the model is not calibrated."
 SMOOTH = 2.0  # pixels; errors are larger than a pixel, and signs of single pixels are noise
 TURN = 5.0  # degrees
 SHIFT = (3, 2)  # pixels; no multiple of what the U-Net halves
@@ -51,7 +54,7 @@ class Calibration:
     weights: list[float]  # of `_terms`, to the logarithm of the error
     scores: list[float]  # the weighted sum, growing, ...
     errors: list[float]  # ... and the mean error met there
-    members: int  # networks the signs were taken from; another number gives other signs
+    ensemble: list[str]  # weights of the members beside the model, `weights_sha256`, sorted; others give other signs
     slices: int
     seen: int = 0  # of these, from images that the model was trained on; errors on new ones are larger
 
@@ -77,7 +80,9 @@ class Doubt:
     Raises
     ------
     ValueError
-        Where the members see images in another way, or are not as many as the model was calibrated with.
+        Where the members see images in another way, or one is the model itself or another member.
+
+    A model that was calibrated, but not with these members, is taken alone, and `remark` says so.
     """
 
     def __init__(self, model: Model, to: str, members: Sequence[Model] = ()) -> None:
@@ -91,13 +96,22 @@ class Doubt:
         if len({model.sha256, *(member.sha256 for member in members)}) <= len(members):
             raise ValueError("The ensemble holds one model twice: give runs that were trained with different seeds.")
         self.model, self.members = model, tuple(members)
-        known = model.about.calibration.get(self.side)
-        self.calibration = Calibration(**known) if known else None
-        if self.calibration and self.calibration.members != 1 + len(members):
-            raise ValueError(
-                f"{model.about.path} was calibrated as an ensemble of {self.calibration.members}, and here are "
-                f"{1 + len(members)}: give the same ensemble, or calibrate again."
+        stored = model.about.calibration.get(self.side, [])
+        forms = [Calibration(**form) for form in stored if isinstance(form, dict) and "ensemble" in form]
+        given = sorted(weights_sha256(member) for member in members) if forms else []
+        self.calibration = next((form for form in forms if form.ensemble == given), None)
+        self.remark = None if self.calibration else NOT_CALIBRATED
+        if not self.calibration and (alone := next((form for form in forms if not form.ensemble), None)):
+            self.calibration, self.members = alone, ()
+            self.remark = (
+                f"{model.about.path.parent.name} was not calibrated with this ensemble: the expected error is that of "
+                "the model alone. Calibrate with the same --ensemble to use it."
             )
+
+    @property
+    def most(self) -> float:
+        """The largest error that is expected of any pixel, as a part of the target's range."""
+        return (self.calibration.errors[-1] if self.calibration else 0.0) or 0.5
 
     def expected(self, x: Tensor, y: Tensor) -> Image:
         """The absolute error to expect, (N, H, W), as a part of the target's range, of `batches`."""
@@ -142,13 +156,15 @@ def calibrate(
 ) -> dict[Side, Calibration]:
     """Both directions, from T1 and T2 of the same heads on one grid, which the model was not trained on.
 
-    Raises `ValueError` with a sentence where a pair does not lie on one grid or does not show one head.
+    Raises `ValueError` with a sentence where a pair does not lie on one grid or does not show one head, or where the
+    contrasts are swapped.
     """
     for t1, t2 in pairs:
         if t1.data.shape != t2.data.shape or not same_grid(t1, t2):
             raise ValueError(f"{t1.name} and {t2.name} do not lie on one grid: resample one onto the other first.")
         if np.array_equal(t1.data, t2.data):
             raise ValueError(f"{t1.name} and {t2.name} are one image: give the two contrasts of a head.")
+    _refuse_swapped(model, pairs)
     _refuse_wrong_pairs(pairs)
     bare = replace(model, about=replace(model.about, calibration={}))
     sides: tuple[Side, Side] = ("t1", "t2")
@@ -194,14 +210,46 @@ def samples(doubt: Doubt, pairs: Sequence[tuple[Volume, Volume]], most: int = SL
         yield Sample([sign[0] for sign in signs], _terms(signs, source, made)[0], error[0], head, known[i])
 
 
+def _refuse_swapped(model: Model, pairs: Sequence[tuple[Volume, Volume]]) -> None:
+    """Where most pairs look, or say that they look, like the other contrast, both of them."""
+    config = model.config
+    sides: tuple[Side, Side] = ("t1", "t2")
+    ranges = [_ranges([pair[i] for pair in pairs], model.about.ranges[side]) for i, side in enumerate(sides)]
+    some = np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), JUDGED)).round().astype(int)).tolist()
+
+    def swapped(n: int) -> bool:
+        labels = config.t1_label, config.t2_label
+        if (pairs[n][0].looks, pairs[n][1].looks) == labels[::-1]:
+            return True
+        return all(
+            resembles_other(v.data, model.about, side, own[n], affine=v.affine, spacing=v.spacing)
+            for v, side, own in zip(pairs[n], sides, ranges, strict=True)
+        )
+
+    if sum(map(swapped, some)) > len(some) / 2:
+        raise ValueError(
+            f"{pairs[0][0].name} looks like {config.t2_label} and {pairs[0][1].name} like {config.t1_label}: give "
+            f"{config.t1_label} first, then {config.t2_label}."
+        )
+
+
 def _refuse_wrong_pairs(pairs: Sequence[tuple[Volume, Volume]]) -> None:
     """A wrong truth teaches a wrong error: slices must tell more of their partners than of what lies beside these."""
     alike = [pair for pair in pairs if pair[0].data.shape[1:] == pairs[0][0].data.shape[1:]]
-    t1, t2 = (np.concatenate([_on_unit(pair[side]) for pair in alike]) for side in (0, 1))
-    if len(t1) < FEWEST:
-        raise ValueError(f"{len(t1)} slices are too few to calibrate with: give at least {FEWEST}.")
-    some = np.unique(np.linspace(1, len(t1) - 2, min(JUDGED, len(t1) - 2)).round().astype(int))
-    agree = sum(Couple(t1[n], t2[n], [t2[n - 1], t2[n + 1]]).agrees() for n in some)
+    places = [(pair, z) for pair in alike for z in range(len(pair[0].data))]
+    if len(places) < FEWEST:
+        raise ValueError(f"{len(places)} slices are too few to calibrate with: give at least {FEWEST}.")
+    some = np.unique(np.linspace(1, len(places) - 2, min(JUDGED, len(places) - 2)).round().astype(int)).tolist()
+    ranges: dict[int, Intensity] = {}
+
+    def on_unit(n: int, side: int) -> Image:
+        """That slice alone; the range is its volume's."""
+        volume, z = places[n][0][side], places[n][1]
+        if id(volume) not in ranges:
+            ranges[id(volume)] = measure([volume.data])
+        return ranges[id(volume)].to_unit(volume.data[z])
+
+    agree = sum(Couple(on_unit(n, 0), on_unit(n, 1), [on_unit(n - 1, 1), on_unit(n + 1, 1)]).agrees() for n in some)
     if agree < len(some) / 2:
         raise ValueError(
             f"{pairs[0][0].name} and {pairs[0][1].name} (and what follows) do not show the same places: of {len(some)} "
@@ -209,13 +257,16 @@ def _refuse_wrong_pairs(pairs: Sequence[tuple[Volume, Volume]]) -> None:
         )
 
 
-def _on_unit(volume: Volume) -> Image:
-    return measure([volume.data]).to_unit(volume.data)
+def weights_sha256(model: Model) -> str:
+    """Of the weights in a model's file alone: calibrating a model changes the rest of the file."""
+    file = model.about.path.read_bytes()
+    return sha256(file[8 + int.from_bytes(file[:8], "little") :]).hexdigest()  # safetensors: length, header, weights
 
 
-def store(model: Model, calibrations: dict[Side, Calibration]) -> About:
-    """Write the calibrations into the model's file, the weights as they are."""
-    about = replace(model.about, calibration={side: asdict(c) for side, c in calibrations.items()})
+def store(model: Model, forms: Sequence[dict[Side, Calibration]]) -> About:
+    """Write calibrations, of the model alone and with an ensemble, into the model's file, the weights as they are."""
+    known: dict[str, Any] = {side: [asdict(form[side]) for form in forms] for side in forms[0]}
+    about = replace(model.about, calibration=known)
     weights = load_file(about.path)
     with written_beside(about.path) as partial:
         partial.write_bytes(save(weights, metadata=about.to_header()))
@@ -236,7 +287,12 @@ def _fit(known: Sequence[Sample], members: Sequence[Model]) -> Calibration:
     scores = [float(score[part].mean()) for part in parts]
     grown = isotonic_regression([float(error[part].mean()) for part in parts]).x
     return Calibration(
-        [float(w) for w in weights], scores, [float(e) for e in grown], 1 + len(members), len(known), seen
+        [float(w) for w in weights],
+        scores,
+        [float(e) for e in grown],
+        sorted(weights_sha256(member) for member in members),
+        len(known),
+        seen,
     )
 
 

@@ -143,11 +143,12 @@ def folder_of_head(path: Path) -> str:
     return ""
 
 
-def paired(fakes: Iterable[Path], reals: Iterable[Path]) -> dict[str, tuple[Path, Path]]:
+def paired(fakes: Iterable[Path], reals: Iterable[Path], *, across: bool = False) -> dict[str, tuple[Path, Path]]:
     """Synthetic files and the real ones that belong to them, by folder and bare name; paths relative to those given.
 
     A real file belongs to a fake where folder and bare name are equal and it does not call itself another contrast;
     or else where it is the only such one of that bare name, in whatever folder. Raises `ValueError` where two do.
+    `across` contrasts both are real, and what they call themselves decides nothing.
     """
     fakes = _without_second_halves(fakes)
     here: dict[tuple[Path, str], list[Path]] = {}
@@ -159,7 +160,7 @@ def paired(fakes: Iterable[Path], reals: Iterable[Path]) -> dict[str, tuple[Path
     often = Counter((fake.parent / bare_name(fake)).as_posix() for fake in fakes)
     pairs: dict[str, tuple[Path, Path]] = {}
     for fake in fakes:
-        bare, contrast = bare_name(fake), _contrast_made(fake)
+        bare, contrast = bare_name(fake), "" if across else _contrast_made(fake)
         found = _of_contrast(contrast, here.get((fake.parent, bare), []))
         if len(found) > 1:
             raise ValueError(f"{found[0]} and {found[1]} could both belong to {fake}: rename or move one.")

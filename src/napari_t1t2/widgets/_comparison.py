@@ -10,6 +10,7 @@ import numpy as np
 
 from ..images.volume import Affine, Image, Volume
 from ._curve import load_matplotlib
+from ._layers import as_volume
 
 if TYPE_CHECKING:
     from ..engine.evaluation import Aligned, Score
@@ -32,11 +33,10 @@ class Source:
         data = np.asarray(self.pixels)
         if label is not None:
             data = data == label if label else data != 0
-        data = np.ascontiguousarray(data.reshape(-1, *data.shape[-2:]), np.float32)
         if not (finite := np.isfinite(data)).all():
             data = np.where(finite, data, data[finite].min(initial=0))
         name = self.name if label is None else f"in {self.name}" + (f", label {label}" if label else "")
-        return Volume(data=data, name=name, affine=self.affine, dtype=self.dtype)
+        return as_volume(data, name, self.affine, self.dtype)
 
 
 @dataclass(frozen=True, eq=False)

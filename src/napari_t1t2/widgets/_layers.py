@@ -181,6 +181,14 @@ def pixels_of(layer: Layer, level: int = 0) -> tuple[Any, str | None]:
     return data if isinstance(data, np.ndarray) else _lazy(data), None
 
 
+def as_volume(data: Any, name: str, affine: Affine | None, dtype: str = "float32") -> Volume:
+    """(..., rows, columns) pixels of a layer, read now, as a file reader would have given them."""
+    pixels = np.asarray(data, np.float32)
+    return Volume(
+        data=np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[-2:])), name=name, affine=affine, dtype=dtype
+    )
+
+
 def _lazy(data: Any) -> Any:
     import dask.array as da
 

@@ -43,6 +43,11 @@ class EvaluateWidget(JobWidget):
             widgets=[
                 narrow(ComboBox(name="synthetic", choices=self._images, tooltip="The image to score.")),
                 narrow(ComboBox(name="real", choices=self._images, tooltip="The scan that it should look like.")),
+                CheckBox(
+                    name="own_scale",
+                    text="Own scale",
+                    tooltip="First bring the median of both heads together: MR units are arbitrary.",
+                ),
                 narrow(
                     ComboBox(
                         name="region",
@@ -56,11 +61,6 @@ class EvaluateWidget(JobWidget):
                     min=0,
                     max=2**31 - 1,
                     tooltip="Of the labels layer: the pixels with this number, or all that are not 0.",
-                ),
-                CheckBox(
-                    name="own_scale",
-                    text="Own scale",
-                    tooltip="First bring the median of both heads together: MR units are arbitrary.",
                 ),
             ]
         )

@@ -17,10 +17,10 @@ from napari.layers import Layer
 from ..engine.config import Planes, Side, TrainConfig
 from ..engine.events import Failed, Translated
 from ..engine.files import About, read_about
-from ..images.volume import Affine, Image, Volume
+from ..images.volume import Affine, Image
 from ._form import field_row, narrow
 from ._job import JobWidget
-from ._layers import NO_IMAGE, pixels_of, place_of
+from ._layers import NO_IMAGE, as_volume, pixels_of, place_of
 from ._memory import memory
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Begun:
     metadata: dict[str, Any]
     target: Intensity
     notices: tuple[str, ...]
-    doubts: tuple[Image, dict[str, Any]] | None = None  # the error to expect, and what its layer says
+    doubts: tuple[Image, dict[str, Any], float] | None = None  # error to expect, what its layer says, the most there is
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +56,7 @@ class Source:
     planes: Planes
     trust: bool = False
     synthetic: bool = False
-
-    def volume(self) -> Volume:
-        """As a file reader would have given it."""
-        data = np.asarray(self.data, np.float32)
-        return Volume(data=data.reshape(-1, *data.shape[-2:]), name=self.name, affine=self.affine)
+    looks: str = ""  # the contrast that the layer says it is
 
 
 class TranslateWidget(JobWidget):
@@ -129,8 +125,6 @@ class TranslateWidget(JobWidget):
             raise ValueError("No model was chosen: train one, or choose the model.safetensors of a run.")
         about = read_about(self.form["model"].value)
         to = about.config.side(self.form["to"].value or "")
-        if str(layer.metadata.get("contrast", "")).casefold() == about.config.label(to).casefold():
-            self.tell(f"{layer.name!r} says it is {about.config.label(to)} already; it is translated as asked.")
         self._source, self._made, self._place = layer, None, place_of(layer, level)
         self._doubts = None
         for sentence in filter(None, (notice, self._place.note)):
@@ -143,6 +137,7 @@ class TranslateWidget(JobWidget):
             self.form["planes"].value,
             self.form["trust"].value,
             bool(layer.metadata.get("synthetic")),
+            str(layer.metadata.get("contrast", "")),
         )
         wish = self.form["device"].value
         return lambda stop: translated(source, about.path, to, wish, stop)
@@ -196,11 +191,11 @@ class TranslateWidget(JobWidget):
         )
 
         if begun.doubts:
-            doubts, says = begun.doubts
+            doubts, says, most = begun.doubts
             self._doubts = self._viewer.add_image(
                 doubts,
                 name=f"expected error of {self._made.name}",
-                contrast_limits=(0, (begun.target.high - begun.target.low) / 2),
+                contrast_limits=(0, most),
                 colormap="inferno",  # with additive blending black, no error, lets the image through
                 blending="additive",
                 metadata=of_source | begun.metadata | says,
@@ -269,14 +264,11 @@ def translated(
     from ..engine.familiar import unfamiliar
     from ..engine.slices import fingerprint
     from ..engine.translation import (
-        NOT_CALIBRATED,
-        OF_SYNTHETIC,
-        TRAINED_ON,
         blank,
         input_range,
         provenance,
+        remarks,
         stream,
-        unusual_spacing,
     )
     from ..engine.trust import Doubt
 
@@ -285,21 +277,25 @@ def translated(
     intensity, unusual = input_range(source.data, model, to)
     odd = unfamiliar(source.data, model.about, to, intensity, affine=source.affine, spacing=source.spacing)
     # what is read piece by piece is too large to be read once more for this
-    volume = source.volume() if isinstance(source.data, np.ndarray) and source.data.ndim <= 3 else None
-    seen = None if volume is None else fingerprint(volume) in model.about.seen
+    whole = isinstance(source.data, np.ndarray) and source.data.ndim <= 3
+    seen = fingerprint(as_volume(source.data, source.name, source.affine)) in model.about.seen if whole else None
     made = blank(source.data.shape)
     doubt = (Doubt(model, to), blank(source.data.shape)) if source.trust else None
-    doubts = (doubt[1], doubt[0].provenance()) if doubt else None
-    told_of = (
-        unusual,
-        unusual_spacing(model, source.spacing),
-        odd,
-        TRAINED_ON if seen else None,
-        OF_SYNTHETIC if source.synthetic else None,
-        NOT_CALIBRATED if doubt and not doubt[0].calibration else None,
+    target = model.about.ranges[to]
+    doubts = (doubt[1], doubt[0].provenance(), doubt[0].most * (target.high - target.low)) if doubt else None
+    told_of = remarks(
+        model,
+        to,
+        unusual=unusual,
+        spacing=source.spacing,
+        odd=odd,
+        seen=seen,
+        looks=source.looks,
+        synthetic=source.synthetic,
+        doubt=doubt and doubt[0],
     )
     says = provenance(model, to, source.name, odd) | ({} if seen is None else {"seen_in_training": seen})
-    yield Begun(describe(where), made, says, model.about.ranges[to], tuple(filter(None, told_of)), doubts)
+    yield Begun(describe(where), made, says, target, tuple(told_of), doubts)
     yield from stream(
         source.data,
         model,
