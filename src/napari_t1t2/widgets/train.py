@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from magicgui.widgets import CheckBox, ComboBox, Container
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from ..engine.config import PresetName, preset
 from ..engine.events import Failed, Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from ..engine.files import is_taken, load_config
+from ..process import train_in_process
 from ..session import clock
 from ._curve import LossCurve, load_matplotlib
 from ._form import TrainForm
@@ -56,6 +58,10 @@ class TrainWidget(JobWidget):
         self.body.addWidget(self.curve)
 
         self._viewer = napari_viewer
+        self._previewing: Iterator[None] = iter(())  # the layers of a preview that are still to be shown
+        self._next_layer = QTimer(self)
+        self._next_layer.setSingleShot(True)
+        self._next_layer.timeout.connect(lambda: self.attempt(self._show_next_layer))
         self._own_run_folder = self._propose_run_folder()
         self._adopted = {name: self.form[name].value for name in OF_LAYERS}
         self.pause.clicked.connect(self._on_pause)
@@ -77,10 +83,8 @@ class TrainWidget(JobWidget):
         self.curve.clear()
 
         def begin(stop: Callable[[], bool]) -> Iterator[TrainEvent]:
-            from ..engine.training import train  # brings torch, which takes seconds: not in the GUI thread
-
             load_matplotlib()
-            return train(config, stop=stop, resume=resume)
+            return train_in_process(config, stop=stop, resume=resume)
 
         return begin
 
@@ -102,7 +106,8 @@ class TrainWidget(JobWidget):
                 )
                 self.curve.add(event.step, event.losses)
             case Preview():
-                show_preview(self._viewer, self._named(event))
+                self._previewing = show_preview(self._viewer, self._named(event))  # in place of what is left of one
+                self._next_layer.start()
             case Saved(path=path):
                 memory.last_model = path
             case Noted(sentence=sentence):
@@ -110,8 +115,15 @@ class TrainWidget(JobWidget):
             case Finished(step=step, path=path, reason=reason):
                 self.status.setText(f"{reason.capitalize()} at step {step}. The model is {path}")
                 self.curve.draw_now()
+                for _ in self._previewing:
+                    pass
             case Failed():
                 pass
+
+    def _show_next_layer(self) -> None:
+        for _ in self._previewing:
+            self._next_layer.start()
+            break
 
     def _set_running(self, running: bool) -> None:
         super()._set_running(running)
