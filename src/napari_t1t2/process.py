@@ -29,6 +29,9 @@ from .engine.events import Failed, Finished, TrainEvent
 from .engine.files import CHECKPOINT_FILE, claimed
 from .session import Session
 
+# Not multiprocessing: its spawn runs the main module again, and a script that opens napari opens it twice.
+# -P: what lies in the working folder, such as a random.py, is not imported.
+COMMAND = (sys.executable, "-P", "-m", "napari_t1t2.process")
 ASK, GO_ON, STOP = b"null\n", b"go on\n", b"stop\n"
 KINDS = {kind.__name__: kind for kind in (*get_args(TrainEvent), Failed)}
 TAIL = 4000  # characters of what the child wrote to stderr: enough for a traceback
@@ -47,13 +50,10 @@ def train_in_process(
     ChildProcessError
         The child is gone without one: it crashed, or the system ended it. Names the run folder.
     """
-    # Not multiprocessing: its spawn runs the main module again, and a script that opens napari opens it twice.
-    # -P: modules beside the user's data are not taken for ours. A file takes any amount of stderr; a pipe blocks.
-    command = [sys.executable, "-P", "-m", __name__]
     with (
         claimed(config.run_folder),
-        tempfile.TemporaryFile() as errors,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as child,
+        tempfile.TemporaryFile() as errors,  # takes whatever comes, where a pipe that nobody reads would block
+        subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as child,
     ):
         assert child.stdin and child.stdout
         try:

@@ -9,7 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
 from magicgui.widgets import CheckBox, ComboBox, Container
+from napari.layers import Image as ImageLayer
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
@@ -32,6 +34,12 @@ RUNS = Path("~/napari-t1t2")
 OF_SIDE = ("folder", "series", "label")  # the rows of a contrast that come with a layer
 OF_LAYERS = (*(f"{side}_{row}" for side in ("t1", "t2") for row in OF_SIDE), "frame")
 BUDGET = ("minutes", "steps", "device", "threads", "run_folder")  # rows that a resumed run may change
+
+
+def load_ahead() -> None:
+    """What the GUI thread will need, in a worker thread: it would freeze the window for half a second each."""
+    load_matplotlib()
+    ImageLayer(np.zeros((2, 2)))  # napari reads its table of units with the first layer
 
 
 class TrainWidget(JobWidget):
@@ -83,7 +91,7 @@ class TrainWidget(JobWidget):
         self.curve.clear()
 
         def begin(stop: Callable[[], bool]) -> Iterator[TrainEvent]:
-            load_matplotlib()
+            load_ahead()
             return train_in_process(config, stop=stop, resume=resume)
 
         return begin
