@@ -142,10 +142,10 @@ def train(way: str, data: Path, preset_name: PresetName, seconds: float) -> dict
 
         module.train_in_process = in_thread  # type: ignore[assignment]
     ticks: list[float] = []
-    arrived: list[tuple[int, float]] = []  # steps at the reports, and when the window saw them
+    arrived: list[tuple[int, float]] = []  # steps at the reports within the time, and when the window saw them
 
     def note(event: Any) -> None:
-        if isinstance(event, Progress):
+        if isinstance(event, Progress) and timer.isActive():
             arrived.append((event.step, time.perf_counter()))
         shown(event)
 
@@ -164,18 +164,21 @@ def train(way: str, data: Path, preset_name: PresetName, seconds: float) -> dict
             widget.go.click()
         live(seconds)
         timer.stop()
-        steps = widget.curve.steps[-1] if way != "idle" else 0
-        if way != "idle":
+        if widget.running:
             widget.stop.click()
             widget.wait(60)
     viewer.close()
     gaps = 1000 * np.diff(ticks)
+    steps, rate = 0, 0.0
+    if way != "idle":
+        (first, began), (steps, ended) = arrived[0], arrived[-1]
+        rate = (steps - first) / (ended - began)
     return {
         "median": float(np.median(gaps)),
         "p99": float(np.percentile(gaps, 99)),
         "worst": float(gaps.max()),
         "steps": steps,
-        "rate": (arrived[-1][0] - arrived[0][0]) / (arrived[-1][1] - arrived[0][1]) if arrived else 0.0,
+        "rate": rate,
     }
 
 

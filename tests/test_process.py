@@ -175,6 +175,16 @@ def test_ctrl_c_in_the_terminal_leaves_the_end_to_whoever_drives_it(config, coun
     assert event == Finished(50, config.run_folder / "model.safetensors", "stopped")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there no process is asked to end")
+def test_a_child_that_is_asked_to_end_saves(config, counting, children):
+    for event in in_process(config):
+        if isinstance(event, Progress) and event.step == 2:
+            children[0].terminate()
+            time.sleep(0.1)
+    assert isinstance(event, Finished) and event.reason == "stopped"
+    assert reached(config) == event.step
+
+
 @pytest.mark.parametrize("saved", [True, False])
 def test_a_killed_child_is_a_sentence_that_names_the_run(config, counting, children, saved):
     for event in in_process(config):

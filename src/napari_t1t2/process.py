@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields
@@ -76,6 +77,8 @@ def train_in_process(
 def main() -> None:
     """The child: train what stdin says, and tell stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it too: who drives it decides, or is gone
+    logged_out = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: logged_out.set())
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints does not print between the events
     answers = sys.stdin.buffer
@@ -86,7 +89,7 @@ def main() -> None:
             _say(events, ASK)
         except OSError:
             return True
-        return answers.readline() != GO_ON
+        return answers.readline() != GO_ON or logged_out.is_set()
 
     def start(_: Callable[[], bool]) -> Iterator[TrainEvent]:
         from .engine.training import train  # brings torch: an ImportError becomes a sentence here
