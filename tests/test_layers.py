@@ -13,7 +13,7 @@ def run(code: str) -> str:
 def test_engine_images_and_session_import_where_qt_and_napari_are_absent():
     run(
         "import sys; sys.modules.update(dict.fromkeys(['qtpy', 'napari', 'magicgui', 'superqt', 'PyQt6', 'PySide6']))\n"
-        "import napari_t1t2.session, napari_t1t2.images.write, napari_t1t2.engine.training\n"
+        "import napari_t1t2.session, napari_t1t2.process, napari_t1t2.images.write, napari_t1t2.engine.training\n"
         "import napari_t1t2.engine.translation, napari_t1t2.engine.evaluation, napari_t1t2.__main__, napari_t1t2.demo"
     )
 

@@ -69,7 +69,7 @@ def train_in_process(
             raise ChildProcessError(_last_words(child.wait(), _tail(errors), config.run_folder)) from None
         if isinstance(event, Failed):
             if said := _tail(errors):
-                log.error("the training process said: %s", said)
+                log.warning("the training process said: %s", said)
             raise ValueError(event.sentence)
         yield event
 
