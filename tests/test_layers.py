@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+HEAVY = {"torch", "scipy", "skimage", "nibabel", "pydicom", "matplotlib", "qtpy", "magicgui", "napari"}
+
 
 def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
@@ -11,7 +13,7 @@ def run(code: str) -> str:
 def test_engine_images_and_session_import_where_qt_and_napari_are_absent():
     run(
         "import sys; sys.modules.update(dict.fromkeys(['qtpy', 'napari', 'magicgui', 'superqt', 'PyQt6', 'PySide6']))\n"
-        "import napari_t1t2.session, napari_t1t2.images.write, napari_t1t2.engine.training\n"
+        "import napari_t1t2.session, napari_t1t2.process, napari_t1t2.images.write, napari_t1t2.engine.training\n"
         "import napari_t1t2.engine.translation, napari_t1t2.engine.evaluation, napari_t1t2.__main__, napari_t1t2.demo"
     )
 
@@ -26,13 +28,21 @@ def test_images_sample_and_command_line_load_without_torch():
 
 def test_the_package_itself_imports_nothing_heavy():
     loaded = run("import sys, napari_t1t2; print(*sys.modules)").split()
-    assert not {"torch", "numpy", "qtpy", "napari", "skimage", "matplotlib"} & set(loaded)
+    assert not HEAVY & set(loaded) and "numpy" not in loaded
 
 
-def test_widgets_import_and_open_without_torch_or_matplotlib():
+def test_the_help_is_printed_without_anything_heavy():
+    printed = run(
+        "import sys, napari_t1t2.__main__ as line\ntry: line.main(['--help'])\nexcept SystemExit: print(*sys.modules)"
+    ).splitlines()
+    assert printed[0].startswith("usage:") and not HEAVY & set(printed[-1].split())
+
+
+def test_widgets_readers_and_writers_open_without_anything_that_loads_slowly():
     loaded = run(
         "import sys\n"
         "from napari_t1t2.widgets.evaluate import EvaluateWidget\n"
+        "from napari_t1t2.widgets.files import get_reader\n"
         "from napari_t1t2.widgets.load import LoadWidget\n"
         "from napari_t1t2.widgets.train import TrainWidget\n"
         "from napari_t1t2.widgets.translate import TranslateWidget\n"
@@ -42,4 +52,5 @@ def test_widgets_import_and_open_without_torch_or_matplotlib():
         "widgets = LoadWidget(viewer), TrainWidget(viewer), TranslateWidget(viewer), EvaluateWidget(viewer)\n"
         "print(*sys.modules)"
     ).split()
-    assert not {"torch", "matplotlib"} & set(loaded)
+    assert "napari_t1t2.widgets.train" in loaded
+    assert not {"torch", "matplotlib", "scipy.ndimage", "skimage.filters", "nibabel", "pydicom"} & set(loaded)

@@ -1,3 +1,4 @@
+import subprocess
 from dataclasses import fields, replace
 
 import numpy as np
@@ -16,7 +17,13 @@ ENDLESS = 1_000_000
 
 
 @pytest.fixture
-def widget(viewer, qtbot, told, config, tmp_path, monkeypatch):
+def in_thread(monkeypatch):
+    """The engine in the worker thread itself: the same events without a child, which takes seconds to start."""
+    monkeypatch.setattr("napari_t1t2.widgets.train.train_in_process", lambda *run, **how: training.train(*run, **how))
+
+
+@pytest.fixture
+def widget(viewer, qtbot, told, config, tmp_path, monkeypatch, in_thread):
     monkeypatch.setattr("napari_t1t2.widgets.train.RUNS", tmp_path / "runs")
     widget = TrainWidget(viewer)
     qtbot.addWidget(widget)
@@ -70,10 +77,10 @@ def test_previews_change_while_it_learns_and_do_not_pile_up(widget, viewer):
 
 def test_a_preview_that_the_user_deleted_comes_back_alone(viewer, head):
     images = {f"preview {i}": head for i in range(6)}
-    show_preview(viewer, images)
+    list(show_preview(viewer, images))
     before = {layer.name: tuple(layer.translate) for layer in viewer.layers}
     viewer.layers.remove("preview 4")
-    show_preview(viewer, images)
+    list(show_preview(viewer, images))
     assert {layer.name: tuple(layer.translate) for layer in viewer.layers} == before
 
 
@@ -112,7 +119,7 @@ def test_a_stopped_run_can_be_resumed_in_a_new_widget(widget, viewer, qtbot, con
     assert again.wait(60).step == config.steps + 2
 
 
-def test_a_second_run_takes_a_new_folder_by_itself(viewer, qtbot, config, told, tmp_path, monkeypatch):
+def test_a_second_run_takes_a_new_folder_by_itself(viewer, qtbot, config, told, tmp_path, monkeypatch, in_thread):
     monkeypatch.setattr("napari_t1t2.widgets.train.RUNS", tmp_path / "runs")
     widget = TrainWidget(viewer)
     qtbot.addWidget(widget)
@@ -298,6 +305,24 @@ def test_closing_napari_saves_the_run(widget, qtbot, config):
     run_until_it_learns(widget, qtbot)
     WorkerBase.await_workers(20_000)  # what napari does when it quits
     assert read_about(config.run_folder).step > 0
+
+
+def test_a_killed_run_is_a_sentence_and_the_window_lives_on(viewer, qtbot, config, told, monkeypatch):
+    children = []
+
+    def start(*args, **options):
+        children.append(popen(*args, **options))
+        return children[0]
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", start)
+    widget = TrainWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.form.fill(replace(config, steps=ENDLESS))
+    run_until_it_learns(widget, qtbot)
+    children[0].kill()
+    assert str(config.run_folder) in widget.wait(20).sentence == widget.status.text() == told[-1]
+    assert widget.go.isEnabled()
 
 
 def test_closing_the_dock_stops_and_saves_the_run(make_napari_viewer, qtbot, config, told):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -14,11 +15,14 @@ from .. import __version__
 from ..images.intensity import Intensity
 from ..images.write import written_beside
 from .config import ModelConfig, Side, TrainConfig
-from .familiar import Known, from_json, to_json
+
+if TYPE_CHECKING:
+    from .familiar import Known
 
 FORMAT = "2"
 MODEL_FILE, CHECKPOINT_FILE, CONFIG_FILE = "model.safetensors", "checkpoint.pt", "config.json"
 LOSSES_FILE, PREVIEW_FOLDER = "losses.csv", "previews"
+_CLAIMED: set[Path] = set()
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,8 @@ class About:
 
     def to_header(self) -> dict[str, str]:
         """As safetensors keeps it: strings only."""
+        from .familiar import to_json
+
         return {
             "format": f"napari-t1t2 model {FORMAT}",
             "version": __version__,
@@ -50,6 +56,8 @@ class About:
 
 def read_about(path: Path) -> About:
     """Read the description in a model file, or in that of a run folder. Raises `ValueError` with a sentence."""
+    from .familiar import from_json  # brings scipy, a quarter of a second: not when a widget opens
+
     path = path / MODEL_FILE if path.is_dir() else path
     if not path.is_file():
         raise ValueError(f"{path} does not exist: give a run folder, or a {MODEL_FILE} that training has written.")
@@ -94,3 +102,16 @@ def load_config(run_folder: Path) -> TrainConfig:
 def is_taken(run_folder: Path) -> bool:
     """Whether a run has already left something there."""
     return any((run_folder / name).exists() for name in (MODEL_FILE, CHECKPOINT_FILE))
+
+
+@contextmanager
+def claimed(run_folder: Path) -> Iterator[None]:
+    """Keep other runs of this process, and of those that it starts, out of a run folder. Raises `ValueError`."""
+    folder = run_folder.resolve()
+    if folder in _CLAIMED:
+        raise ValueError(f"{run_folder} is being trained in right now: give another run folder.")
+    _CLAIMED.add(folder)
+    try:
+        yield
+    finally:
+        _CLAIMED.discard(folder)

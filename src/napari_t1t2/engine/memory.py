@@ -94,7 +94,7 @@ class Footprint:
 
 def ran_out(error: Exception) -> bool:
     """Whether memory was asked for in vain: PyTorch raises a `RuntimeError` of its own for each device."""
-    text = str(error)
+    text = str(error) if isinstance(error, RuntimeError) else ""
     return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 

@@ -29,6 +29,7 @@ from .files import (
     MODEL_FILE,
     PREVIEW_FOLDER,
     About,
+    claimed,
     is_taken,
     load_config,
     read_about,
@@ -39,7 +40,6 @@ from .pairs import find_pairs
 from .ranks import ALONE, Ranks
 from .slices import Bank, as_input, polarity, read_both, split
 
-_ACTIVE: set[Path] = set()  # run folders that this process is training in
 MAY_CHANGE = frozenset(  # between two sittings of one run
     {"t1_folder", "t2_folder", "run_folder", "minutes", "steps", "device", "threads", "memory", "precision"}
     | {"report_every", "preview_every", "save_every"}
@@ -69,14 +69,8 @@ def train(
     ValueError
         A sentence for the user: unusable folders, a taken run folder, training that diverged.
     """
-    if config.run_folder.resolve() in _ACTIVE:
-        raise ValueError(f"{config.run_folder} is being trained in right now: give another run folder.")
-    _ACTIVE.add(config.run_folder.resolve())
-    try:
-        with pages_kept():
-            yield from _train(config, stop, resume, ranks)
-    finally:
-        _ACTIVE.discard(config.run_folder.resolve())
+    with claimed(config.run_folder), pages_kept():
+        yield from _train(config, stop, resume, ranks)
 
 
 def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool, ranks: Ranks) -> Iterator[TrainEvent]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from skimage.transform import resize
 
 from .volume import Affine, Image
 
@@ -72,6 +71,8 @@ class Frame:
 
 
 def _resize(slices: Image, shape: tuple[int, int]) -> Image:
+    from skimage.transform import resize  # brings scipy, as in `intensity`
+
     if slices.shape[1:] == shape:
         return slices
     smaller = shape[0] < slices.shape[1] or shape[1] < slices.shape[2]

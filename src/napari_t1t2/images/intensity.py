@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from skimage.filters import threshold_otsu
 
 from .volume import Image, Volume
 
@@ -80,6 +79,8 @@ def measure(data: Sequence[Image], dtype: str = "float32") -> Intensity:
     The head is what is brighter than half of its own median, found by a few iterations from Otsu's threshold: no
     component or hole has to be guessed, and neither air nor noise nor a hot voxel moves it.
     """
+    from skimage.filters import threshold_otsu  # brings scipy, a quarter of a second: not when a widget opens
+
     total = sum(d.size for d in data)
     sample = np.concatenate([_some(np.asarray(d), total / SAMPLES) for d in data]).astype(np.float32)
     sample = sample[np.isfinite(sample)]

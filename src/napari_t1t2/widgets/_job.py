@@ -187,6 +187,14 @@ class JobWidget(QWidget):
         """Show what is good to know and no problem."""
         show_info(sentence)
 
+    def attempt(self, show: Callable[[], None]) -> None:
+        """Show something; if that fails, say so and stop the job. Raised into Qt it would end napari."""
+        try:
+            show()
+        except Exception as error:
+            self._fail(explain(error))
+            self._slot.stop()
+
     def show_fraction(self, fraction: float, text: str) -> None:
         """Move the progress bar."""
         self.progress.setValue(round(1000 * fraction))
@@ -222,11 +230,7 @@ class JobWidget(QWidget):
         self._last = event
         if isinstance(event, Failed):
             self._fail(event.sentence)
-        try:
-            self.on_event(event)
-        except Exception as error:  # raised into Qt it would end napari
-            self._fail(explain(error))
-            self._slot.stop()
+        self.attempt(lambda: self.on_event(event))
 
     def _on_finished(self) -> None:
         self._slot.session = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -195,8 +195,11 @@ def _lazy(data: Any) -> Any:
     return data if isinstance(data, da.Array) else da.from_array(data)
 
 
-def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> None:
-    """Images in rows of three, right of all other layers; those that are there already get new data."""
+def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> Iterator[None]:
+    """Images in rows of three, right of all other layers; those that are there already get new data.
+
+    Pauses after each layer, which takes napari some 20 ms to redraw and 100 ms to add: all at once stop the window.
+    """
     height, width = (max(side) + 4 for side in zip(*(image.shape for image in images.values()), strict=True))
     places = {name: np.array([i // 3 * height, i % 3 * width], float) for i, name in enumerate(images)}
     there = {layer.metadata["preview"]: layer for layer in viewer.layers if layer.metadata.get("preview") in images}
@@ -208,11 +211,13 @@ def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> None:
         origin = np.array([extent[0, 0], extent[1, 1] + 10])
     else:
         origin = np.zeros(2)
-    active = viewer.layers.selection.active
     for name, image in images.items():
         if name in there:
-            there[name].data = image
+            if there[name] in viewer.layers:  # not deleted in a pause
+                there[name].data = image
+                yield
             continue
+        active = viewer.layers.selection.active
         others = [layer for layer in viewer.layers if hasattr(layer, "units")]  # napari 0.6 has them, mixed ones warn
         viewer.add_image(
             image,
@@ -222,8 +227,8 @@ def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> None:
             metadata={"preview": name, "synthetic": "synthetic" in name},
             **({"units": others[0].units[-2:]} if others else {}),
         )
-    if len(there) < len(images):
         viewer.layers.selection.active = active  # what the user has selected stays selected
+        yield
     if not there:
         viewer.reset_view()
 

@@ -9,12 +9,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
 from magicgui.widgets import CheckBox, ComboBox, Container
+from napari.layers import Image as ImageLayer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from ..engine.config import PresetName, preset
 from ..engine.events import Failed, Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from ..engine.files import is_taken, load_config
+from ..process import train_in_process
 from ..session import clock
 from ._curve import LossCurve, load_matplotlib
 from ._form import TrainForm
@@ -30,6 +34,12 @@ RUNS = Path("~/napari-t1t2")
 OF_SIDE = ("folder", "series", "label")  # the rows of a contrast that come with a layer
 OF_LAYERS = (*(f"{side}_{row}" for side in ("t1", "t2") for row in OF_SIDE), "frame")
 BUDGET = ("minutes", "steps", "device", "threads", "run_folder")  # rows that a resumed run may change
+
+
+def load_ahead() -> None:
+    """What the GUI thread will need, in a worker thread: it would freeze the window for half a second each."""
+    load_matplotlib()
+    ImageLayer(np.zeros((2, 2)))  # napari reads its table of units with the first layer
 
 
 class TrainWidget(JobWidget):
@@ -56,6 +66,10 @@ class TrainWidget(JobWidget):
         self.body.addWidget(self.curve)
 
         self._viewer = napari_viewer
+        self._previewing: Iterator[None] = iter(())  # the layers of a preview that are still to be shown
+        self._next_layer = QTimer(self)
+        self._next_layer.setSingleShot(True)
+        self._next_layer.timeout.connect(lambda: self.attempt(self._show_next_layer))
         self._own_run_folder = self._propose_run_folder()
         self._adopted = {name: self.form[name].value for name in OF_LAYERS}
         self.pause.clicked.connect(self._on_pause)
@@ -77,10 +91,8 @@ class TrainWidget(JobWidget):
         self.curve.clear()
 
         def begin(stop: Callable[[], bool]) -> Iterator[TrainEvent]:
-            from ..engine.training import train  # brings torch, which takes seconds: not in the GUI thread
-
-            load_matplotlib()
-            return train(config, stop=stop, resume=resume)
+            load_ahead()
+            return train_in_process(config, stop=stop, resume=resume)
 
         return begin
 
@@ -102,7 +114,8 @@ class TrainWidget(JobWidget):
                 )
                 self.curve.add(event.step, event.losses)
             case Preview():
-                show_preview(self._viewer, self._named(event))
+                self._previewing = show_preview(self._viewer, self._named(event))  # in place of what is left of one
+                self._next_layer.start()
             case Saved(path=path):
                 memory.last_model = path
             case Noted(sentence=sentence):
@@ -110,8 +123,15 @@ class TrainWidget(JobWidget):
             case Finished(step=step, path=path, reason=reason):
                 self.status.setText(f"{reason.capitalize()} at step {step}. The model is {path}")
                 self.curve.draw_now()
+                for _ in self._previewing:
+                    pass
             case Failed():
                 pass
+
+    def _show_next_layer(self) -> None:
+        for _ in self._previewing:
+            self._next_layer.start()
+            break
 
     def _set_running(self, running: bool) -> None:
         super()._set_running(running)

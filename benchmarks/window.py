@@ -1,0 +1,211 @@
+"""Does the window stay alive while a model trains beside it, and how soon is it there? Prints two Markdown tables.
+
+    xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/window.py [--data FOLDER] [--seconds 60] [--rounds 3]
+
+A timer of 10 ms runs in the GUI thread of a real napari from the click on Train on, with the loss curve and live
+previews; between two of its ticks the window does not answer. "process" is what the widget does, "thread" drives the
+same engine from its worker thread. FOLDER holds T1/ and T2/; without it, the sample heads are written (nilearn).
+Each row is a process of its own; rounds take turns. Printed are medians of the rounds, and the worst gap of all; in
+brackets, without the time in which other programs had the cores (Linux), as on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from napari_t1t2.engine.config import PresetName, preset
+from napari_t1t2.engine.events import Progress
+
+WAYS = ("idle", "thread", "process")
+DOCKS = ("Load T1/T2 folders", "Train", "Translate", "Evaluate")
+TICK = 10  # ms
+
+
+def main() -> None:
+    """Run each row in a process, print."""
+    parser = ArgumentParser(description="How long the window does not answer while it trains, and how soon it opens.")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--preset", choices=("laptop", "notebook", "gpu"), default="laptop")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--one", help="a way or a dock, measured in this process; prints JSON")
+    args = parser.parse_args()
+    if args.one in WAYS:
+        print(json.dumps(train(args.one, args.data, args.preset, args.seconds)))
+        return
+    if args.one:
+        print(json.dumps({"seconds": opened(args.one)}))
+        return
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    print(f"{date.today()}, commit {commit}, {platform.machine()}, {os.cpu_count()} CPU cores, {args.rounds} rounds\n")
+    start_up(args.rounds)
+    with tempfile.TemporaryDirectory() as name:
+        data = args.data or heads(Path(name))
+        training(data, args.preset, args.seconds, args.rounds)
+
+
+def start_up(rounds: int) -> None:
+    """How soon things are there, each in a cold Python."""
+    print("| what, in a new Python | median s | worst s |")
+    print("|---|---|---|", flush=True)
+    python = (sys.executable, "-c", "pass")
+    for what, command in (
+        ("Python itself", python),
+        ("`import napari_t1t2`, with Python", (sys.executable, "-c", "import napari_t1t2")),
+        ("`napari-t1t2 --help`", (sys.executable, "-m", "napari_t1t2", "--help")),
+    ):
+        row(what, [seconds_of(command) for _ in range(rounds)])
+    for dock in DOCKS:
+        row(f"first opening of {dock}", [in_a_process("--one", dock)["seconds"] for _ in range(rounds)])
+    print()
+
+
+def training(data: Path, preset_name: str, seconds: float, rounds: int) -> None:
+    """Gaps between the ticks, and what was trained meanwhile."""
+    print(f"Preset {preset_name}, {data.name}, {seconds:g} s from the click on Train:\n")
+    print("| the engine runs in | median gap ms | 99th percentile | worst | steps | steps/s once it trains |")
+    print("|---|---|---|---|---|---|", flush=True)
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    for _ in range(rounds):
+        for way in WAYS:
+            more = ("--data", str(data), "--preset", preset_name, "--seconds", str(seconds))
+            found[way].append(in_a_process("--one", way, *more))
+    for way, runs in found.items():
+        middle = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+        gaps = f"{middle['median']:.1f} | {middle['p99']:.0f} ({middle['own p99']:.0f})"
+        worst = f"{max(run['worst'] for run in runs):.0f} ({max(run['own worst'] for run in runs):.0f})"
+        print(f"| {way} | {gaps} | {worst} | {middle['steps']:.0f} | {middle['rate']:.2f} |")
+
+
+def row(what: str, seconds: list[float]) -> None:
+    """Print one line of the first table."""
+    print(f"| {what} | {statistics.median(seconds):.3f} | {max(seconds):.3f} |", flush=True)
+
+
+def seconds_of(command: tuple[str, ...]) -> float:
+    """How long a program takes from start to end."""
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def in_a_process(*arguments: str) -> dict[str, float]:
+    """What this file prints in a new Python."""
+    done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def heads(folder: Path) -> Path:
+    """The sample heads, written."""
+    from napari_t1t2.sample import write_heads
+
+    write_heads(folder / "sample heads")
+    return folder / "sample heads"
+
+
+def opened(dock: str) -> float:
+    """Seconds that the first opening of a dock takes in a running napari."""
+    import napari
+
+    viewer = napari.Viewer()
+    live(0.5)
+    began = time.perf_counter()
+    viewer.window.add_plugin_dock_widget("napari-t1t2", dock)
+    live(0)
+    seconds = time.perf_counter() - began
+    viewer.close()
+    return seconds
+
+
+def train(way: str, data: Path, preset_name: PresetName, seconds: float) -> dict[str, float]:
+    """Train from the widget and watch the ticks. Gaps are in ms."""
+    import napari
+    import numpy as np
+    from qtpy.QtCore import Qt, QTimer
+
+    viewer = napari.Viewer()
+    viewer.window.resize(1400, 860)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-t1t2", "Train")
+    if way == "thread":
+        import napari_t1t2.widgets.train as module
+
+        module.train_in_process = in_thread  # type: ignore[assignment]
+    ticks: list[tuple[float, float]] = []
+    arrived: list[tuple[int, float]] = []  # steps at the reports within the time, and when the window saw them
+
+    def note(event: Any) -> None:
+        if isinstance(event, Progress) and timer.isActive():
+            arrived.append((event.step, time.perf_counter()))
+        shown(event)
+
+    shown, widget.on_event = widget.on_event, note
+    timer = QTimer()
+    timer.setTimerType(Qt.TimerType.PreciseTimer)
+    timer.timeout.connect(lambda: ticks.append((time.perf_counter(), waited())))
+    live(1)
+    with tempfile.TemporaryDirectory() as run:
+        widget.form.fill(preset(preset_name))
+        for row, value in (("t1_folder", data / "T1"), ("t2_folder", data / "T2"), ("run_folder", Path(run) / "run")):
+            widget.form[row].value = value
+        widget.form["minutes"].value = 60
+        timer.start(TICK)
+        if way != "idle":
+            widget.go.click()
+        live(seconds)
+        timer.stop()
+        if widget.running:
+            widget.stop.click()
+            widget.wait(60)
+    viewer.close()
+    gaps, waits = 1000 * np.diff(ticks, axis=0).T
+    steps, rate = 0, 0.0
+    if len(arrived) > 1:
+        (first, began), (steps, ended) = arrived[0], arrived[-1]
+        rate = (steps - first) / (ended - began)
+    return {
+        "median": float(np.median(gaps)),
+        "p99": float(np.percentile(gaps, 99)),
+        "worst": float(gaps.max()),
+        "own p99": float(np.percentile(gaps - waits, 99)),
+        "own worst": float((gaps - waits).max()),
+        "steps": steps,
+        "rate": rate,
+    }
+
+
+def waited() -> float:
+    """Seconds for which this thread could have run, but other programs had the cores; 0 where Linux does not say."""
+    schedule = Path("/proc/thread-self/schedstat")
+    return int(schedule.read_text().split()[1]) / 1e9 if schedule.exists() else 0.0
+
+
+def in_thread(config: Any, **options: Any) -> Any:
+    """The engine in the worker thread of the window's own process, as it would be without a child."""
+    from napari_t1t2.engine.training import train
+
+    return train(config, **options)
+
+
+def live(seconds: float) -> None:
+    """Let the window live for a while, as `napari.run` does."""
+    from qtpy.QtCore import QEventLoop, QTimer
+
+    loop = QEventLoop()
+    QTimer.singleShot(int(1000 * seconds), loop.quit)
+    loop.exec()
+
+
+if __name__ == "__main__":
+    main()
