@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_t1t2.engine.config import TrainConfig
 from napari_t1t2.engine.ranks import ALONE, Ranks, joined
 from napari_t1t2.engine.slices import Bank
 from napari_t1t2.engine.training import train
@@ -57,7 +58,7 @@ def losses(run: Path) -> np.ndarray:
 
 
 @pytest.fixture
-def shared(config) -> object:
+def shared(config) -> TrainConfig:
     """Ten steps of batches that two processes can share; the pool is full, and swaps, from the second step on."""
     return replace(config, steps=10, batch=4, pool=6, report_every=2, save_every=4, preview_every=10, threads=1)
 

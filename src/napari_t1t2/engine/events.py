@@ -14,7 +14,7 @@ class Started:
     """The data are read and the networks are on the device."""
 
     step: int  # above 0 where a run is resumed
-    device: str  # "cpu, 2 threads", "cuda (NVIDIA H200)"
+    device: str  # "cpu (2 threads)", "cuda (NVIDIA H200)", "4 x cuda (NVIDIA H100)" of several processes
     slices: tuple[int, int]  # how many of each contrast are trained on
     shape: tuple[int, int]  # of one training image, (row, column)
     notes: tuple[str, ...] = ()  # what the user should know about the data: skipped, cropped, dropped
