@@ -10,7 +10,8 @@ from scipy.ndimage import gaussian_filter
 from napari_t1t2.engine.cyclegan import CycleGAN
 from napari_t1t2.engine.events import Finished, Progress, Started
 from napari_t1t2.engine.pairs import find_pairs
-from napari_t1t2.engine.slices import Bank, read_both, split
+from napari_t1t2.engine.reading import read_both
+from napari_t1t2.engine.slices import Bank, split
 from napari_t1t2.engine.training import train
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def check(args: Namespace) -> None:
     """Say what two folders hold and whether a model can be trained on them."""
     from .engine.pairs import find_pairs
-    from .engine.slices import read_both, split
+    from .engine.reading import read_both
+    from .engine.slices import split
     from .images.read import read_folder
 
     config = _with_flags(preset("laptop"), args)
@@ -63,7 +64,7 @@ def train(args: Namespace) -> None:
 def print_run(config: TrainConfig, *, resume: bool = False) -> None:
     """Drive one training run from a terminal. Raises `ValueError` where it failed."""
     from .engine import training
-    from .engine.events import Failed, Finished, Noted, Preview, Progress, Saved, Started
+    from .engine.events import Failed, Finished, Noted, Preview, Progress, Reading, Saved, Started
     from .session import Session
 
     session: Session[TrainEvent] = Session(lambda stop: training.train(config, stop=stop, resume=resume))
@@ -71,7 +72,10 @@ def print_run(config: TrainConfig, *, resume: bool = False) -> None:
     with _ctrl_c(session):
         for event in session:
             match event:
+                case Reading(done=done, total=total, doing=doing):
+                    line.show(f"{doing} {done} of {total} files")
                 case Started():
+                    line.end()
                     t1, t2 = event.slices
                     height, width = event.shape
                     print(*event.notes, sep="\n", end="\n" * bool(event.notes), file=sys.stderr)

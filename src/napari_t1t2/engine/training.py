@@ -38,7 +38,9 @@ from .files import (
 )
 from .memory import pages_kept
 from .pairs import find_pairs
-from .slices import Bank, as_input, polarity, read_both, split
+from .reading import Stopped, reading
+from .slices import Bank, as_input, polarity, split
+from .stored import Images
 
 _ACTIVE: set[Path] = set()  # run folders that this process is training in
 MAY_CHANGE = frozenset(  # between two sittings of one run
@@ -58,7 +60,8 @@ def train(
         The run. It is stored in the run folder.
     stop
         Asked before each step. Once true, the run saves itself and ends with `Finished`. It may block: time spent
-        in it does not count.
+        in it does not count. While images are read it is asked once a second; then the run ends without a word, as
+        there is nothing to save.
     resume
         Go on from the checkpoint in the run folder. Budget, device and report intervals may differ from before.
 
@@ -85,7 +88,10 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
         torch.set_num_threads(config.threads)
 
     before = read_about(run) if resume else None
-    t1, t2, pixel = read_both(config, before.config.pixel if before else 0.0)
+    try:
+        t1, t2, pixel = yield from reading(config, before.config.pixel if before else 0.0, stop)
+    except Stopped:
+        return
     parts = split(t1, t2, config)
     bank_t1, bank_t2 = (Bank(s.images, config, device, i, parts.train[i]) for i, s in enumerate((t1, t2)))
     shown = tuple(
@@ -186,7 +192,7 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     yield Finished(step, run / MODEL_FILE, reason)
 
 
-def _middle(images: Image, chosen: npt.NDArray[np.intp], model: ModelConfig) -> Tensor:
+def _middle(images: Images, chosen: npt.NDArray[np.intp], model: ModelConfig) -> Tensor:
     """The slice in the middle of those chosen, (1, 1 or 2, H, W)."""
     return as_input(images[chosen[len(chosen) // 2]][None], model)
 
