@@ -276,6 +276,7 @@ def _on_disk(
         unread = np.broadcast_to(np.float32(np.nan), (counts[i], *plan.frames[0].framed))
         slices = plan.slices(unread, shown, side.fingerprints())
         record[SIDES[i]] = _to_json(slices) | {
+            "size": _size(folder / f"{SIDES[i]}{ENDING}"),
             "channels": 2 if config.model.depth else 1,
             "rows": np.concatenate(rows).tolist(),
         }
@@ -288,6 +289,8 @@ def _kept(
     """The record of a bank of the same images: files of another date are compared by what is in them."""
     record = read_record(home)
     if not record or pixel not in (record["given"], record["pixel"]):
+        return None
+    if any(_size(home / f"{side}{ENDING}") != record[side]["size"] for side in SIDES):
         return None
     known = dict(zip(times, record["files"], strict=True))
     changed = [path for path, (date, _) in known.items() if date != times[path]]
@@ -305,9 +308,14 @@ def _kept(
 def _opened(home: Path, record: dict[str, Any]) -> Both:
     """Both contrasts of a bank."""
     t1, t2 = (_from_json(record[side], home / f"{side}{ENDING}") for side in SIDES)
-    size = sum((home / f"{side}{ENDING}").stat().st_size for side in SIDES) / 2**30
+    size = sum(record[side]["size"] for side in SIDES) / 2**30
     note = f"the slices, {size:.1f} GiB, are kept in {home} for other runs on these images; delete them when done"
     return t1, replace(t2, notes=(*t2.notes, note)), record["pixel"]
+
+
+def _size(path: Path) -> int:
+    """In bytes; -1 where there is no file."""
+    return path.stat().st_size if path.is_file() else -1
 
 
 def _to_json(slices: Slices) -> dict[str, Any]:

@@ -291,11 +291,14 @@ def depth_of(image: Image) -> Image:
 
     In radii of a disc of the head's area, so that it is the same for any pixel size; (rows, columns).
     """
-    parts = parts_of(binary_fill_holes(binary_opening(image > BACKGROUND)))
+    air = np.pad(~binary_opening(image > BACKGROUND), 1, constant_values=True)
+    parts = parts_of(parts_of(air, connectivity=1)[1:-1, 1:-1] != 1)  # holes filled: they do not reach the first corner
     depth: Image = np.zeros(image.shape, np.float32)
     if parts.any():
         head = parts == 1 + np.bincount(parts.ravel())[1:].argmax()
-        depth = (distance_transform_edt(head) / np.sqrt(head.sum() / np.pi)).astype(np.float32)
+        rows, columns = np.flatnonzero(head.any(axis=1)), np.flatnonzero(head.any(axis=0))
+        box = np.s_[max(0, rows[0] - 1) : rows[-1] + 2, max(0, columns[0] - 1) : columns[-1] + 2]  # the nearest air
+        depth[box] = distance_transform_edt(head[box]) / np.sqrt(head.sum() / np.pi)
     return depth
 
 
