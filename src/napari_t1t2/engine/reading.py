@@ -39,7 +39,7 @@ MadeT = TypeVar("MadeT")
 Both = tuple[Slices, Slices, float]
 Stop = Callable[[], bool]
 
-MEMORY = 2 * 2**30  # bytes of voxels that are held while reading, and of slices while training
+MEMORY = 2 * 2**30  # bytes of slices that are held while training; of voxels, while reading, half as many
 THREADS = 8  # at most: each holds a volume
 EVERY = 1.0  # seconds between reports; what is read faster says nothing
 FEW = 8  # pixels along each side of a slice that stand for it, where there are more slices than memory holds
@@ -149,7 +149,7 @@ def _look(files: dict[Path, list[Path]], config: TrainConfig, stop: Stop) -> Gen
         index, (part, looks) = done
         size += sum(v.data.nbytes for v in part.volumes)
         found[index] = part, looks
-        if size > MEMORY:
+        if size > MEMORY // 2:
             found |= {i: _let_go(*one) for i, one in found.items() if any(look.held for look in one[1])}
     look_at = {id(v.data): look for part, looks in found.values() for v, look in zip(part.volumes, looks, strict=True)}
     parts = {folder: [found[i][0] for i, (f, _) in enumerate(sources) if f == folder] for folder in files}

@@ -306,7 +306,10 @@ def as_input(images: Image, model: ModelConfig) -> Tensor:
     """(N, H, W) in [-1, 1] as a network takes it: (N, 1, H, W), or with the depth as second channel (N, 2, H, W)."""
     if not model.depth:
         return torch.from_numpy(images)[:, None]
-    return torch.from_numpy(np.stack([images, np.stack([depth_of(image) for image in images])], axis=1))
+    inputs = np.empty((len(images), 2, *images.shape[1:]), np.float32)
+    for (out, depth), image in zip(inputs, images, strict=True):
+        out[:], depth[:] = image, depth_of(image)
+    return torch.from_numpy(inputs)
 
 
 class Bank:

@@ -102,7 +102,7 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
     pairs = find_pairs(t1, t2, parts, config)
     # of one stream, so that both contrasts of a pair are cut and mirrored alike
-    paired = [Bank(np.stack(images), config, device, 5) for images in pairs.images if images]
+    paired = [Bank(images, config, device, 5) for images in pairs.images if len(images)]
     notes = t1.notes + t2.notes + parts.notes + pairs.notes
     if before:  # the model keeps the units it was begun with, and remembers all that it has seen
         ranges = before.ranges
@@ -113,8 +113,9 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
         seen |= before.seen
     familiar = before.familiar if before else None
     if not familiar:
-        own = [(s.images[i], [s.subjects[o] for o in s.owners[i]]) for s, i in zip((t1, t2), parts.train, strict=True)]
-        familiar = learn(*own[0], *own[1])
+        each = zip((t1, t2), parts.train, strict=True)
+        known = ((s.images[i], [s.subjects[o] for o in s.owners[i]]) for s, i in each)
+        familiar = learn(*next(known), *next(known))  # a copy of each, which is not kept
 
     torch.manual_seed(config.seed)
     gan = CycleGAN(config).to(device).train()
