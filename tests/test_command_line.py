@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from napari_t1t2.__main__ import main
+from napari_t1t2.engine.events import Reading
 from napari_t1t2.engine.files import load_config, read_about
 from napari_t1t2.session import clock
 
@@ -154,6 +155,30 @@ def test_check_names_every_problem(capsys, data, tmp_path):
     assert all(line.startswith("napari-t1t2: ") for line in lines)
     assert "T1 does not exist" in lines[0]
     assert "T2 holds no images" in lines[1]
+
+
+def test_check_names_the_bank_of_what_memory_does_not_hold(done, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_T1T2_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("napari_t1t2.engine.reading.MEMORY", 1000)
+    out = done("check", *data)
+    assert f"are kept in {tmp_path / 'cache'}" in out
+    assert out.endswith("A model can be trained on these folders.\n")
+
+
+def test_slow_reading_shows_how_far_it_is(done, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_t1t2.engine.reading.EVERY", 0.0)
+    assert re.search(r"^reading \d+ of 16 files$", done("check", *data), re.MULTILINE)
+    out = done("train", *data, "--run", tmp_path / "run", *TINY)
+    assert re.search(r"^reading \d+ of 16 files\nTraining on cpu", out, re.MULTILINE)
+
+
+def test_a_stop_while_reading_says_that_nothing_is_saved(capsys, data, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        yield Reading(3, 16, "reading")
+
+    monkeypatch.setattr("napari_t1t2.engine.training.train", stopped)
+    assert main(["train", *map(str, data), "--run", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.endswith("Stopped while the images were read: there is nothing to save.\n")
 
 
 def test_check_refuses_one_folder_twice(refused, data):

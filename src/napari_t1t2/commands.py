@@ -8,7 +8,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from .engine.config import ModelConfig, TrainConfig, other, preset
 if TYPE_CHECKING:
     from .engine.evaluation import Score
     from .engine.events import TrainEvent
+    from .engine.slices import Slices
     from .images.volume import Volume
     from .session import Session
 
@@ -25,29 +26,47 @@ if TYPE_CHECKING:
 def check(args: Namespace) -> None:
     """Say what two folders hold and whether a model can be trained on them."""
     from .engine.pairs import find_pairs
-    from .engine.reading import read_both
     from .engine.slices import split
+    from .engine.stored import StoredSlices
     from .images.read import read_folder
 
     config = _with_flags(preset("laptop"), args)
-    problems: list[str] = []
-    for label, path, series in (
-        (config.model.t1_label, config.t1_folder, config.t1_series),
-        (config.model.t2_label, config.t2_folder, config.t2_series),
-    ):
-        try:
-            print(f"{path}: {read_folder(path, label, series=series, frame=config.frame).summary()}")
-        except ValueError as error:
-            problems.append(str(error))
-    if problems:
-        raise ValueError("\n".join(problems))
-    t1, t2, pixel = read_both(config)
+    both: tuple[Slices, Slices, float] | None = None
+    with suppress(ValueError):
+        both = _read(config)
+    if not both or not isinstance(both[0].images, StoredSlices):  # else the voxels are more than memory holds
+        problems: list[str] = []
+        for label, path, series in (
+            (config.model.t1_label, config.t1_folder, config.t1_series),
+            (config.model.t2_label, config.t2_folder, config.t2_series),
+        ):
+            try:
+                print(f"{path}: {read_folder(path, label, series=series, frame=config.frame).summary()}")
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("\n".join(problems))
+    t1, t2, pixel = both or _read(config)
     for slices in (t1, t2):
         print(*slices.notes, slices.summary(), sep="\n")
     parts = split(t1, t2, config)
     for note in (*parts.notes, *find_pairs(t1, t2, parts, config).notes):
         print(note)
     print(f"A model can be trained on these folders{f', at {pixel:.3g} mm a pixel' if pixel else ''}.")
+
+
+def _read(config: TrainConfig) -> tuple[Slices, Slices, float]:
+    """Both contrasts; how far reading is, is shown where it takes long."""
+    from .engine.reading import reading
+
+    steps, line = reading(config), ProgressLine()
+    while True:
+        try:
+            line.show(reading_text(next(steps)))
+        except StopIteration as end:
+            line.end()
+            both: tuple[Slices, Slices, float] = end.value
+            return both
 
 
 def train(args: Namespace) -> None:
@@ -69,11 +88,12 @@ def print_run(config: TrainConfig, *, resume: bool = False) -> None:
 
     session: Session[TrainEvent] = Session(lambda stop: training.train(config, stop=stop, resume=resume))
     line = ProgressLine()
+    event: TrainEvent | Failed | None = None
     with _ctrl_c(session):
         for event in session:
             match event:
-                case Reading(done=done, total=total, doing=doing):
-                    line.show(f"{doing} {done} of {total} files")
+                case Reading():
+                    line.show(reading_text(event))
                 case Started():
                     line.end()
                     t1, t2 = event.slices
@@ -95,6 +115,14 @@ def print_run(config: TrainConfig, *, resume: bool = False) -> None:
                     raise ValueError(sentence)
                 case Preview() | Saved():
                     pass
+    if isinstance(event, Reading):
+        line.end()
+        print("Stopped while the images were read: there is nothing to save.")
+
+
+def reading_text(event: Any) -> str:
+    """How far a `Reading` is, in a few words."""
+    return f"{event.doing} {event.done} of {event.total} files"
 
 
 def progress_text(event: Any) -> str:

@@ -390,9 +390,9 @@ def _each(
                 done += 1
                 yield running.pop(future), future.result()
             if time.monotonic() >= said + EVERY:
+                yield Reading(done, len(items), doing)
                 if stop():
                     raise Stopped
-                yield Reading(done, len(items), doing)
                 said = time.monotonic()
     finally:
         pool.shutdown(cancel_futures=True)
