@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 
 from napari_t1t2.__main__ import main
-from napari_t1t2.engine.events import Reading
 from napari_t1t2.engine.files import load_config, read_about
 from napari_t1t2.session import clock
 
@@ -170,15 +169,6 @@ def test_slow_reading_shows_how_far_it_is(done, data, tmp_path, monkeypatch):
     assert re.search(r"^reading \d+ of 16 files$", done("check", *data), re.MULTILINE)
     out = done("train", *data, "--run", tmp_path / "run", *TINY)
     assert re.search(r"^reading \d+ of 16 files\nTraining on cpu", out, re.MULTILINE)
-
-
-def test_a_stop_while_reading_says_that_nothing_is_saved(capsys, data, tmp_path, monkeypatch):
-    def stopped(*_, **__):
-        yield Reading(3, 16, "reading")
-
-    monkeypatch.setattr("napari_t1t2.engine.training.train", stopped)
-    assert main(["train", *map(str, data), "--run", str(tmp_path / "run")]) == 0
-    assert capsys.readouterr().out.endswith("Stopped while the images were read: there is nothing to save.\n")
 
 
 def test_check_refuses_one_folder_twice(refused, data):

@@ -88,7 +88,6 @@ def print_run(config: TrainConfig, *, resume: bool = False) -> None:
 
     session: Session[TrainEvent] = Session(lambda stop: training.train(config, stop=stop, resume=resume))
     line = ProgressLine()
-    event: TrainEvent | Failed | None = None
     with _ctrl_c(session):
         for event in session:
             match event:
@@ -115,9 +114,6 @@ def print_run(config: TrainConfig, *, resume: bool = False) -> None:
                     raise ValueError(sentence)
                 case Preview() | Saved():
                     pass
-    if isinstance(event, Reading):
-        line.end()
-        print("Stopped while the images were read: there is nothing to save.")
 
 
 def reading_text(event: Any) -> str:

@@ -47,10 +47,6 @@ ENDING = ".int16"
 SIDES: tuple[Side, Side] = ("t1", "t2")
 
 
-class Stopped(Exception):
-    """Reading was asked to stop; nothing was made that could be saved."""
-
-
 @dataclass(frozen=True, eq=False)
 class Look:
     """What must be known of a volume once its voxels are let go."""
@@ -107,13 +103,7 @@ def reading(config: TrainConfig, pixel: float = 0.0, stop: Stop = lambda: False)
     """Both contrasts as a run sees them, and the side of their pixels in mm, 0 where unknown.
 
     A resumed run gives the `pixel` that it was begun with. Says every second how far it is, and then asks `stop`.
-
-    Raises
-    ------
-    ValueError
-        Where they cannot be trained on: a sentence.
-    Stopped
-        Where `stop` said so.
+    Raises `ValueError` with a sentence where they cannot be trained on, or where `stop` said so.
     """
     files = {folder: files_in(folder) for folder in dict.fromkeys((config.t1_folder, config.t2_folder))}
     times = {path: path.stat().st_mtime_ns for own in files.values() for path in own}
@@ -372,7 +362,7 @@ def _each(
 ) -> Iterator[tuple[ItemT, MadeT] | Reading]:
     """Each item with what was made of it, in whatever order, and now and then how many are done.
 
-    Few are ever under way or wait to be taken, so that memory holds them. Raises `Stopped` where `stop` says so.
+    Few are ever under way or wait to be taken, so that memory holds them. Raises `ValueError` where `stop` says so.
     """
     threads = min(config.threads or os.cpu_count() or 1, THREADS)
     waiting = iter(items)
@@ -392,7 +382,7 @@ def _each(
             if time.monotonic() >= said + EVERY:
                 yield Reading(done, len(items), doing)
                 if stop():
-                    raise Stopped
+                    raise ValueError("Stopped while the images were read: there is nothing to save.")
                 said = time.monotonic()
     finally:
         pool.shutdown(cancel_futures=True)

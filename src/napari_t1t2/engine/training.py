@@ -38,7 +38,7 @@ from .files import (
 )
 from .memory import pages_kept
 from .pairs import find_pairs
-from .reading import Stopped, reading
+from .reading import reading
 from .slices import Bank, as_input, polarity, split
 from .stored import Images
 
@@ -60,15 +60,14 @@ def train(
         The run. It is stored in the run folder.
     stop
         Asked before each step. Once true, the run saves itself and ends with `Finished`. It may block: time spent
-        in it does not count. While images are read it is asked once a second; then the run ends without a word, as
-        there is nothing to save.
+        in it does not count. It is asked once a second while images are read, too: then there is nothing to save.
     resume
         Go on from the checkpoint in the run folder. Budget, device and report intervals may differ from before.
 
     Raises
     ------
     ValueError
-        A sentence for the user: unusable folders, a taken run folder, training that diverged.
+        A sentence for the user: unusable folders, a taken run folder, training that diverged, a stop before it began.
     """
     if config.run_folder.resolve() in _ACTIVE:
         raise ValueError(f"{config.run_folder} is being trained in right now: give another run folder.")
@@ -88,10 +87,7 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
         torch.set_num_threads(config.threads)
 
     before = read_about(run) if resume else None
-    try:
-        t1, t2, pixel = yield from reading(config, before.config.pixel if before else 0.0, stop)
-    except Stopped:
-        return
+    t1, t2, pixel = yield from reading(config, before.config.pixel if before else 0.0, stop)
     parts = split(t1, t2, config)
     bank_t1, bank_t2 = (Bank(s.images, config, device, i, parts.train[i]) for i, s in enumerate((t1, t2)))
     shown = tuple(
