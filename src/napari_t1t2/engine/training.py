@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -73,13 +74,13 @@ def train(
         raise ValueError(f"{config.run_folder} is being trained in right now: give another run folder.")
     _ACTIVE.add(config.run_folder.resolve())
     try:
-        with pages_kept():
-            yield from _train(config, stop, resume)
+        with ExitStack() as stack:
+            yield from _train(config, stop, resume, stack)
     finally:
         _ACTIVE.discard(config.run_folder.resolve())
 
 
-def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Iterator[TrainEvent]:
+def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool, stack: ExitStack) -> Iterator[TrainEvent]:
     run = config.run_folder
     _check_run_folder(config, resume)
     device = pick_device(config.device)
@@ -145,6 +146,7 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool) -> Itera
     if step == 0:
         yield preview(gan, shown[0], shown[1], step, run)
 
+    stack.enter_context(pages_kept())  # not before: it would also keep what reading has freed
     since, reported_at = seconds, step
     reason: Literal["completed", "stopped"] = "completed"
     while (fraction := _fraction(config, step, seconds)) < 1:
