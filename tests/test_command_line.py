@@ -160,7 +160,7 @@ def test_check_names_the_bank_of_what_memory_does_not_hold(done, data, tmp_path,
     monkeypatch.setenv("NAPARI_T1T2_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("napari_t1t2.engine.reading.MEMORY", 1000)
     out = done("check", *data)
-    assert f"are kept in {tmp_path / 'cache'}" in out
+    assert f"are kept in {tmp_path / 'cache' / 'slices'}" in out
     assert out.endswith("A model can be trained on these folders.\n")
 
 

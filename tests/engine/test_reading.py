@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 def cache(tmp_path, monkeypatch):
     """Where banks go."""
     monkeypatch.setenv("NAPARI_T1T2_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return tmp_path / "cache" / "slices"
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def heads(config, head, tmp_path):
 
 
 def built(cache):
-    return [folder for folder in cache.iterdir() if not folder.name.startswith(".")] if cache.is_dir() else []
+    return sorted(cache.iterdir()) if cache.is_dir() else []
 
 
 def same(one, other):
@@ -218,21 +218,32 @@ def test_what_is_only_half_written_is_neither_taken_nor_left(config, cache, litt
     assert len(built(cache)) == 1
 
 
+def test_a_volume_without_any_anatomy_takes_no_place(heads, little_memory):
+    empty = np.zeros((36, 44, 5), np.int16)
+    empty[3:5, 3:5, 2] = np.arange(900, 904).reshape(2, 2)
+    nibabel.Nifti1Image(empty, np.diag([-1, -1, 2, 1])).to_filename(heads.t1_folder / "sub-9_T1w.nii")
+    t1 = read_both(heads)[0]
+    assert len(t1.names) == 3
+    assert set(t1.owners.tolist()) == {0, 1}
+
+
 def test_a_bank_that_lost_a_file_is_built_again(config, cache, little_memory):
     read_both(config)
     (built(cache)[0] / "t2.int16").unlink()
     assert len(read_both(config)[1].images) == 8
 
 
-def test_what_a_crash_left_is_removed(config, cache, little_memory):
-    (cache / ".old").mkdir(parents=True)
-    (cache / ".new").mkdir()
-    (cache / ".old" / "t1.int16").write_bytes(b"half")
-    for path in (cache / ".old" / "t1.int16", cache / ".old"):
-        os.utime(path, (1, 1))
+def test_what_a_crash_left_is_removed_and_nothing_else(config, cache, little_memory):
+    for name in ("old.partial", "new.partial", ".mine"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "t1.int16").write_bytes(b"half")
+    for name in ("old.partial", ".mine"):
+        for path in (cache / name / "t1.int16", cache / name):
+            os.utime(path, (1, 1))
     read_both(config)
-    assert not (cache / ".old").exists()
-    assert (cache / ".new").exists()
+    assert not (cache / "old.partial").exists()
+    assert (cache / "new.partial").exists()
+    assert (cache / ".mine").exists()
 
 
 def test_a_disk_that_is_too_small_is_named_before_anything_is_written(config, cache, little_memory, monkeypatch):

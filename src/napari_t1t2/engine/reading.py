@@ -137,10 +137,12 @@ def _look(files: dict[Path, list[Path]], config: TrainConfig, stop: Stop) -> Gen
             yield done
             continue
         index, (part, looks) = done
+        held = size <= MEMORY // 2
         size += sum(v.data.nbytes for v in part.volumes)
-        found[index] = part, looks
-        if size > MEMORY // 2:
-            found |= {i: _let_go(*one) for i, one in found.items() if any(look.held for look in one[1])}
+        found[index] = (part, looks) if held else _let_go(part, looks)
+        if held and size > MEMORY // 2:
+            found = {i: _let_go(*one) for i, one in found.items()}
+    # whatever a volume is called from here on, it keeps its voxels, or what stands for them
     look_at = {id(v.data): look for part, looks in found.values() for v, look in zip(part.volumes, looks, strict=True)}
     parts = {folder: [found[i][0] for i, (f, _) in enumerate(sources) if f == folder] for folder in files}
     everything = {folder: named(folder, *gathered(parts[folder])) for folder in files}
@@ -149,7 +151,6 @@ def _look(files: dict[Path, list[Path]], config: TrainConfig, stop: Stop) -> Gen
         choose(everything[config.t1_folder], m.t1_label, config.t1_series),
         choose(everything[config.t2_folder], m.t2_label, config.t2_series),
     )
-    # copies of a volume under another name share its voxels
     return [Seen(folder, [look_at[id(v.data)] for v in folder.volumes]) for folder in chosen]
 
 

@@ -20,7 +20,7 @@ from platformdirs import user_cache_path
 from ..images.volume import Image
 
 STEP = np.float32(2**-14)  # of the numbers stored: an eighth of float16's next to 1, and -1, 0 and 1 are exact
-RECORD = "bank.json"
+RECORD, PARTIAL = "bank.json", ".partial"
 ABANDONED = 3600.0  # seconds without a write after which a half-written bank is taken for what a crash left behind
 
 Images: TypeAlias = "Image | StoredSlices"  # (N, H, W)
@@ -70,9 +70,9 @@ class StoredSlices:
 
 
 def home() -> Path:
-    """Where banks are kept: `NAPARI_T1T2_CACHE`, or else in the user's folder for what may be deleted."""
+    """Where banks are kept: in `NAPARI_T1T2_CACHE`, or else in the user's folder for what may be deleted."""
     chosen = os.environ.get("NAPARI_T1T2_CACHE")
-    return Path(chosen).expanduser() if chosen else user_cache_path("napari-t1t2", appauthor=False)
+    return (Path(chosen).expanduser() if chosen else user_cache_path("napari-t1t2", appauthor=False)) / "slices"
 
 
 def home_of(asked: Any) -> Path:
@@ -103,7 +103,7 @@ def written_whole(folder: Path, size: int) -> Iterator[Path]:
     Raises `ValueError` where the disk is too small.
     """
     home().mkdir(parents=True, exist_ok=True, mode=0o700)  # they are images of patients
-    for other in home().glob(".*"):
+    for other in home().glob(f"*{PARTIAL}"):
         if time.time() - max((p.stat().st_mtime for p in (other, *other.glob("*"))), default=0.0) > ABANDONED:
             shutil.rmtree(other, ignore_errors=True)
     if (free := shutil.disk_usage(home()).free) < size:
@@ -112,7 +112,7 @@ def written_whole(folder: Path, size: int) -> Iterator[Path]:
             f"{free / 2**30:.1f} GiB are free: delete banks of other data there, set NAPARI_T1T2_CACHE to a folder on "
             "a larger disk, or choose fewer images or larger pixels."
         )
-    partial = home() / f".{folder.name}.{uuid4().hex}"
+    partial = home() / f"{folder.name}-{uuid4().hex[:8]}{PARTIAL}"
     partial.mkdir(mode=0o700)
     try:
         yield partial
