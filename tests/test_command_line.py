@@ -156,6 +156,21 @@ def test_check_names_every_problem(capsys, data, tmp_path):
     assert "T2 holds no images" in lines[1]
 
 
+def test_check_names_the_bank_of_what_memory_does_not_hold(done, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_T1T2_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("napari_t1t2.engine.reading.MEMORY", 1000)
+    out = done("check", *data)
+    assert f"are kept in {tmp_path / 'cache' / 'slices'}" in out
+    assert out.endswith("A model can be trained on these folders.\n")
+
+
+def test_slow_reading_shows_how_far_it_is(done, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_t1t2.engine.reading.EVERY", 0.0)
+    assert re.search(r"^reading \d+ of 16 files$", done("check", *data), re.MULTILINE)
+    out = done("train", *data, "--run", tmp_path / "run", *TINY)
+    assert re.search(r"^reading \d+ of 16 files\nTraining on cpu", out, re.MULTILINE)
+
+
 def test_check_refuses_one_folder_twice(refused, data):
     assert "8 images are in both contrasts" in refused("check", data[0], data[0])
 

@@ -11,7 +11,9 @@ from napari_t1t2.engine import pairs as pairs_module
 from napari_t1t2.engine.cyclegan import CycleGAN
 from napari_t1t2.engine.events import Finished, Progress, Started
 from napari_t1t2.engine.pairs import find_pairs
-from napari_t1t2.engine.slices import Bank, read_both, split
+from napari_t1t2.engine.reading import read_both
+from napari_t1t2.engine.slices import Bank, split
+from napari_t1t2.engine.stored import StoredSlices
 from napari_t1t2.engine.training import train
 
 
@@ -45,11 +47,26 @@ def found(config):
     return find_pairs(t1, t2, split(t1, t2, config), config)
 
 
+def test_pairs_beyond_memory_are_those_of_memory_and_stay_on_the_disk(plain, tmp_path, monkeypatch):
+    pictures(plain.t1_folder, brain("T1"), stem="p01_T1_z")
+    pictures(plain.t2_folder, brain("T2"), stem="p01_T2_z")
+    held = found(replace(plain, paired_weight=1.0))
+    monkeypatch.setenv("NAPARI_T1T2_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("napari_t1t2.engine.reading.MEMORY", 1000)
+    kept = found(replace(plain, paired_weight=1.0))
+    assert kept.count == held.count
+    for images, others in zip(held.images, kept.images, strict=True):
+        assert isinstance(others, StoredSlices)
+        for n, image in enumerate(images):
+            np.testing.assert_allclose(others[n], image, atol=0.05)  # a range of fewer pixels
+
+
 def test_pictures_of_one_name_pair_up_and_are_used_only_when_asked_for(plain):
     pictures(plain.t1_folder, brain("T1"), stem="p01_T1_z")
     pictures(plain.t2_folder, brain("T2"), stem="p01_T2_z")
     off, on = found(plain), found(replace(plain, paired_weight=1.0))
-    assert off.images == ([], []) and "12 slices pair up" in off.notes[-1] and "paired_weight" in off.notes[-1]
+    assert len(off.images[0]) == len(off.images[1]) == 0
+    assert "12 slices pair up" in off.notes[-1] and "paired_weight" in off.notes[-1]
     assert on.count == len(on.images[0]) == len(on.images[1]) == 12
 
 

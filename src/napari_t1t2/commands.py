@@ -8,7 +8,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .engine.evaluation import Score
     from .engine.events import TrainEvent
     from .engine.ranks import Ranks
+    from .engine.slices import Slices
     from .images.volume import Volume
     from .session import Session
 
@@ -26,28 +27,47 @@ if TYPE_CHECKING:
 def check(args: Namespace) -> None:
     """Say what two folders hold and whether a model can be trained on them."""
     from .engine.pairs import find_pairs
-    from .engine.slices import read_both, split
+    from .engine.slices import split
+    from .engine.stored import StoredSlices
     from .images.read import read_folder
 
     config = _with_flags(preset("laptop"), args)
-    problems: list[str] = []
-    for label, path, series in (
-        (config.model.t1_label, config.t1_folder, config.t1_series),
-        (config.model.t2_label, config.t2_folder, config.t2_series),
-    ):
-        try:
-            print(f"{path}: {read_folder(path, label, series=series, frame=config.frame).summary()}")
-        except ValueError as error:
-            problems.append(str(error))
-    if problems:
-        raise ValueError("\n".join(problems))
-    t1, t2, pixel = read_both(config)
+    both: tuple[Slices, Slices, float] | None = None
+    with suppress(ValueError):
+        both = _read(config)
+    if not both or not isinstance(both[0].images, StoredSlices):  # else the voxels are more than memory holds
+        problems: list[str] = []
+        for label, path, series in (
+            (config.model.t1_label, config.t1_folder, config.t1_series),
+            (config.model.t2_label, config.t2_folder, config.t2_series),
+        ):
+            try:
+                print(f"{path}: {read_folder(path, label, series=series, frame=config.frame).summary()}")
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("\n".join(problems))
+    t1, t2, pixel = both or _read(config)
     for slices in (t1, t2):
         print(*slices.notes, slices.summary(), sep="\n")
     parts = split(t1, t2, config)
     for note in (*parts.notes, *find_pairs(t1, t2, parts, config).notes):
         print(note)
     print(f"A model can be trained on these folders{f', at {pixel:.3g} mm a pixel' if pixel else ''}.")
+
+
+def _read(config: TrainConfig) -> tuple[Slices, Slices, float]:
+    """Both contrasts; how far reading is, is shown where it takes long."""
+    from .engine.reading import reading
+
+    steps, line = reading(config), ProgressLine()
+    while True:
+        try:
+            line.show(reading_text(next(steps)))
+        except StopIteration as end:
+            line.end()
+            both: tuple[Slices, Slices, float] = end.value
+            return both
 
 
 def train(args: Namespace) -> None:
@@ -75,7 +95,7 @@ def print_run(config: TrainConfig, *, resume: bool = False, ranks: Ranks | None 
     No ranks given are one process.
     """
     from .engine import training
-    from .engine.events import Failed, Finished, Noted, Preview, Progress, Saved, Started
+    from .engine.events import Failed, Finished, Noted, Preview, Progress, Reading, Saved, Started
     from .engine.ranks import ALONE
     from .session import Session
 
@@ -90,7 +110,10 @@ def print_run(config: TrainConfig, *, resume: bool = False, ranks: Ranks | None 
                     raise ValueError(sentence)
                 case _ if not ranks.first:
                     pass
+                case Reading():
+                    line.show(reading_text(event))
                 case Started():
+                    line.end()
                     t1, t2 = event.slices
                     height, width = event.shape
                     print(*event.notes, sep="\n", end="\n" * bool(event.notes), file=sys.stderr)
@@ -107,6 +130,11 @@ def print_run(config: TrainConfig, *, resume: bool = False, ranks: Ranks | None 
                     print(f"{reason.capitalize()} at step {step}; the model is {path}")
                 case Preview() | Saved():
                     pass
+
+
+def reading_text(event: Any) -> str:
+    """How far a `Reading` is, in a few words."""
+    return f"{event.doing} {event.done} of {event.total} files"
 
 
 def progress_text(event: Any) -> str:

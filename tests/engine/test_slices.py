@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from napari_t1t2.engine.config import ModelConfig
+from napari_t1t2.engine.reading import read_both
 from napari_t1t2.engine.slices import (
     Bank,
     Slices,
@@ -16,7 +17,6 @@ from napari_t1t2.engine.slices import (
     fingerprint,
     polarity,
     prepare,
-    read_both,
     split,
 )
 from napari_t1t2.images.intensity import Intensity

@@ -7,7 +7,7 @@ from superqt.utils import WorkerBase
 
 from napari_t1t2.engine import training
 from napari_t1t2.engine.config import ModelConfig, TrainConfig, preset
-from napari_t1t2.engine.events import Failed, Finished
+from napari_t1t2.engine.events import Failed, Finished, Reading
 from napari_t1t2.engine.files import is_taken, read_about
 from napari_t1t2.widgets._layers import show_preview
 from napari_t1t2.widgets.load import LoadWidget
@@ -46,6 +46,12 @@ def test_a_preset_fills_the_form_but_keeps_the_folders(widget, config):
     widget.start_rows["preset"].value = "notebook"
     folders = {name: getattr(config, name) for name in ("t1_folder", "t2_folder", "run_folder")}
     assert widget.form.config == replace(preset("notebook"), **folders)
+
+
+def test_the_bar_shows_how_far_reading_is(widget):
+    widget.on_event(Reading(30, 120, "preparing"))
+    assert widget.progress.value() == widget.progress.maximum() / 4
+    assert widget.progress.format() == "preparing 30 of 120 files"
 
 
 def test_a_run_ends_with_a_model_previews_and_a_curve(widget, viewer, config):

@@ -8,6 +8,20 @@ from typing import Literal
 
 from ..images.volume import Image
 
+Doing = Literal["comparing", "reading", "preparing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """So many of the files are done. They are read once to look at them, once more where memory cannot hold them.
+
+    Before that, those that have a new date are compared with what was stored of them.
+    """
+
+    done: int
+    total: int
+    doing: Doing
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -86,4 +100,4 @@ class Failed:
     sentence: str
 
 
-TrainEvent = Started | Progress | Preview | Saved | Noted | Finished
+TrainEvent = Reading | Started | Progress | Preview | Saved | Noted | Finished

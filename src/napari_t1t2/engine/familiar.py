@@ -37,6 +37,7 @@ from ..images.intensity import Intensity
 from ..images.plane import View
 from ..images.volume import Affine, Image
 from .config import ModelConfig, Side, other
+from .stored import Images
 
 if TYPE_CHECKING:
     from .files import About
@@ -177,7 +178,7 @@ def describe(image: Image) -> Numbers | None:
     return described
 
 
-def learn(t1: Image, t1_owners: Sequence[str], t2: Image, t2_owners: Sequence[str]) -> dict[Side, Known]:
+def learn(t1: Images, t1_owners: Sequence[str], t2: Images, t2_owners: Sequence[str]) -> dict[Side, Known]:
     """What to keep of the training slices, (N, rows, columns) in [-1, 1], of subjects that may be unknown ("").
 
     The distance lets pass 95 % of the slices of subjects left out, or of blocks of neighbours where subjects are few or

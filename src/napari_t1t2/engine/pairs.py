@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.ndimage import binary_fill_holes
@@ -19,6 +21,7 @@ from ..images.frame import AIR
 from ..images.volume import Affine, Image
 from .config import TrainConfig
 from .slices import BACKGROUND, Slices, Split
+from .stored import Images
 
 JUDGED = 12  # slices of a series that are looked at
 AGREE = 0.75  # of them must fit their partner better than its neighbours
@@ -31,7 +34,7 @@ COVERED = 0.7  # of a head that a partner on another grid must show
 class Pairs:
     """T1 and T2 slices of the same places, of one shape, and what the user should know."""
 
-    images: tuple[list[Image], list[Image]]  # (rows, columns) each; empty while paired_weight is 0
+    images: tuple[Images, Images]  # empty while paired_weight is 0
     count: int  # of the pairs that were looked at
     notes: tuple[str, ...]
 
@@ -50,6 +53,23 @@ class Couple:
         return all(own > _mutual(self.t1, other) for other in self.near)
 
 
+Look = Callable[[], Image]
+
+
+@dataclass(frozen=True, eq=False)
+class Unseen:
+    """A couple whose slices are read when somebody looks, as all of them may be more than memory holds."""
+
+    t1: Look
+    t2: Look
+    near: list[Look]
+    indices: tuple[int, int] | None  # where both are slices as they are
+
+    def seen(self) -> Couple:
+        """The couple."""
+        return Couple(self.t1(), self.t2(), [other() for other in self.near])
+
+
 def find_pairs(t1: Slices, t2: Slices, parts: Split, config: TrainConfig) -> Pairs:
     """The pairs among the slices that are trained on. Raises `ValueError` where they are asked for and there are none.
 
@@ -58,9 +78,6 @@ def find_pairs(t1: Slices, t2: Slices, parts: Split, config: TrainConfig) -> Pai
     """
     often = Counter(t2.keys)
     partner = {key: i for i, key in enumerate(t2.keys) if key and often[key] == 1}
-    proposed: dict[str, list[Couple]] = {}
-    few: list[Couple] = []
-    apart = 0
     trained = [set(s.owners[chosen].tolist()) for s, chosen in zip((t1, t2), parts.train, strict=True)]
     once = {key for key, times in Counter(t1.keys).items() if times == 1}
     named = [
@@ -69,39 +86,57 @@ def find_pairs(t1: Slices, t2: Slices, parts: Split, config: TrainConfig) -> Pai
         if key in once and key in partner and i in trained[0] and partner[key] in trained[1]
     ]
     looked = named if config.paired_weight else _some(named, t1)
+    proposed: dict[str, list[Unseen]] = {}
+    few: list[Unseen] = []
+    kept: list[Unseen] = []
+    count = refused = apart = 0
+
+    def judge(couples: list[Unseen]) -> None:
+        nonlocal count, refused
+        if not _agree(couples):
+            refused += len(couples)
+            return
+        count += len(couples)
+        if config.paired_weight:  # else the images of one series at a time are enough
+            kept.extend(couples)
+
     for i, j in looked:
         key, couples = t1.keys[i], _couples(t1, i, t2, j, parts)
         apart += not couples
-        proposed.setdefault(re.sub(r"\d+\D*$", "", key) if len(couples) == 1 else key, []).extend(couples)
-    for name in [name for name, couples in proposed.items() if len(couples) < FEW]:
-        few += proposed.pop(name)
-    kept: list[Couple] = []
-    refused = 0
-    for couples in (*proposed.values(), few):
-        if _agree(couples):
-            kept += couples
+        if len(couples) >= FEW:
+            judge(couples)
         else:
-            refused += len(couples)
+            proposed.setdefault(re.sub(r"\d+\D*$", "", key) if len(couples) == 1 else key, []).extend(couples)
+    for couples in proposed.values():
+        if len(couples) < FEW:
+            few += couples
+        else:
+            judge(couples)
+    judge(few)
     part = f" (of {len(looked)} images that were looked at)" if len(looked) < len(named) else ""
     notes = [f"{refused} slices of equal names do not show the same place and stay unpaired{part}"] if refused else []
     if apart:
         notes.append(f"{apart} images have a partner by name that lies elsewhere, and stay unpaired{part}")
     if not config.paired_weight:
-        if kept and len(looked) < len(named):
+        if count and len(looked) < len(named):
             notes.append(
-                f"{len(named)} images have a partner by name, and of {len(looked)} that were looked at {len(kept)} "
+                f"{len(named)} images have a partner by name, and of {len(looked)} that were looked at {count} "
                 "slices pair up (verified by their images); paired_weight would use the pairs there are"
             )
-        elif kept:
-            notes.append(f"{len(kept)} slices pair up (verified by their images); paired_weight would use them")
-        return Pairs(([], []), len(kept), tuple(notes))
+        elif count:
+            notes.append(f"{count} slices pair up (verified by their images); paired_weight would use them")
+        return Pairs((np.empty((0, 0, 0), np.float32),) * 2, count, tuple(notes))
     if not kept:
         raise ValueError(
             f"paired_weight is {config.paired_weight:g}, but no slice of {config.t1_folder} has a partner in "
             f"{config.t2_folder}{f' ({notes[0]})' if notes else ''}: give partners equal names, or set it to 0."
         )
-    notes.append(f"{len(kept)} slices pair up and are used as pairs")
-    return Pairs(([c.t1 for c in kept], [c.t2 for c in kept]), len(kept), tuple(notes))
+    notes.append(f"{count} slices pair up and are used as pairs")
+    indices = [c.indices for c in kept if c.indices]
+    if len(indices) == count:
+        ours, theirs = np.array(indices, np.intp).T
+        return Pairs((t1.images[ours], t2.images[theirs]), count, tuple(notes))
+    return Pairs((np.stack([c.t1() for c in kept]), np.stack([c.t2() for c in kept])), count, tuple(notes))
 
 
 def _some(named: list[tuple[int, int]], t1: Slices) -> list[tuple[int, int]]:
@@ -110,7 +145,7 @@ def _some(named: list[tuple[int, int]], t1: Slices) -> list[tuple[int, int]]:
     return named[:: -(-len(named) // most) or 1]
 
 
-def _couples(t1: Slices, i: int, t2: Slices, j: int, parts: Split) -> list[Couple]:
+def _couples(t1: Slices, i: int, t2: Slices, j: int, parts: Split) -> list[Unseen]:
     """The slices of a T1 volume with those of a T2 volume at the same places, both trained on."""
     height, width = (max(a, b) for a, b in zip(t1.images.shape[1:], t2.images.shape[1:], strict=True))
     mine, others = np.flatnonzero(t1.owners == i), np.flatnonzero(t2.owners == j)
@@ -125,33 +160,36 @@ def _couples(t1: Slices, i: int, t2: Slices, j: int, parts: Split) -> list[Coupl
         return []
     if len(others) == 1:  # a picture: those before and after it in the folder are its neighbours
         first = int(others[0])
-        around = {n - first: t2.images[n] for n in range(max(0, first - 2), min(len(t2.images), first + 3))}
-        stack = {int(t1.places[mine[0]]) + step: image for step, image in around.items()}
+        where = {
+            int(t1.places[mine[0]]) + n - first: n for n in range(max(0, first - 2), min(len(t2.images), first + 3))
+        }
     else:
-        stack = {int(t2.places[n]): t2.images[n] for n in others}
-    stack = {place: _padded(image, height, width) for place, image in stack.items()}
-    if grid is not None and other_grid is not None and not np.allclose(grid, other_grid, atol=1e-2):
-        if len(others) == 1:
+        where = {int(t2.places[n]): int(n) for n in others}
+    stack: dict[int, Look] = {place: partial(_padded, t2.images, n, height, width) for place, n in where.items()}
+    moved = grid is not None and other_grid is not None and not np.allclose(grid, other_grid, atol=1e-2)
+    if moved:
+        if len(others) == 1 or grid is None or other_grid is None:
             return []
-        stack = _moved(stack, other_grid, grid, range(int(t1.places[mine].min()), int(t1.places[mine].max()) + 1))
-    couples: list[Couple] = []
-    for n in mine:
+        places = range(int(t1.places[mine].min()), int(t1.places[mine].max()) + 1)
+        made = _moved({place: look() for place, look in stack.items()}, other_grid, grid, places)
+        covered = [n for n in mine.tolist() if _covers(made[int(t1.places[n])], _padded(t1.images, n, height, width))]
+        stack = {place: partial(np.nan_to_num, image, nan=float(AIR)) for place, image in made.items()}
+        mine = np.array(covered, np.intp)
+    alike = not moved and t1.images.shape[1:] == t2.images.shape[1:]
+    couples: list[Unseen] = []
+    for n in mine.tolist():
         place = int(t1.places[n])
-        image = _padded(t1.images[n], height, width)
         near = [stack[place + step] for step in (-2, -1, 1, 2) if place + step in stack]
-        if place in stack and near and _covers(stack[place], image):
-            couples.append(
-                Couple(
-                    image, np.nan_to_num(stack[place], nan=float(AIR)), [np.nan_to_num(o, nan=float(AIR)) for o in near]
-                )
-            )
+        if place in stack and near:
+            own = partial(_padded, t1.images, n, height, width)
+            couples.append(Unseen(own, stack[place], near, (n, where[place]) if alike else None))
     return couples
 
 
-def _agree(couples: list[Couple]) -> bool:
+def _agree(couples: list[Unseen]) -> bool:
     """Whether slices evenly spread over a series fit their partners."""
     some = couples[:: -(-len(couples) // JUDGED) or 1]
-    return bool(some) and sum(c.agrees() for c in some) >= AGREE * len(some)
+    return bool(some) and sum(c.seen().agrees() for c in some) >= AGREE * len(some)
 
 
 def _mutual(one: Image, other: Image) -> float:
@@ -165,8 +203,9 @@ def _covers(other: Image, image: Image) -> bool:
     return bool(head.any()) and float(np.isfinite(other[head]).mean()) >= COVERED
 
 
-def _padded(image: Image, height: int, width: int) -> Image:
-    """With air around it; sides are even, so the middle stays the middle."""
+def _padded(images: Images, index: int, height: int, width: int) -> Image:
+    """One with air around it; sides are even, so the middle stays the middle."""
+    image = images[index]
     rows, columns = height - image.shape[0], width - image.shape[1]
     if not rows and not columns:
         return image

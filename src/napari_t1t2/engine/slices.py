@@ -18,10 +18,11 @@ from ..images.clues import pair_key
 from ..images.frame import Frame
 from ..images.intensity import Intensity, measure_set
 from ..images.plane import View
-from ..images.read import Folder, read_folder
+from ..images.read import Folder
 from ..images.volume import Affine, Image, Volume
 from .config import ModelConfig, TrainConfig
 from .networks import SMALLEST
+from .stored import STEP, Images, StoredSlices
 
 BACKGROUND = -0.9
 HELD_AT_MOST = 5  # one in so many subjects is held out: of fewer, each is needed to learn from
@@ -31,7 +32,7 @@ HELD_AT_MOST = 5  # one in so many subjects is held out: of fewer, each is neede
 class Slices:
     """One contrast as the networks see it, its range, and what the user should know."""
 
-    images: Image  # (N, H, W) in [-1, 1]
+    images: Images  # (N, H, W) in [-1, 1]
     owners: npt.NDArray[np.intp]  # (N,), the volume each slice comes from, as an index into the next three
     names: tuple[str, ...]
     subjects: tuple[str, ...]  # empty where it is not known
@@ -54,25 +55,6 @@ class Slices:
         return frozenset(self.fingerprints[i] for i in np.unique(self.owners[chosen]))
 
 
-def read_both(config: TrainConfig, pixel: float = 0.0) -> tuple[Slices, Slices, float]:
-    """Both contrasts as a run sees them, and the side of their pixels in mm, 0 where unknown.
-
-    A resumed run gives the `pixel` that it was begun with. Raises `ValueError` where they cannot be trained on.
-    """
-    t1 = read_folder(config.t1_folder, config.model.t1_label, series=config.t1_series, frame=config.frame)
-    t2 = read_folder(config.t2_folder, config.model.t2_label, series=config.t2_series, frame=config.frame)
-    pixel = pixel or common_pixel([*t1.volumes, *t2.volumes], config.model)
-    made = prepare(t1, config.model, pixel), prepare(t2, config.model, pixel)
-    twice = set(made[0].fingerprints) & set(made[1].fingerprints)
-    if twice:
-        name = next(n for n, f in zip(made[0].names, made[0].fingerprints, strict=True) if f in twice)
-        raise ValueError(
-            f"{len(twice)} images are in both contrasts, {name} for one: give a folder for each, or name the "
-            f"{config.model.t1_label} and the {config.model.t2_label} series."
-        )
-    return *made, pixel
-
-
 def common_pixel(volumes: Sequence[Volume], model: ModelConfig) -> float:
     """The side in mm that pixels of these volumes are brought to; 0 where no volume knows its spacing.
 
@@ -80,7 +62,7 @@ def common_pixel(volumes: Sequence[Volume], model: ModelConfig) -> float:
     largest slice into it.
     """
     views = [(v, View.of(model.plane, v.affine, v.spacing)) for v in volumes]
-    known = [(view.apply(v.data).shape[1:], view.spacing[1:]) for v, view in views if view.spacing]
+    known = [(view.shape(v.data.shape)[1:], view.spacing[1:]) for v, view in views if view.spacing]
     if not known:
         return 0.0
     if model.size:
@@ -95,47 +77,82 @@ def prepare(folder: Folder, model: ModelConfig, pixel: float = 0.0) -> Slices:
 
     Raises `ValueError` with a sentence.
     """
-    views = [View.of(model.plane, v.affine, v.spacing) for v in folder.volumes]
-    seen = [view.apply(v.data) for v, view in zip(folder.volumes, views, strict=True)]
-    notes = folder.notes()
-    _check_sizes(folder, views, model, pixel, notes)
-    frames = [
-        Frame.of(data.shape[1:], model.size, model.multiple, spacing=view.spacing and view.spacing[1:], pixel=pixel)
-        for data, view in zip(seen, views, strict=True)
-    ]
-    framed = max(f.framed[0] for f in frames), max(f.framed[1] for f in frames)
-    ranges, spoken = measure_set(folder.volumes)
-    images: list[Image] = []
-    owners: list[int] = []
-    places: list[int] = []
-    affines: list[Affine | None] = []
-    empty = 0
-    for i, (data, frame, intensity) in enumerate(zip(seen, frames, ranges, strict=True)):
-        anatomy = intensity.shows_anatomy(data)
-        empty += int((~anatomy).sum())
-        if anatomy.any():
-            images.append(frame.padded_to(framed).put(intensity.to_unit(data[anatomy])))
-            owners += [i] * int(anatomy.sum())
-            places += np.flatnonzero(anatomy).tolist()
-        v = folder.volumes[i]
-        known = None if v.affine is None else views[i].affine(v.affine, v.data.shape)
-        affines.append(None if known is None else known @ frame.padded_to(framed).affine())
-    if empty:
-        notes.append(f"{empty} slices without anatomy were left out")
-    if not images:
-        raise ValueError(f"{folder.path}: every slice is empty; there is nothing to learn from.")
-    return Slices(
-        np.concatenate(images),
-        np.array(owners, np.intp),
-        tuple(v.series or v.name for v in folder.volumes),
-        tuple(v.subject or (v.series or v.name if len(v.data) > 1 else "") for v in folder.volumes),
-        tuple(fingerprint(v) for v in folder.volumes),
-        spoken,
-        tuple(f"{folder.path.name}: {note}" for note in notes),
-        np.array(places, np.intp),
-        tuple(affines),
-        tuple(pair_key(v.path, v.subject, folder.path, stack=len(v.data) > 1) for v in folder.volumes),
-    )
+    plan = Plan.of(folder, model, pixel)
+    cut = [plan.cut(i, volume.data) for i, volume in enumerate(folder.volumes)]
+    images = np.concatenate([images for _, images in cut])
+    return plan.slices(images, [shown for shown, _ in cut], [fingerprint(v) for v in folder.volumes])
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How the volumes of a folder become slices, decided before any is made: they may be too many for memory."""
+
+    folder: Folder
+    views: list[View]
+    frames: list[Frame]  # of one size
+    ranges: list[Intensity]
+    intensity: Intensity  # speaks for all
+    notes: list[str]
+
+    @classmethod
+    def of(cls, folder: Folder, model: ModelConfig, pixel: float, glimpses: Sequence[Intensity | Image] = ()) -> Plan:
+        """With `glimpses` (of `intensity.glimpse`) only the shapes of the voxels are looked at."""
+        views = [View.of(model.plane, v.affine, v.spacing) for v in folder.volumes]
+        notes = folder.notes()
+        _check_sizes(folder, views, model, pixel, notes)
+        frames = [
+            Frame.of(
+                view.shape(v.data.shape)[1:],
+                model.size,
+                model.multiple,
+                spacing=view.spacing and view.spacing[1:],
+                pixel=pixel,
+            )
+            for v, view in zip(folder.volumes, views, strict=True)
+        ]
+        framed = max(f.framed[0] for f in frames), max(f.framed[1] for f in frames)
+        ranges, spoken = measure_set(folder.volumes, glimpses)
+        return cls(folder, views, [f.padded_to(framed) for f in frames], ranges, spoken, notes)
+
+    def most(self) -> int:
+        """How many pixels the slices have, were none of them empty."""
+        height, width = self.frames[0].framed
+        shapes = (view.shape(v.data.shape) for v, view in zip(self.folder.volumes, self.views, strict=True))
+        return sum(shape[0] for shape in shapes) * height * width
+
+    def cut(self, i: int, data: Image) -> tuple[npt.NDArray[np.bool_], Image]:
+        """Which slices of a volume show anatomy, and these, (n, H, W) in [-1, 1]."""
+        seen, frame, intensity = self.views[i].apply(data), self.frames[i], self.ranges[i]
+        shown = intensity.shows_anatomy(seen)
+        rows = np.flatnonzero(shown)
+        images: Image = np.empty((len(rows), *frame.framed), np.float32)
+        for at in range(0, len(rows), 16):  # some at a time: a large volume is not held several times over
+            images[at : at + 16] = frame.put(intensity.to_unit(seen[rows[at : at + 16]]))
+        return shown, images
+
+    def slices(self, images: Images, shown: Sequence[npt.NDArray[np.bool_]], fingerprints: Sequence[str]) -> Slices:
+        """What was cut of all volumes, in their order. Raises `ValueError` where that is nothing."""
+        volumes, notes = self.folder.volumes, self.notes.copy()
+        if empty := sum(int((~s).sum()) for s in shown):
+            notes.append(f"{empty} slices without anatomy were left out")
+        if not len(images):
+            raise ValueError(f"{self.folder.path}: every slice is empty; there is nothing to learn from.")
+        affines = [
+            None if v.affine is None else view.affine(v.affine, v.data.shape) @ frame.affine()
+            for v, view, frame in zip(volumes, self.views, self.frames, strict=True)
+        ]
+        return Slices(
+            images,
+            np.repeat(np.arange(len(shown)), [s.sum() for s in shown]),
+            tuple(v.series or v.name for v in volumes),
+            tuple(v.subject or (v.series or v.name if len(v.data) > 1 else "") for v in volumes),
+            tuple(fingerprints),
+            self.intensity,
+            tuple(f"{self.folder.path.name}: {note}" for note in notes),
+            np.concatenate([np.flatnonzero(s) for s in shown]),
+            tuple(affines),
+            tuple(pair_key(v.path, v.subject, self.folder.path, stack=len(v.data) > 1) for v in volumes),
+        )
 
 
 def _check_sizes(folder: Folder, views: list[View], model: ModelConfig, pixel: float, notes: list[str]) -> None:
@@ -228,9 +245,9 @@ def _held_subjects(t1: Slices, t2: Slices, wanted: int) -> set[str]:
 def _leaks(slices: Slices, out: npt.NDArray[np.bool_], label: str) -> list[str]:
     """The same pixels held out under one name and trained on under another."""
     sides: tuple[dict[str, str], dict[str, str]] = ({}, {})
-    for i in np.unique(slices.owners):
-        side = bool(out[slices.owners == i].any())
-        sides[side][slices.fingerprints[i]] = slices.names[i]
+    away = set(slices.owners[out].tolist())
+    for i in np.unique(slices.owners).tolist():
+        sides[i in away][slices.fingerprints[i]] = slices.names[i]
     trained, held = sides
     return [
         f"{label}: {held[f]} is held out, but {trained[f]}, with the same pixels, is trained on"
@@ -249,7 +266,7 @@ def _check_slices(slices: Slices, where: Path, config: TrainConfig) -> None:
         raise ValueError(f"{where} has {n} usable slice, but training needs at least 2. Add images.")
 
 
-def polarity(images: Image, chosen: npt.NDArray[np.intp]) -> float:
+def polarity(images: Images, chosen: npt.NDArray[np.intp]) -> float:
     """Whether fine structure inside the head is dark (negative) or bright (positive) against what surrounds it.
 
     The skewness of slices minus their local mean, away from the scalp. The sulci are dark in T1 (about -0.9 in five
@@ -274,11 +291,14 @@ def depth_of(image: Image) -> Image:
 
     In radii of a disc of the head's area, so that it is the same for any pixel size; (rows, columns).
     """
-    parts = parts_of(binary_fill_holes(binary_opening(image > BACKGROUND)))
+    air = np.pad(~binary_opening(image > BACKGROUND), 1, constant_values=True)
+    parts = parts_of(parts_of(air, connectivity=1)[1:-1, 1:-1] != 1)  # holes filled: they do not reach the first corner
     depth: Image = np.zeros(image.shape, np.float32)
     if parts.any():
         head = parts == 1 + np.bincount(parts.ravel())[1:].argmax()
-        depth = (distance_transform_edt(head) / np.sqrt(head.sum() / np.pi)).astype(np.float32)
+        rows, columns = np.flatnonzero(head.any(axis=1)), np.flatnonzero(head.any(axis=0))
+        box = np.s_[max(0, rows[0] - 1) : rows[-1] + 2, max(0, columns[0] - 1) : columns[-1] + 2]  # the nearest air
+        depth[box] = distance_transform_edt(head[box]) / np.sqrt(head.sum() / np.pi)
     return depth
 
 
@@ -286,15 +306,18 @@ def as_input(images: Image, model: ModelConfig) -> Tensor:
     """(N, H, W) in [-1, 1] as a network takes it: (N, 1, H, W), or with the depth as second channel (N, 2, H, W)."""
     if not model.depth:
         return torch.from_numpy(images)[:, None]
-    return torch.from_numpy(np.stack([images, np.stack([depth_of(image) for image in images])], axis=1))
+    inputs = np.empty((len(images), 2, *images.shape[1:]), np.float32)
+    for (out, depth), image in zip(inputs, images, strict=True):
+        out[:], depth[:] = image, depth_of(image)
+    return torch.from_numpy(inputs)
 
 
 class Bank:
-    """Slices on the device. The batch of a step depends on the seed and the step alone, so a run resumes exactly."""
+    """Slices, on the device if they fit into memory. A batch depends on the seed and the step alone: runs resume."""
 
     def __init__(
         self,
-        images: Image,
+        images: Images,
         config: TrainConfig,
         device: torch.device,
         stream: int,
@@ -302,14 +325,17 @@ class Bank:
         part: slice = slice(None),
     ) -> None:
         self._part = part  # of each batch, the slices that are for this process
-        self._slices = as_input(images, config.model).to(device)
+        self._slices = images if isinstance(images, StoredSlices) else as_input(images, config.model).to(device)
+        self._shape = images.shape[1:]
         self._chosen = np.arange(len(images)) if chosen is None else chosen
         self._config = config
+        self._device = device
         self._stream = stream  # tells the two contrasts' random numbers apart
+        self._epochs: dict[int, npt.NDArray[np.intp]] = {}
 
     def batch(self, step: int) -> Tensor:
         """(B, 1 or 2, H, W): each slice once per epoch, in a new order every epoch, cropped and mirrored at random."""
-        c, (height, width) = self._config, self._slices.shape[-2:]
+        c, (height, width) = self._config, self._shape
         rng = np.random.default_rng((c.seed, self._stream, step))
         rows, columns = (min(c.crop or side, side) for side in (height, width))
         made: list[Tensor] = []
@@ -317,15 +343,29 @@ class Bank:
             top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
             mirrored = c.flip and rng.random() < 0.5  # drawn for every slice, so that all processes draw alike
             if place in range(c.batch)[self._part]:
-                image = self._slices[index, :, top : top + rows, left : left + columns]
+                image = self._crop(index, slice(top, top + rows), slice(left, left + columns))
                 made.append(image.flip(-1) if mirrored else image)
-        return torch.stack(made)
+        batch = torch.stack(made)
+        if batch.device.type != self._device.type:  # from a file: the copy runs beside what the GPU is doing
+            batch = batch.pin_memory() if self._device.type == "cuda" else batch
+            batch = batch.to(self._device, non_blocking=True)
+        return batch
+
+    def _crop(self, index: int, rows: slice, columns: slice) -> Tensor:
+        """(1 or 2, rows, columns)."""
+        if isinstance(self._slices, Tensor):
+            return self._slices[index, :, rows, columns]
+        return torch.from_numpy(self._slices.stored(index)[:, rows, columns] * STEP)
 
     def _order(self, start: int, count: int) -> Sequence[int]:
         n = len(self._chosen)
         epochs = range(start // n, (start + count - 1) // n + 1)
-        order = np.concatenate(
-            [np.random.default_rng((self._config.seed, self._stream + 2, e)).permutation(n) for e in epochs]
-        )
+        self._epochs = {e: self._epochs[e] if e in self._epochs else self._permutation(e) for e in epochs}
+        order = np.concatenate([self._epochs[e] for e in epochs])
         chosen: list[int] = self._chosen[order[start % n : start % n + count]].tolist()
         return chosen
+
+    def _permutation(self, epoch: int) -> npt.NDArray[np.intp]:
+        """Of all that are chosen; a millisecond for each 100 000, so it is kept while the epoch lasts."""
+        rng = np.random.default_rng((self._config.seed, self._stream + 2, epoch))
+        return rng.permutation(len(self._chosen))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -38,7 +39,9 @@ from .files import (
 from .memory import pages_kept
 from .pairs import find_pairs
 from .ranks import ALONE, Ranks
-from .slices import Bank, as_input, polarity, read_both, split
+from .reading import reading
+from .slices import Bank, as_input, polarity, split
+from .stored import Images
 
 MAY_CHANGE = frozenset(  # between two sittings of one run
     {"t1_folder", "t2_folder", "run_folder", "minutes", "steps", "device", "threads", "memory", "precision"}
@@ -57,7 +60,7 @@ def train(
         The run. It is stored in the run folder.
     stop
         Asked before each step. Once true, the run saves itself and ends with `Finished`. It may block: time spent
-        in it does not count.
+        in it does not count. It is asked once a second while images are read, too: then there is nothing to save.
     resume
         Go on from the checkpoint in the run folder. Budget, device and report intervals may differ from before.
     ranks
@@ -67,13 +70,15 @@ def train(
     Raises
     ------
     ValueError
-        A sentence for the user: unusable folders, a taken run folder, training that diverged.
+        A sentence for the user: unusable folders, a taken run folder, training that diverged, a stop before it began.
     """
-    with claimed(config.run_folder), pages_kept():
-        yield from _train(config, stop, resume, ranks)
+    with claimed(config.run_folder), ExitStack() as stack:
+        yield from _train(config, stop, resume, ranks, stack)
 
 
-def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool, ranks: Ranks) -> Iterator[TrainEvent]:
+def _train(
+    config: TrainConfig, stop: Callable[[], bool], resume: bool, ranks: Ranks, stack: ExitStack
+) -> Iterator[TrainEvent]:
     run = config.run_folder
     part = ranks.part(config.batch)
     if ranks.first:
@@ -84,7 +89,11 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool, ranks: R
         torch.set_num_threads(config.threads)
 
     before = read_about(run) if resume else None
-    t1, t2, pixel = read_both(config, before.config.pixel if before else 0.0)
+    if not ranks.first:
+        ranks.meet()
+    t1, t2, pixel = yield from reading(config, before.config.pixel if before else 0.0, stop)
+    if ranks.first:
+        ranks.meet()  # slices beyond memory go to disk once, and the others find them there
     parts = split(t1, t2, config)
     bank_t1, bank_t2 = (Bank(s.images, config, device, i, parts.train[i], part) for i, s in enumerate((t1, t2)))
     shown = tuple(
@@ -95,7 +104,7 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool, ranks: R
     ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
     pairs = find_pairs(t1, t2, parts, config)
     # of one stream, so that both contrasts of a pair are cut and mirrored alike
-    paired = [Bank(np.stack(images), config, device, 5, part=part) for images in pairs.images if images]
+    paired = [Bank(images, config, device, 5, part=part) for images in pairs.images if len(images)]
     notes = t1.notes + t2.notes + parts.notes + pairs.notes
     if before:  # the model keeps the units it was begun with, and remembers all that it has seen
         ranges = before.ranges
@@ -106,8 +115,9 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool, ranks: R
         seen |= before.seen
     familiar = before.familiar if before else None
     if not familiar:
-        own = [(s.images[i], [s.subjects[o] for o in s.owners[i]]) for s, i in zip((t1, t2), parts.train, strict=True)]
-        familiar = learn(*own[0], *own[1])
+        each = zip((t1, t2), parts.train, strict=True)
+        known = ((s.images[i], [s.subjects[o] for o in s.owners[i]]) for s, i in each)
+        familiar = learn(*next(known), *next(known))  # a copy of each, which is not kept
 
     torch.manual_seed(config.seed)
     gan = CycleGAN(config, ranks).to(device).train()
@@ -147,6 +157,7 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool, ranks: R
     if step == 0:
         yield look()
 
+    stack.enter_context(pages_kept())  # not before: it would also keep what reading has freed
     since, reported_at = seconds, step
     while True:
         asked = _fraction(config, step, seconds) < 1 and stop()
@@ -193,7 +204,7 @@ def _train(config: TrainConfig, stop: Callable[[], bool], resume: bool, ranks: R
     yield Finished(step, run / MODEL_FILE, "completed" if fraction == 1 else "stopped")
 
 
-def _middle(images: Image, chosen: npt.NDArray[np.intp], model: ModelConfig) -> Tensor:
+def _middle(images: Images, chosen: npt.NDArray[np.intp], model: ModelConfig) -> Tensor:
     """The slice in the middle of those chosen, (1, 1 or 2, H, W)."""
     return as_input(images[chosen[len(chosen) // 2]][None], model)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
 
 Vector = npt.NDArray[np.float64]
+Order = tuple[float, tuple[Any, ...]]  # of a volume among others: the number of its series, that of its first slice
 
 SAME = 0.01  # mm along the normal within which two slices show one place; also how far directions may differ
 GAP, UNEVEN = 0.2, 0.05  # of a step: beyond the first a slice is missing, beyond the second it is worth a note
@@ -117,31 +118,56 @@ def read_dicoms(paths: Sequence[Path]) -> tuple[list[Volume], list[Skipped]]:
     Slices are sorted by their position. A series becomes several volumes where it holds several sizes,
     orientations, echoes or times.
     """
+    found, skipped = read_stacks(paths)
+    return in_order(found), skipped
+
+
+def by_series(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """The files of each series, whose slices belong to no other; what does not say its series is kept together."""
+    from pydicom import dcmread
+
+    series: dict[str, list[Path]] = {}
+    for path in paths:
+        uid = ""
+        with quiet(), suppress(Exception):
+            header = dcmread(path, force=True, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
+            uid = str(header.get("SeriesInstanceUID", ""))
+        series.setdefault(uid, []).append(path)
+    return [tuple(files) for files in series.values()]
+
+
+def read_stacks(paths: Sequence[Path]) -> tuple[list[tuple[Order, Volume]], list[Skipped]]:
+    """The volumes as `read_dicoms` finds them, each with its place among those of other series."""
     from .read import natural
 
     slices: list[_Slice] = []
-    volumes: list[Volume] = []
+    found: list[tuple[Order, Volume]] = []
     skipped: list[Skipped] = []
     seen: dict[Hashable, Path] = {}
     with quiet():
         for path in sorted(set(paths), key=lambda path: (natural(path), path)):
             try:
-                found = _slices_of(path)
+                read = _slices_of(path)
             except UnusableError as error:
                 skipped.append(Skipped(path, str(error)))
                 continue
-            uid, position = found[0].text("SOPInstanceUID") or str(path), str(found[0].position)
-            image = uid, position, hash(found[0].stored.tobytes())  # a careless anonymiser gives one UID to many
+            uid, position = read[0].text("SOPInstanceUID") or str(path), str(read[0].position)
+            image = uid, position, hash(read[0].stored.tobytes())  # a careless anonymiser gives one UID to many
             if (other := seen.setdefault(image, path)) != path:
                 skipped.append(Skipped(path, f"the same image as {other.name}; one is enough."))
             else:
-                slices += found
+                slices += read
         for stack in _stacks(slices):
             try:
-                volumes.append(_volume(stack))
+                found.append((_order(stack), _volume(stack)))
             except UnusableError as error:
                 skipped += [Skipped(path, str(error)) for path in _files(stack)]
-    return _told_apart(volumes), skipped
+    return found, skipped
+
+
+def in_order(found: Sequence[tuple[Order, Volume]]) -> list[Volume]:
+    """Volumes of any number of series by the series' number, each with a name of its own."""
+    return _told_apart([volume for _, volume in sorted(found, key=lambda pair: pair[0])])
 
 
 def _slices_of(path: Path) -> list[_Slice]:
@@ -286,7 +312,11 @@ def _stacks(slices: list[_Slice]) -> list[list[_Slice]]:
             else:
                 directions.append([s])
         stacks += [part for stack in directions for part in _separated(stack, REPEATS)]
-    return sorted(stacks, key=lambda stack: (stack[0].number("SeriesNumber") or 0, min(s.order() for s in stack)))
+    return sorted(stacks, key=_order)
+
+
+def _order(stack: list[_Slice]) -> Order:
+    return stack[0].number("SeriesNumber") or 0, min(s.order() for s in stack)
 
 
 def _by(key: Callable[[_Slice], Hashable], slices: list[_Slice]) -> list[list[_Slice]]:

@@ -110,20 +110,33 @@ def _some(data: Image, every: float) -> Image:
     return data[tuple(slice(None, None, min(step, max(1, side // 8))) for side in data.shape)].ravel()
 
 
-def measure_set(volumes: Sequence[Volume]) -> tuple[list[Intensity], Intensity]:
+def glimpse(volume: Volume) -> Intensity | Image:
+    """What `measure_set` must know of a volume: the range of a stack, the pixels of a single slice."""
+    return measure([volume.data], volume.dtype) if len(volume.data) > 1 else volume.data
+
+
+def measure_set(
+    volumes: Sequence[Volume], glimpses: Sequence[Intensity | Image] = ()
+) -> tuple[list[Intensity], Intensity]:
     """The range of each volume, and the one that speaks for the set: the median of all.
 
     A stack has a range of its own. Single slices say too little alone, a slice near the vertex above all, so
-    those of one type share one range. All have the headroom that half of them need.
+    those of one type share one range. All have the headroom that half of them need. With `glimpses`, of single slices
+    some pixels suffice, the voxels themselves are not looked at.
     """
+    seen = glimpses or [glimpse(v) for v in volumes]
     groups: dict[str, list[int]] = {}
     for i, volume in enumerate(volumes):
         groups.setdefault(volume.dtype if len(volume.data) == 1 else f"stack {i}", []).append(i)
     found: dict[int, Intensity] = {}
     for members in groups.values():
-        first = volumes[members[0]]
-        shared = measure([volumes[i].data for i in members], first.dtype)
-        found |= dict.fromkeys(members, replace(shared, per_stack=len(first.data) > 1))
+        stack = seen[members[0]]
+        if isinstance(stack, Intensity):
+            shared = replace(stack, per_stack=True)
+        else:
+            pixels = [pixel for i in members if not isinstance(pixel := seen[i], Intensity)]
+            shared = measure(pixels, volumes[members[0]].dtype)
+        found |= dict.fromkeys(members, shared)
     headroom = float(np.median([found[members[0]].headroom for members in groups.values()]))
     ranges = [found[i].with_headroom(headroom) for i in range(len(volumes))]
     largest = max(groups.values(), key=lambda members: sum(volumes[i].data.size for i in members))

@@ -58,6 +58,11 @@ class View:
         seen = data.transpose(*range(leading), *(leading + axis for axis in self.axes))
         return seen[(..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))]
 
+    def shape(self, stored: tuple[int, ...]) -> tuple[int, int, int]:
+        """(slices, rows, columns) of voxels stored in (Z, Y, X)."""
+        slices, rows, columns = (stored[axis] for axis in self.axes)
+        return slices, rows, columns
+
     def undo(self, seen: Any) -> Any:
         """The inverse of `apply`."""
         leading = seen.ndim - 3

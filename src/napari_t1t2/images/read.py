@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ TIFF = frozenset({".tif", ".tiff"})
 READABLE = TIFF | {".png", ".jpg", ".jpeg", ".bmp"}
 NOT_RAW = frozenset({"derivatives", "sourcedata"})  # folders of a BIDS data set
 SIDECARS = frozenset({".json", ".tsv", ".bval", ".bvec"})  # lie beside images in BIDS folders
+Source = tuple[Path, ...]  # files that are read together
 VOXEL = 0.02, 100.0  # mm, the smallest and largest side that is believed
 GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})  # Pillow's modes of one channel
 
@@ -125,7 +126,11 @@ def read_all(folder: Path, *, frame: int = 0) -> Folder:
     Files of one name in several folders are told apart by their folder, and so are the heads they show. Raises
     `UnusableError` where it is no folder.
     """
-    volumes, skipped = read_files(files_in(folder), frame=frame)
+    return named(folder, *read_files(files_in(folder), frame=frame))
+
+
+def named(folder: Path, volumes: list[Volume], skipped: list[Skipped]) -> Folder:
+    """All that was read of a folder: files of one name in several folders told apart, and so the heads they show."""
     often = Counter(v.series for v in volumes)
     told_apart = [
         replace(v, series=v.path.relative_to(folder).as_posix()) if often[v.series] > 1 and v.path else v
@@ -168,28 +173,63 @@ def choose(everything: Folder, contrast: str, series: str = "") -> Folder:
 
 def read_files(paths: Sequence[Path], *, frame: int = 0) -> tuple[list[Volume], list[Skipped]]:
     """Read files of any kind; DICOM slices become one volume a series. What cannot be used is named."""
-    from .dicom import is_dicom, read_dicoms
+    return gathered([read_source(source, frame=frame) for source in sources_in(paths)])
 
-    volumes: list[Volume] = []
-    skipped: list[Skipped] = []
+
+def sources_in(paths: Sequence[Path]) -> list[Source]:
+    """What can be read one after the other: pictures and volumes each alone, then the files of each DICOM series."""
+    from .dicom import by_series, is_dicom
+
+    alone: list[Source] = []
     dicoms: list[Path] = []
     for path in paths:
-        known = is_nifti(path) or path.suffix.casefold() in READABLE
         if path.suffix.casefold() in SIDECARS or _is_second_half(path):
             continue
-        if not known and is_dicom(path):
+        if not _is_known(path) and is_dicom(path):
             dicoms.append(path)
-            continue
+        else:
+            alone.append((path,))
+    return alone + by_series(dicoms)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one source held, and for DICOM where each volume stands among those of other series."""
+
+    volumes: list[Volume]
+    skipped: list[Skipped]
+    orders: list[Any] = field(default_factory=list)
+
+
+def read_source(source: Source, *, frame: int = 0) -> Part:
+    """Read one of `sources_in`."""
+    from .dicom import is_dicom, read_stacks
+
+    path, *others = source
+    found: Sequence[tuple[Any, Volume]] = []
+    if others or (not _is_known(path) and is_dicom(path)):
+        found, skipped = read_stacks(source)
+    else:
         try:
-            volumes.append(read_image(path, frame=frame))
+            found, skipped = [(None, read_image(path, frame=frame))], []
         except UnusableError as error:
-            skipped.append(Skipped(path, str(error).removeprefix(f"{path.name}: ")))
-    if dicoms:
-        read, refused = read_dicoms(dicoms)
-        volumes += read
-        skipped += refused
-    skipped += [Skipped(v.path or Path(v.name), why) for v in volumes if (why := _impossible(v))]
-    return [v for v in volumes if not _impossible(v)], skipped
+            skipped = [Skipped(path, str(error).removeprefix(f"{path.name}: "))]
+    skipped += [Skipped(v.path or Path(v.name), why) for _, v in found if (why := _impossible(v))]
+    kept = [(order, v) for order, v in found if not _impossible(v)]
+    return Part([v for _, v in kept], skipped, [order for order, _ in kept if order])
+
+
+def gathered(parts: Sequence[Part]) -> tuple[list[Volume], list[Skipped]]:
+    """The volumes of all sources, DICOM last and by the number of its series; and what was skipped."""
+    from .dicom import in_order
+
+    alone = [v for part in parts if not part.orders for v in part.volumes]
+    stacks = [pair for part in parts for pair in zip(part.orders, part.volumes, strict=False)]
+    return alone + in_order(stacks), [s for part in parts for s in part.skipped]
+
+
+def _is_known(path: Path) -> bool:
+    return is_nifti(path) or path.suffix.casefold() in READABLE
 
 
 def _impossible(volume: Volume) -> str:

@@ -297,7 +297,7 @@ def seen_by_networks(chosen: dict[Side, Folder], model: ModelConfig) -> Iterator
         own = {f"{folder.path.name}: {note}" for note in folder.notes()}  # they have been told
         notes = [note for note in seen.notes if note not in own]
         summary = [f"{label}: {seen.summary()}{of}"]
-        yield Loaded(side, folder.path, [(seen.images, about, "image")], summary, notes, beside=True)
+        yield Loaded(side, folder.path, [(np.asarray(seen.images), about, "image")], summary, notes, beside=True)
 
 
 def right_of(viewer: napari.Viewer) -> tuple[float, float, float]:

@@ -16,7 +16,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from ..engine.config import PresetName, preset
-from ..engine.events import Failed, Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
+from ..engine.events import Failed, Finished, Noted, Preview, Progress, Reading, Saved, Started, TrainEvent
 from ..engine.files import is_taken, load_config
 from ..process import train_in_process
 from ..session import clock
@@ -99,6 +99,8 @@ class TrainWidget(JobWidget):
     def on_event(self, event: TrainEvent | Failed) -> None:
         """Show an event."""
         match event:
+            case Reading(done=done, total=total, doing=doing):
+                self.show_fraction(done / total, f"{doing} {done} of {total} files")
             case Started(notes=notes):
                 t1, t2 = event.slices
                 height, width = event.shape

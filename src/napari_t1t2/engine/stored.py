@@ -1,0 +1,131 @@
+"""Slices in a file, for sets that memory does not hold; kept for the next run on the same images."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b, file_digest
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+from platformdirs import user_cache_path
+
+from ..images.volume import Image
+
+STEP = np.float32(2**-14)  # of the numbers stored: an eighth of float16's next to 1, and -1, 0 and 1 are exact
+RECORD, PARTIAL = "bank.json", ".partial"
+ABANDONED = 3600.0  # seconds without a write after which a half-written bank is taken for what a crash left behind
+
+Images: TypeAlias = "Image | StoredSlices"  # (N, H, W)
+Stored = npt.NDArray[np.int16]
+
+
+def coded(inputs: Image) -> Stored:
+    """What the networks take, within -2 and 2, as it is stored: half the bytes, at most 3e-5 off."""
+    steps: Stored = np.rint(inputs / STEP).astype(np.int16)
+    return steps
+
+
+class StoredSlices:
+    """(N, H, W) slices in [-1, 1] of a file; those asked for are read, and nothing else is held.
+
+    They are read, not mapped: mapped pages count as this process's memory until something drops them, and a cold page
+    at a time is slow (0.9 to 2.7 ms a slice of 256x256 against 0.4 ms; what the system still holds takes 0.05 ms).
+    """
+
+    def __init__(self, path: Path, channels: int, side: tuple[int, int], rows: npt.NDArray[np.intp]) -> None:
+        self.path = path
+        self.shape = (len(rows), *side)
+        self._channels = channels
+        self._rows = rows  # where each slice lies in the file
+        self._file = path.open("rb", buffering=0)  # held: the slices stay readable where the folder is replaced
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, chosen: int | np.integer[Any]) -> Image: ...
+    @overload
+    def __getitem__(self, chosen: npt.NDArray[np.intp]) -> StoredSlices: ...
+    def __getitem__(self, chosen: int | np.integer[Any] | npt.NDArray[np.intp]) -> Image | StoredSlices:
+        """One slice, or those of the indices given, unread."""
+        if isinstance(chosen, np.ndarray):
+            return StoredSlices(self.path, self._channels, (self.shape[1], self.shape[2]), self._rows[chosen])
+        image: Image = self.stored(int(chosen))[0] * STEP
+        return image
+
+    def stored(self, index: int) -> Stored:
+        """(C, H, W) of one slice, in steps of `STEP`: the image, and its depth where the networks take that."""
+        shape = self._channels, *self.shape[1:]
+        size = int(np.prod(shape))
+        self._file.seek(int(self._rows[index]) * size * np.int16().itemsize)
+        return np.fromfile(self._file, np.int16, size).reshape(shape)
+
+
+def home() -> Path:
+    """Where banks are kept: in `NAPARI_T1T2_CACHE`, or else in the user's folder for what may be deleted."""
+    chosen = os.environ.get("NAPARI_T1T2_CACHE")
+    return (Path(chosen).expanduser() if chosen else user_cache_path("napari-t1t2", appauthor=False)) / "slices"
+
+
+def home_of(asked: Any) -> Path:
+    """The folder of the bank for what was asked, plain values: the settings, and the files by name and size."""
+    return home() / blake2b(json.dumps(asked).encode(), digest_size=12).hexdigest()
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What a bank says of itself; None where there is no whole one."""
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Beside, then in place of the one before."""
+    partial = folder / f".{RECORD}.{uuid4().hex}"
+    partial.write_text(json.dumps(record), encoding="utf-8")
+    partial.replace(folder / RECORD)
+
+
+@contextmanager
+def written_whole(folder: Path, size: int) -> Iterator[Path]:
+    """A folder to fill with at most `size` bytes, which becomes `folder` once all is written; else nothing is left.
+
+    Raises `ValueError` where the disk is too small.
+    """
+    home().mkdir(parents=True, exist_ok=True, mode=0o700)  # they are images of patients
+    for other in home().glob(f"*{PARTIAL}"):
+        if time.time() - max((p.stat().st_mtime for p in (other, *other.glob("*"))), default=0.0) > ABANDONED:
+            shutil.rmtree(other, ignore_errors=True)
+    if (free := shutil.disk_usage(home()).free) < size:
+        raise ValueError(
+            f"The slices do not fit into memory and would take {size / 2**30:.1f} GiB in {home()}, where "
+            f"{free / 2**30:.1f} GiB are free: delete banks of other data there, set NAPARI_T1T2_CACHE to a folder on "
+            "a larger disk, or choose fewer images or larger pixels."
+        )
+    partial = home() / f"{folder.name}-{uuid4().hex[:8]}{PARTIAL}"
+    partial.mkdir(mode=0o700)
+    try:
+        yield partial
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def digest_of(path: Path) -> str:
+    """Equal for files of equal bytes; empty for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
+    except OSError:
+        return ""
