@@ -104,7 +104,7 @@ def _parser() -> ArgumentParser:
     calibrates = command(calibrate, "calibrate")
     calibrates.add_argument("model", type=_path, metavar="RUN_OR_FILE", help="run folder or model file")
     calibrates.add_argument("t1", type=_path, metavar="T1", help="file or folder, not trained on")
-    calibrates.add_argument("t2", type=_path, metavar="T2", help="the same heads on the same grid, paired by name, as sub-01_T1w and sub-01_T2w")
+    calibrates.add_argument("t2", type=_path, metavar="T2", help="of the same heads, paired by name, on one grid")
     _ensemble(calibrates)
     _flag(calibrates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")
 
