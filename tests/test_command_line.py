@@ -409,6 +409,24 @@ def test_files_without_a_partner_are_left_out_by_name(capsys, data):
     assert printed.err == "left out: no partner: Image #5.png, Image #12.png\n"
 
 
+def test_where_nothing_can_be_scored_the_reasons_are_told(capsys, trained, data, tmp_path):
+    made = tmp_path / "made"
+    main(["translate", str(data[0]), "--model", str(trained), "--to", "T2", "--out", str(made)])
+    capsys.readouterr()
+    assert main(["evaluate", str(data[0]), str(made)]) == 2
+    assert "it is synthetic, so nothing can be scored against it" in capsys.readouterr().err
+
+
+def test_of_several_processes_only_the_first_does_what_is_no_training(data, capsys, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    said = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert main(["check", str(data[0]), str(data[1])]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] and not said[1]
+
+
 def test_folders_without_a_common_name_are_refused(refused, data, tmp_path):
     (tmp_path / "other").mkdir()
     shutil.copy(data[0] / "Image #5.png", tmp_path / "other" / "a.png")

@@ -210,6 +210,20 @@ def test_calibrating_refuses_what_does_not_pair(model, head):
         calibrate(model, [(t1, replace(t2, data=np.roll(t2.data, 1, axis=0)))])
 
 
+def test_a_synthetic_image_teaches_no_error(model, head):
+    t1, t2 = volume(head, "T1"), replace(volume(head, "T2"), synthetic=True)
+    with pytest.raises(ValueError, match="T2 is synthetic, so no error can be learned from it"):
+        calibrate(model, [(t1, t2)])
+
+
+def test_an_ensemble_without_trust_is_refused(trained, t1_folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["translate", t1_folder, "--model", trained, "--to", "T2", "--out", out, "--ensemble", trained]
+    assert main([str(part) for part in command]) == 2
+    assert "give --trust as well" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_calibration_says_how_much_of_it_was_trained_on(trained, model, head):
     folders = [sorted((trained.parent / contrast).iterdir())[:6] for contrast in ("T1", "T2")]
     pairs = [(read_image(one), read_image(other)) for one, other in zip(*folders, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, RawDescriptionHelpFormatter
 from dataclasses import Field, fields
@@ -23,6 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     args = _parser().parse_args(argv)
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own sentence names the file
+    if args.command is not train and int(os.environ.get("RANK", 0)) and "TORCHELASTIC_RUN_ID" in os.environ:
+        return 0  # only training takes several processes: of all else, torchrun's first one does it alone
     try:
         args.command(args)
     except KeyboardInterrupt:

@@ -189,10 +189,12 @@ def translate(args: Namespace) -> None:
     from .images.intensity import range_for
     from .images.write import write_image
 
+    if args.ensemble and not args.trust:
+        raise ValueError("--ensemble tells where models disagree: give --trust as well, or leave it out.")
     device = pick_device(args.device)
-    model = load_model(args.model, device, args.precision)
+    model, *members = (load_model(path, device, args.precision) for path in (args.model, *args.ensemble))
     to = model.config.side(args.to)
-    doubt = Doubt(model, args.to, [load_model(path, device) for path in args.ensemble]) if args.trust else None
+    doubt = Doubt(model, args.to, members) if args.trust else None
     trained = model.about.ranges[other(to)]
     volumes, notes = sources(args.inputs, model.config.label(other(to)), series=args.series, frame=args.frame)
     print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
@@ -299,10 +301,10 @@ def evaluate(args: Namespace) -> None:
         except ValueError as error:
             which = " against ".join(str(i if isinstance(i, Path) else i.name) for i in pair)
             raise ValueError(f"{which}: {error}") from error
-    if not scores:
-        raise ValueError(f"No pair of files in {args.fake} and {args.real} could be read.")
     for line in (*(f"left out: {what}" for what in left_out), *resampled):
         print(line, file=sys.stderr)
+    if not scores:
+        raise ValueError(f"No pair of files in {args.fake} and {args.real} can be scored.")
     total = mean(list(scores.values()))
     if args.json:
         images = {name: asdict(one) for name, one in scores.items()}
@@ -340,7 +342,7 @@ def _ctrl_c(session: Session[Any], ranks: Ranks) -> Iterator[None]:
     def stop(number: int, _: Any) -> None:
         if ranks.first:
             more = "; once more to kill" if ranks.number == 1 else ""
-            print(f"\nStopping after this step and saving{more}.", file=sys.stderr)
+            print(f"\nStopping; what was learned is saved{more}.", file=sys.stderr)
         signal.signal(number, signal.SIG_DFL if ranks.number == 1 else signal.SIG_IGN)
         session.stop()
 

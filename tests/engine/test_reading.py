@@ -185,6 +185,51 @@ def test_a_moved_data_set_is_known_again(config, tmp_path, little_memory, reads)
     assert not reads
 
 
+def test_files_of_another_folder_are_compared_even_if_name_size_and_date_are_the_same(heads, tmp_path, little_memory):
+    def project(name, shift):
+        folders = [tmp_path / name / contrast for contrast in ("T1", "T2")]
+        for folder, source in zip(folders, (heads.t1_folder, heads.t2_folder), strict=True):
+            folder.mkdir(parents=True)
+            for path in source.iterdir():
+                data = np.asarray(nibabel.load(path).dataobj)
+                copy = folder / path.name.replace(".gz", "")
+                nibabel.Nifti1Image(np.roll(data, shift, axis=0), np.diag([-1, -1, 2, 1])).to_filename(copy)
+                os.utime(copy, (1e9, 1e9))
+        return replace(heads, t1_folder=folders[0], t2_folder=folders[1])
+
+    one, other = (read_both(project(name, shift))[0] for name, shift in (("a", 0), ("b", 3)))
+    assert isinstance(one.images, StoredSlices)
+    assert one.fingerprints != other.fingerprints
+
+
+@pytest.mark.parametrize("record", ['{"a": 1}', "[1]", "3", "{"])
+def test_a_record_that_is_none_is_written_anew(config, cache, little_memory, record):
+    before = read_both(config)
+    next(cache.glob("*/bank.json")).write_text(record)
+    same(before[0], read_both(config)[0])
+
+
+def test_a_bank_that_cannot_be_written_to_serves_all_the_same(config, little_memory, reads, monkeypatch):
+    read_both(config)
+    reads.clear()
+    for path in config.t1_folder.iterdir():
+        os.utime(path)
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(module, "write_record", refuse)
+    read_both(config)
+    assert reads == []
+
+
+def test_a_cache_that_cannot_be_made_is_named_with_what_sets_it(config, tmp_path, little_memory, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NAPARI_T1T2_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ValueError, match="NAPARI_T1T2_CACHE"):
+        read_both(config)
+
+
 def test_changed_content_of_equal_size_is_read_again(config, cache, little_memory):
     before = read_both(config)[0]
     path = sorted(config.t1_folder.iterdir())[0]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from napari_t1t2.engine.config import ModelConfig
 from napari_t1t2.engine.cyclegan import CycleGAN
 from napari_t1t2.engine.events import Finished, Preview, Progress, Saved, Started
-from napari_t1t2.engine.files import load_config, read_about
+from napari_t1t2.engine.files import load_config, locked, read_about
 from napari_t1t2.engine.training import train
 
 
@@ -312,3 +312,9 @@ def test_the_start_names_the_device_that_auto_took(config, monkeypatch):
     started = next(train(replace(config, device="auto")))
     assert isinstance(started, Started)
     assert started.device == "cpu (1 thread)"
+
+
+def test_a_run_folder_in_which_another_process_trains_is_refused(config):
+    with locked(config.run_folder), pytest.raises(ValueError, match="being trained in by another process"):
+        next(train(config))
+    assert isinstance(list(train(config))[-1], Finished)

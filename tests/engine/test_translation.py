@@ -13,6 +13,7 @@ from napari_t1t2.engine.translation import (
     flicker,
     input_range,
     provenance,
+    remarks,
     stream,
     translate,
     unusual_spacing,
@@ -211,6 +212,12 @@ def test_pixels_are_brought_to_those_of_the_model_and_back(model, head):
     assert np.abs(fine[::2, ::2] - plain).mean() < 0.06 * np.ptp(plain)
     without = translate(large[0], model, to="t2")
     assert np.abs(fine - without).mean() > 0  # at its own pixels it looks otherwise
+
+
+def test_a_model_that_cannot_warn_says_so(model):
+    quiet = replace(model, about=replace(model.about, familiar={}))
+    said = remarks(quiet, "t2", unusual=None, spacing=None, odd=None, seen=False)
+    assert "cannot warn of images unlike those it was trained on" in said[0]
 
 
 def test_a_missing_spacing_is_told(model):

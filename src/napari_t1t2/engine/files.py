@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,3 +118,27 @@ def claimed(run_folder: Path) -> Iterator[None]:
         yield
     finally:
         _CLAIMED.discard(folder)
+
+
+@contextmanager
+def locked(run_folder: Path) -> Iterator[None]:
+    """Keep all other processes of this machine out of a run folder. Raises `ValueError`.
+
+    The lock lies in the system's folder for temporary files: it leaves nothing in the run folder, and goes with a
+    process that is killed.
+    """
+    from filelock import FileLock, Timeout  # 30 ms, which opening the widgets need not wait for
+
+    owner = os.getuid() if hasattr(os, "getuid") else ""  # another user could not open the file
+    name = blake2b(str(run_folder.resolve()).encode(), digest_size=8).hexdigest()
+    lock = FileLock(Path(tempfile.gettempdir()) / f"napari-t1t2-{owner}-{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"{run_folder} is being trained in by another process: wait for it, end it, or give another run folder."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -69,7 +69,9 @@ class Footprint:
             rounds = math.ceil(batch / max(1, affordable))
             self.at_once = math.ceil(batch / rounds)
             self.recomputes = affordable < 1
-            self.told = f"{self._describe()}, to stay within {max(0, room) / 2**30:.1f} GiB; the result is the same"
+            left = f"{max(0, room) / 2**30:.1f} GiB are left for them"
+            short = "" if affordable else ", which is too little: more than what was to be used will be taken"
+            self.told = f"{self._describe()}, as {left}{short}; the result is the same"
 
     def take_told(self) -> str:
         """The sentence about the last change, once; empty if there was none."""

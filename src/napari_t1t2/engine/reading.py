@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -110,7 +110,8 @@ def reading(config: TrainConfig, pixel: float = 0.0, stop: Stop = lambda: False)
     asked = _asked(config, files)
     home = home_of(asked)
     with _quiet():
-        if record := (yield from _kept(home, pixel, times, config, stop)):
+        places = [str(folder.resolve()) for folder in files]
+        if record := (yield from _kept(home, pixel, times, places, config, stop)):
             return _opened(home, record)
         sides = yield from _look(files, config, stop)
         given, pixel = pixel, pixel or common_pixel([v for side in sides for v in side.folder.volumes], config.model)
@@ -122,7 +123,7 @@ def reading(config: TrainConfig, pixel: float = 0.0, stop: Stop = lambda: False)
             return t1, t2, pixel
         with written_whole(home, pixels * np.int16().itemsize) as folder:
             record = yield from _on_disk(folder, times, sides, plans, config, stop)
-            record |= {"given": given, "pixel": pixel, "asked": asked}
+            record |= {"given": given, "pixel": pixel, "asked": asked, "places": places}
             write_record(folder, record)
         return _opened(home, record)
 
@@ -275,24 +276,26 @@ def _on_disk(
 
 
 def _kept(
-    home: Path, pixel: float, times: dict[Path, int], config: TrainConfig, stop: Stop
+    home: Path, pixel: float, times: dict[Path, int], places: list[str], config: TrainConfig, stop: Stop
 ) -> Generator[Reading, None, dict[str, Any] | None]:
-    """The record of a bank of the same images: files of another date are compared by what is in them."""
-    record = read_record(home)
+    """The record of a bank of the same images: files of another date or folder are compared by what is in them."""
+    record = read_record(home, {"given", "pixel", "files", "places", *SIDES})
     if not record or pixel not in (record["given"], record["pixel"]):
         return None
     if any(_size(home / f"{side}{ENDING}") != record[side]["size"] for side in SIDES):
         return None
     known = dict(zip(times, record["files"], strict=True))
-    changed = [path for path, (date, _) in known.items() if date != times[path]]
+    moved = record["places"] != places  # elsewhere, files of one name, size and date may be another patient's
+    changed = [path for path, (date, _) in known.items() if moved or date != times[path]]
     for done in _each(digest_of, changed, "comparing", stop, config):
         if isinstance(done, Reading):
             yield done
         elif done[1] != known[done[0]][1]:
             return None
     if changed:
-        record["files"] = [(times[path], digest) for path, (_, digest) in known.items()]
-        write_record(home, record)
+        record |= {"files": [(times[path], digest) for path, (_, digest) in known.items()], "places": places}
+        with suppress(OSError):  # of a bank that only others may write to, they are compared again the next time
+            write_record(home, record)
     return record
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from hashlib import blake2b, file_digest
 from pathlib import Path
@@ -80,13 +80,13 @@ def home_of(asked: Any) -> Path:
     return home() / blake2b(json.dumps(asked).encode(), digest_size=12).hexdigest()
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """What a bank says of itself; None where there is no whole one."""
+def read_record(folder: Path, needed: Set[str]) -> dict[str, Any] | None:
+    """What a bank says of itself; None where there is no whole one, or it does not tell all that is needed."""
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return record
+    return record if isinstance(record, dict) and record.keys() >= needed else None
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
@@ -102,7 +102,15 @@ def written_whole(folder: Path, size: int) -> Iterator[Path]:
 
     Raises `ValueError` where the disk is too small.
     """
-    home().mkdir(parents=True, exist_ok=True, mode=0o700)  # they are images of patients
+    try:
+        home().mkdir(parents=True, exist_ok=True, mode=0o700)  # they are images of patients
+        if not os.access(home(), os.W_OK):
+            raise PermissionError("no permission to write there")
+    except OSError as error:
+        raise ValueError(
+            f"The slices do not fit into memory and would be kept in {home()}, which cannot be used "
+            f"({error.strerror or error}): set NAPARI_T1T2_CACHE to a folder on a disk with room for them."
+        ) from error
     for other in home().glob(f"*{PARTIAL}"):
         if time.time() - max((p.stat().st_mtime for p in (other, *other.glob("*"))), default=0.0) > ABANDONED:
             shutil.rmtree(other, ignore_errors=True)

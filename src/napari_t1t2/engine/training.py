@@ -21,6 +21,7 @@ from ..images.volume import NOTICE, Image
 from .checkpoint import Position, load_checkpoint, save_checkpoint, save_model
 from .config import ModelConfig, Side, TrainConfig
 from .cyclegan import CycleGAN
+from .device import computes_in_bfloat16
 from .events import Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from .familiar import learn
 from .files import (
@@ -33,6 +34,7 @@ from .files import (
     claimed,
     is_taken,
     load_config,
+    locked,
     read_about,
     save_config,
 )
@@ -82,6 +84,7 @@ def _train(
     run = config.run_folder
     part = ranks.part(config.batch)
     if ranks.first:
+        stack.enter_context(locked(run))
         _check_run_folder(config, resume)
     ranks.meet()  # where the first one refuses, the others do not begin to read
     device = ranks.device(config.device)
@@ -153,7 +156,8 @@ def _train(
     if told := gan.footprint.take_told():
         notes += (told,)
     counts, shape = (len(parts.train[0]), len(parts.train[1])), first[0].shape[-2:]
-    yield Started(step, ranks.describe(device), counts, (shape[0], shape[1]), notes)
+    where = ranks.describe(device) + (", bfloat16" if computes_in_bfloat16(device, config.precision) else "")
+    yield Started(step, where, counts, (shape[0], shape[1]), notes)
     if step == 0:
         yield look()
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 PIXELS_AT_ONCE = 8 * 256 * 256  # bounds memory, whatever the size of a slice
 SLAB = 64 * 2**20  # bytes read at once, where the data come in thick chunks
 TRAINED_ON = "The model was trained on this image: the result says nothing about how it does on new ones."
+NOT_FAMILIAR = (
+    "This model cannot warn of images unlike those it was trained on: it saw few, or comes from an earlier version, "
+    "which training it on (resume) mends."
+)
 OF_SYNTHETIC = "It is synthetic itself: what is made of it is even further from a scan."
 IN_MEMORY = 2 * 2**30  # bytes; a larger result lives in a temporary file
 DataT = TypeVar("DataT", Volume, Image)
@@ -38,16 +42,22 @@ ItemT = TypeVar("ItemT")
 
 def provenance(model: Model, to: Side, source: str, odd: str | None = None) -> dict[str, Any]:
     """What a layer or file must say of itself; `odd` is what `unfamiliar` says of the source."""
-    return {
+    # a longer path to the model may name a person
+    said: dict[str, Any] = {
         "synthetic": True,
         "contrast": model.config.label(to),
         "notice": NOTICE,
-        "model": f"{model.about.path.resolve().parent.name}/{model.about.path.name}",  # a longer path may name a person
+        "model": f"{model.about.path.resolve().parent.name}/{model.about.path.name}",
         "model_sha256": model.sha256,
         "step": model.about.step,
         "source": source,
         "version": __version__,
-    } | ({} if odd is None else {"unfamiliar": bool(odd)})
+    }
+    if model.precision != "float32":
+        said["precision"] = model.precision
+    if odd is not None:
+        said["unfamiliar"] = bool(odd)
+    return said
 
 
 def input_range(data: Any, model: Model, to: Side) -> tuple[Intensity, str | None]:
@@ -76,6 +86,7 @@ def remarks(
     """
     label = model.config.label(to)
     said = (
+        None if model.about.familiar else NOT_FAMILIAR,
         unusual,
         unusual_spacing(model, spacing),
         odd,

@@ -162,6 +162,8 @@ def calibrate(
     for t1, t2 in pairs:
         if t1.data.shape != t2.data.shape or not same_grid(t1, t2):
             raise ValueError(f"{t1.name} and {t2.name} do not lie on one grid: resample one onto the other first.")
+        if made := next((v for v in (t1, t2) if v.synthetic), None):
+            raise ValueError(f"{made.name} is synthetic, so no error can be learned from it: give two real images.")
         if np.array_equal(t1.data, t2.data):
             raise ValueError(f"{t1.name} and {t2.name} are one image: give the two contrasts of a head.")
     _refuse_swapped(model, pairs)

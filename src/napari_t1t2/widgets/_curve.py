@@ -67,7 +67,8 @@ class LossCurve(QWidget):
         figure = Figure()
         self._axes = figure.subplots()
         self._canvas = FigureCanvasQTAgg(figure)
-        self._canvas.setFixedHeight(180)
+        self._canvas.setMinimumHeight(60)  # other docks may need the room
+        self._canvas.setMaximumHeight(180)
         self._canvas.mpl_connect("resize_event", self._fit)
         layout = self.layout()
         assert layout is not None
@@ -79,7 +80,8 @@ class LossCurve(QWidget):
         from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
         self._axes.clear()
-        self._lines = {name: self._axes.semilogy([], [], label=name, linewidth=1)[0] for name in self.losses}
+        style = {"linewidth": 1, "marker": ".", "markersize": 2}  # a single point is no line
+        self._lines = {name: self._axes.semilogy([], [], label=name, **style)[0] for name in self.losses}
         self._axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
         self._axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         self._axes.yaxis.set_minor_locator(NullLocator())

@@ -211,6 +211,7 @@ def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> Iterator[No
         origin = np.array([extent[0, 0], extent[1, 1] + 10])
     else:
         origin = np.zeros(2)
+    missing = [name for name in images if name not in there]
     for name, image in images.items():
         if name in there:
             if there[name] in viewer.layers:  # not deleted in a pause
@@ -228,9 +229,9 @@ def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> Iterator[No
             **({"units": others[0].units[-2:]} if others else {}),
         )
         viewer.layers.selection.active = active  # what the user has selected stays selected
+        if name == missing[-1]:
+            viewer.reset_view()
         yield
-    if not there:
-        viewer.reset_view()
 
 
 def show_volumes(volumes: Iterable[Volume]) -> None:

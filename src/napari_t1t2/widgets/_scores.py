@@ -114,7 +114,8 @@ class JointHistogram(QWidget):
         figure = Figure(layout="constrained")
         self.axes = figure.subplots()
         self._canvas = FigureCanvasQTAgg(figure)
-        self._canvas.setFixedHeight(260)
+        self._canvas.setMinimumHeight(100)  # other docks may need the room
+        self._canvas.setMaximumHeight(260)
         layout = self.layout()
         assert layout is not None
         layout.addWidget(self._canvas)

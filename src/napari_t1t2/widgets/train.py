@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 RUNS = Path("~/napari-t1t2")
 OF_SIDE = ("folder", "series", "label")  # the rows of a contrast that come with a layer
 OF_LAYERS = (*(f"{side}_{row}" for side in ("t1", "t2") for row in OF_SIDE), "frame")
-BUDGET = ("minutes", "steps", "device", "threads", "run_folder")  # rows that a resumed run may change
+# rows that a resumed run may change
+BUDGET = ("minutes", "steps", "device", "threads", "memory", "precision", "run_folder")
 
 
 def load_ahead() -> None:
