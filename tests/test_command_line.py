@@ -19,7 +19,9 @@ from napari_t1t2.__main__ import main
 from napari_t1t2.engine.files import load_config, read_about
 from napari_t1t2.session import clock
 
-TINY = shlex.split("--steps 4 --channels 4 --levels 2 --disc-channels 4 --crop 32 --report-every 2 --device cpu")
+TINY = shlex.split(
+    "--steps 4 --channels 4 --levels 2 --disc-channels 4 --crop 32 --report-every 2 --device cpu --precision float32"
+)
 PROGRAM = [sys.executable, "-m", "napari_t1t2"]
 
 

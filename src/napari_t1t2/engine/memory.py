@@ -70,7 +70,7 @@ class Footprint:
             self.at_once = math.ceil(batch / rounds)
             self.recomputes = affordable < 1
             left = f"{max(0, room) / 2**30:.1f} GiB are left for them"
-            short = "" if affordable else ", which is too little: more than what was to be used will be taken"
+            short = "" if affordable > 0 else ", which is too little: more than what was to be used will be taken"
             self.told = f"{self._describe()}, as {left}{short}; the result is the same"
 
     def take_told(self) -> str:
