@@ -38,9 +38,11 @@ def test_the_help_is_printed_without_anything_heavy():
     assert printed[0].startswith("usage:") and not HEAVY & set(printed[-1].split())
 
 
-def test_widgets_readers_and_writers_open_without_anything_that_loads_slowly():
+def test_widgets_readers_and_writers_open_without_anything_that_loads_slowly(tmp_path):
     loaded = run(
         "import sys\n"
+        "from qtpy.QtCore import QSettings\n"  # no model that the user has trained is remembered
+        f"QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, {str(tmp_path)!r})\n"
         "from napari_t1t2.widgets.evaluate import EvaluateWidget\n"
         "from napari_t1t2.widgets.files import get_reader\n"
         "from napari_t1t2.widgets.load import LoadWidget\n"
