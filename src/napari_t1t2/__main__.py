@@ -100,7 +100,7 @@ def _parser() -> ArgumentParser:
         "--precision",
         choices=get_args(Precision),
         default="float32",
-        help="bfloat16 is faster on new GPUs and CPUs with AMX, and up to 2 %% of the range off [float32]",
+        help="bfloat16 is faster on new GPUs and CPUs with AMX, and up to 1 %% of the range off [float32]",
     )
     _flag(translates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")
 

@@ -149,10 +149,15 @@ def test_a_limit_is_what_training_may_take_in_all(monkeypatch):
 
 def test_a_clusters_limit_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    (tmp_path / "memory.current").write_text("400\n")
-    (tmp_path / "memory.max").write_text("1000\n")
+    monkeypatch.setattr(memory, "OWN_CGROUP", tmp_path / "own")
+    (tmp_path / "own").write_text("0::/slurm/job_1/step_0\n")
+    job = tmp_path / "slurm" / "job_1"
+    (job / "step_0").mkdir(parents=True)
+    for folder, most in ((job, "1000"), (job / "step_0", "max")):
+        (folder / "memory.current").write_text("400\n")
+        (folder / "memory.max").write_text(f"{most}\n")
     assert free_memory(torch.device("cpu")) == 540
-    (tmp_path / "memory.max").write_text("max\n")
+    (job / "memory.max").write_text("max\n")
     assert free_memory(torch.device("cpu")) > 540
 
 

@@ -7,7 +7,7 @@ import gc
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,7 +22,7 @@ ResultT = TypeVar("ResultT")
 PEAK = 1.6  # of what a forward keeps for its backward; gradients and scratch come on top
 SPARE = 0.9  # of the free memory is counted on
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for `mallopt`
-CGROUP = Path("/sys/fs/cgroup")
+CGROUP, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 class Footprint:
@@ -157,11 +157,14 @@ def pages_kept() -> Iterator[None]:
 
 def _left_in_cgroup() -> float:
     """Bytes that a cluster's job, or a container, may still take; the whole machine's free memory may be more."""
-    try:
-        most, taken = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        return math.inf if most == "max" else int(most) - int(taken)
-    except (OSError, ValueError):
-        return math.inf
+    left = math.inf
+    with suppress(OSError):
+        own = CGROUP / OWN_CGROUP.read_text().strip().rpartition("::")[2].lstrip("/")
+        for folder in (own, *own.parents):  # each of them may set a limit, a cluster's mostly not the innermost
+            with suppress(OSError, ValueError):  # no limit there, or "max"
+                most, taken = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
+                left = min(left, most - taken)
+    return left
 
 
 def _give_back() -> None:
