@@ -127,10 +127,10 @@ def child(args: Namespace, task: str, folder: str, which: str) -> None:
     """A process that reads, or that trains whenever it is told to."""
     import torch
 
-    from napari_t1t2.engine.config import ModelConfig, preset
-    from napari_t1t2.engine.events import Progress, Started
-    from napari_t1t2.engine.reading import read_both
-    from napari_t1t2.engine.training import train
+    from napari_t1t2.config import ModelConfig, preset
+    from napari_t1t2.data.reading import read_both
+    from napari_t1t2.events import Progress, Started
+    from napari_t1t2.runs.training import train
 
     config = replace(
         preset("laptop"),

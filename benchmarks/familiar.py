@@ -23,14 +23,16 @@ from skimage import data as pictures
 from skimage.color import rgb2gray
 from skimage.transform import resize
 
-from napari_t1t2.engine.config import ModelConfig, Side, other
-from napari_t1t2.engine.familiar import learn, unfamiliar
-from napari_t1t2.engine.files import About
-from napari_t1t2.engine.slices import common_pixel, prepare
+from napari_t1t2.config import ModelConfig, Side, other
+from napari_t1t2.data.slices import common_pixel, prepare
+from napari_t1t2.images.folder import Folder
 from napari_t1t2.images.intensity import range_for
 from napari_t1t2.images.plane import View
-from napari_t1t2.images.read import Folder, read_folder, read_image
+from napari_t1t2.images.read import read_folder, read_image
 from napari_t1t2.images.volume import Image, Volume
+from napari_t1t2.model.about import About
+from napari_t1t2.model.known import learn
+from napari_t1t2.synthesis.familiarity import unfamiliar
 
 SIDES: tuple[Side, Side] = ("t1", "t2")
 PHOTOS = ("camera", "astronaut", "coins", "chelsea", "coffee", "rocket", "text", "page", "clock", "moon", "brick",

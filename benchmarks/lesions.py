@@ -21,11 +21,12 @@ import numpy.typing as npt
 from quality import SETS, WAYS, Pair, as_bytes, load_set, table_of
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter
 
-from napari_t1t2.engine.checkpoint import Model, load_model
-from napari_t1t2.engine.config import Side
-from napari_t1t2.engine.evaluation import HEAD
-from napari_t1t2.engine.translation import input_range, translate
+from napari_t1t2.config import Side
 from napari_t1t2.images.volume import Image
+from napari_t1t2.model.saved import Model, load_model
+from napari_t1t2.synthesis.evaluation import HEAD
+from napari_t1t2.synthesis.prepare import input_range
+from napari_t1t2.synthesis.translation import translate
 
 RADII = (2, 4, 8)  # pixels
 CONTRAST = 0.3  # of the range of the head

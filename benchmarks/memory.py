@@ -67,11 +67,11 @@ def make_model(folder: Path) -> Path:
     """The default networks with fresh weights, as training would save them."""
     from dataclasses import replace
 
-    from napari_t1t2.engine.checkpoint import save_model
-    from napari_t1t2.engine.config import preset
-    from napari_t1t2.engine.cyclegan import CycleGAN
-    from napari_t1t2.engine.files import About
+    from napari_t1t2.config import preset
     from napari_t1t2.images.intensity import Intensity
+    from napari_t1t2.model.about import About
+    from napari_t1t2.model.cyclegan import CycleGAN
+    from napari_t1t2.model.saved import save_model
 
     config = preset("laptop")
     path = folder / "model.safetensors"
@@ -84,11 +84,12 @@ def run(row: str, folder: Path, model_path: Path) -> None:
     """One row, in this process."""
     import dask.array as da
 
-    from napari_t1t2.engine.checkpoint import load_model
-    from napari_t1t2.engine.config import Planes
-    from napari_t1t2.engine.translation import blank, provenance, stream, translate
+    from napari_t1t2.config import Planes
     from napari_t1t2.images.read import read_image
     from napari_t1t2.images.write import write_image
+    from napari_t1t2.model.saved import load_model
+    from napari_t1t2.synthesis.prepare import provenance
+    from napari_t1t2.synthesis.translation import blank, stream, translate
 
     model = load_model(model_path)
     translate(np.random.default_rng(0).random((1, 64, 64), dtype=np.float32), model, to="t2")

@@ -28,17 +28,18 @@ import numpy as np
 import torch
 from skimage.exposure import match_histograms
 
-from napari_t1t2.engine.checkpoint import load_model
-from napari_t1t2.engine.config import ModelConfig, TrainConfig, preset
-from napari_t1t2.engine.device import describe, pick_device
-from napari_t1t2.engine.evaluation import Score, evaluate, lookup_table, mean
-from napari_t1t2.engine.files import CHECKPOINT_FILE, LOSSES_FILE, MODEL_FILE, load_config
-from napari_t1t2.engine.training import MAY_CHANGE, train
-from napari_t1t2.engine.translation import translate
+from napari_t1t2.config import ModelConfig, TrainConfig, preset
 from napari_t1t2.images.frame import Frame
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Image, Volume
+from napari_t1t2.model.about import MODEL_FILE
+from napari_t1t2.model.device import describe, pick_device
+from napari_t1t2.model.saved import load_model
+from napari_t1t2.runs.folder import CHECKPOINT_FILE, LOSSES_FILE, MAY_CHANGE, load_config
+from napari_t1t2.runs.training import train
 from napari_t1t2.sample import PLANES, T1_SUBJECTS, load_template, scan, write_heads
+from napari_t1t2.synthesis.evaluation import Score, evaluate, lookup_table, mean
+from napari_t1t2.synthesis.translation import translate
 
 SETS = ("seed", "seed64", "lit", "sim")
 UNTRAINED = {"source": "source shown as target", "table": "lookup table", "histogram": "histogram matching"}

@@ -1,4 +1,4 @@
-"""Fit the questions of engine/familiar.py: bare brain or whole head, axial or not. Prints the constants and a table.
+"""Fit the questions of model/known.py: bare brain or whole head, axial or not. Prints the constants and a table.
 
     python benchmarks/questions.py DATA_FOLDER
 
@@ -24,12 +24,13 @@ from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from napari_t1t2.engine.config import Side
-from napari_t1t2.engine.familiar import QUESTIONS, describe
+from napari_t1t2.config import Side
+from napari_t1t2.data.features import describe
 from napari_t1t2.images.intensity import measure
 from napari_t1t2.images.plane import PLANES, Plane, View
 from napari_t1t2.images.read import read_folder
 from napari_t1t2.images.volume import Image
+from napari_t1t2.model.known import QUESTIONS
 from napari_t1t2.sample import SPACING, load_template, scan
 
 HEADROOM: dict[Side, float] = {"t1": 2.9, "t2": 2.6}  # of lit
@@ -58,7 +59,7 @@ class Case:
 
 def main() -> None:
     """Describe, leave each head out in turn, fit on all, print."""
-    parser = ArgumentParser(description="Fit the questions of engine/familiar.py.")
+    parser = ArgumentParser(description="Fit the questions of model/known.py.")
     parser.add_argument("data", type=Path)
     random = np.random.default_rng(0)
     found: list[tuple[npt.NDArray[np.float64], Case, bool]] = []

@@ -33,14 +33,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_t1t2.engine import networks
-from napari_t1t2.engine.config import ModelConfig, TrainConfig, preset
-from napari_t1t2.engine.cyclegan import CycleGAN, Made, frozen, laid
-from napari_t1t2.engine.device import computes_in_bfloat16, describe, pick_device
-from napari_t1t2.engine.memory import pages_kept
+from napari_t1t2.config import ModelConfig, TrainConfig, preset
+from napari_t1t2.model import cpu_layers
+from napari_t1t2.model.cyclegan import CycleGAN, Made, frozen, laid
+from napari_t1t2.model.device import computes_in_bfloat16, describe, pick_device
+from napari_t1t2.model.memory import pages_kept
 
 CASES = ("1x256", "4x128", "32x64", "32x128")
-TINY = networks.TINY
+TINY = cpu_layers.TINY
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def measure(
     clock = clock_for(device)
     for count in range(args.rounds):
         for row in rows:
-            networks.TINY = TINY if row.multiplied else 0
+            cpu_layers.TINY = TINY if row.multiplied else 0
             with pages_kept() if row.kept else nullcontext():
                 loss = steps[row.name](count)  # a warm-up, as the pages kept before it were given back
                 began = clock()
@@ -137,7 +137,7 @@ def measure(
                     torch.cuda.synchronize()
                 seconds[row.name].append(clock() - began)
             losses[row.name].append(loss)
-    networks.TINY = TINY
+    cpu_layers.TINY = TINY
     gan = CycleGAN(config)
     numbers = sum(p.numel() for p in gan.parameters())
     flops = step_flops(gan, config, size)
@@ -250,7 +250,7 @@ def limited(name: str, case: str, limit: float, device: torch.device) -> str:
 def peak(name: str, case: str, row: Row, device: torch.device) -> int:
     """MiB that two steps take at most, from before the networks are made."""
     config, size = config_of(name, case)
-    networks.TINY = TINY if row.multiplied else 0
+    cpu_layers.TINY = TINY if row.multiplied else 0
     before = most_resident()
     step = stepper(config, size, row, device)
     with pages_kept() if row.kept else nullcontext():

@@ -25,14 +25,15 @@ from memory import make_model
 from speed import clock_for, cpu_name
 from torch import Tensor
 
-from napari_t1t2.engine import networks
-from napari_t1t2.engine.checkpoint import load_model
-from napari_t1t2.engine.config import ModelConfig, Precision
-from napari_t1t2.engine.device import autocast, computes_in_bfloat16, describe, pick_device
-from napari_t1t2.engine.networks import UNetGenerator, arrange
-from napari_t1t2.engine.translation import translate
+from napari_t1t2.config import ModelConfig, Precision
+from napari_t1t2.model import cpu_layers
+from napari_t1t2.model.cpu_layers import arrange
+from napari_t1t2.model.device import autocast, computes_in_bfloat16, describe, pick_device
+from napari_t1t2.model.networks import UNetGenerator
+from napari_t1t2.model.saved import load_model
+from napari_t1t2.synthesis.translation import translate
 
-TINY = networks.TINY
+TINY = cpu_layers.TINY
 
 
 def main() -> None:
@@ -78,13 +79,13 @@ def paper(args: Namespace, device: torch.device, precisions: list[Precision]) ->
     slices = torch.rand(args.slices, 1, 256, 256, device=device) * 2 - 1
 
     def reference() -> Tensor:
-        networks.TINY = 0
+        cpu_layers.TINY = 0
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         with torch.no_grad():
             return torch.cat([network(one[None]) for one in slices])
 
     def ours(precision: Precision) -> Tensor:
-        networks.TINY = TINY
+        cpu_layers.TINY = TINY
         arrange(network)
         with torch.inference_mode(), autocast(device, precision):
             return torch.cat([network(part) for part in torch.split(slices, 8)])

@@ -18,10 +18,11 @@ import torch
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
-from napari_t1t2.engine.checkpoint import load_model
-from napari_t1t2.engine.trust import Calibration, Doubt, Sample, calibrate, samples
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Image, Volume
+from napari_t1t2.model.saved import load_model
+from napari_t1t2.synthesis.calibration import Sample, calibrate, samples
+from napari_t1t2.synthesis.uncertainty import Calibration, Doubt
 
 WORST = 0.9  # quantile of the error
 

@@ -24,8 +24,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from napari_t1t2.engine.config import PresetName, preset
-from napari_t1t2.engine.events import Progress
+from napari_t1t2.config import PresetName, preset
+from napari_t1t2.events import Progress
 
 WAYS = ("idle", "thread", "process")
 DOCKS = ("Load T1/T2 folders", "Train", "Translate", "Evaluate")
@@ -193,7 +193,7 @@ def waited() -> float:
 
 def in_thread(config: Any, **options: Any) -> Any:
     """The engine in the worker thread of the window's own process, as it would be without a child."""
-    from napari_t1t2.engine.training import train
+    from napari_t1t2.runs.training import train
 
     return train(config, **options)
 

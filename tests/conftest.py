@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from napari_t1t2.engine.config import ModelConfig, TrainConfig
-from napari_t1t2.engine.training import train
+from napari_t1t2.config import ModelConfig, TrainConfig
+from napari_t1t2.runs.training import train
 
 ROWS, COLUMNS, SLICES = 44, 36, 8
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared/data"

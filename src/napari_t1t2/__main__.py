@@ -6,13 +6,20 @@ import logging
 import os
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from . import __version__
-from .commands import calibrate, check, demo, evaluate, train, translate
-from .engine.config import ModelConfig, Planes, Precision, PresetName, TrainConfig
+from .commands.demo import demo
+from .commands.evaluate import calibrate, evaluate
+from .commands.train import check, train
+from .commands.translate import translate
+from .config import ModelConfig, Planes, Precision, PresetName, TrainConfig
+
+if TYPE_CHECKING:
+    from .images.volume import Volume
 
 EPILOG = """\
 Folders hold PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM files; T1 and T2 need not pair, and may lie in one folder.
@@ -27,17 +34,27 @@ def main(argv: list[str] | None = None) -> int:
     if args.command is not train and int(os.environ.get("RANK", 0)) and "TORCHELASTIC_RUN_ID" in os.environ:
         return 0  # only training takes several processes: of all else, torchrun's first one does it alone
     try:
-        args.command(args)
+        if volumes := args.command(args):  # of the demo, where there is a screen
+            _show(volumes)
     except KeyboardInterrupt:
         print("napari-t1t2: interrupted; what was finished is kept.", file=sys.stderr)
         return 130
     except Exception as error:
-        from .session import explain
+        from .runs.session import explain
 
         for sentence in explain(error).splitlines():
             print(f"napari-t1t2: {sentence}", file=sys.stderr)
         return 2
     return 0
+
+
+def _show(volumes: Sequence[Volume]) -> None:
+    try:
+        from .widgets._layers import show_volumes
+    except ImportError as error:
+        print(f"No window: napari needs a Qt binding, pip install 'napari-t1t2[all]' ({error}).", file=sys.stderr)
+    else:
+        show_volumes(volumes)
 
 
 def _parser() -> ArgumentParser:

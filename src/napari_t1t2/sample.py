@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .errors import Refusal
 from .images.plane import WORLD
 
 Floats = npt.NDArray[np.float32]
@@ -43,7 +44,7 @@ class DemoHeads:
 def write_heads(folder: Path, *, seed: int = 0) -> DemoHeads:
     """Write unpaired T1 and simulated T2 slices of different subjects, and pairs of one more to score against.
 
-    Files of the same names are overwritten, others left alone. Raises `ValueError` where nilearn is missing.
+    Files of the same names are overwritten, others left alone. Raises `Refusal` where nilearn is missing.
     """
     heads = DemoHeads(folder / "T1", folder / "T2", folder / "held-out" / "T1", folder / "held-out" / "T2")
     template = load_template()
@@ -71,12 +72,12 @@ def sample_heads() -> list[LayerData]:
 def load_template() -> Floats:
     """The template's T1 and simulated T2, (2, X, Y, Z) at 1 mm, X to the right, Y to the front, Z up; brightest is 1.
 
-    Raises `ValueError` where nilearn, whose wheel carries the template, is missing.
+    Raises `Refusal` where nilearn, whose wheel carries the template, is missing.
     """
     try:
         from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
     except ImportError as error:
-        raise ValueError(
+        raise Refusal(
             "The sample heads are made from the MNI152 template, which comes with nilearn, and nilearn cannot be "
             f'imported ({error}). Install it with: pip install "napari-t1t2[demo]"'
         ) from error

@@ -24,8 +24,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from napari_t1t2.images.dicom import is_dicom, read_dicoms
-from napari_t1t2.images.dicom_series import write_dicom
+from napari_t1t2.images.dicom import read_dicoms
+from napari_t1t2.images.dicom_slices import is_dicom
+from napari_t1t2.images.dicom_write import write_dicom
 from napari_t1t2.images.volume import Volume
 
 ROWS, COLUMNS = 6, 5

@@ -9,8 +9,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from napari_t1t2.images.nifti import is_nifti, read_nifti, read_provenance, stem, write_nifti
-from napari_t1t2.images.volume import UnusableError, Volume
+from napari_t1t2.errors import UnusableError
+from napari_t1t2.images.names import is_nifti, stem
+from napari_t1t2.images.nifti import read_nifti, read_provenance
+from napari_t1t2.images.nifti_write import write_nifti
+from napari_t1t2.images.volume import Volume
 
 OBLIQUE = nibabel.affines.from_matvec(
     nibabel.eulerangles.euler2mat(0.1, -0.2, 0.3) @ np.diag([-0.9, 0.9, 3.0]), [80.5, -60.25, 12.125]

@@ -8,8 +8,12 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_t1t2.images.read import Folder, choose, files_in, natural, read_all, read_folder, read_image, to_grey
-from napari_t1t2.images.volume import NOTICE, Skipped, UnusableError, Volume
+from napari_t1t2.errors import UnusableError
+from napari_t1t2.images.folder import Folder, choose, files_in
+from napari_t1t2.images.names import natural
+from napari_t1t2.images.pixels import to_grey
+from napari_t1t2.images.read import read_all, read_folder, read_image
+from napari_t1t2.images.volume import NOTICE, Skipped, Volume
 from napari_t1t2.images.write import write_image
 
 STORED = {  # in odd/png_tiff: shape and type that a file must be read as

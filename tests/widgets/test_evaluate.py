@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from qtpy.QtGui import QGuiApplication
 
-from napari_t1t2.engine.evaluation import evaluate_volumes
-from napari_t1t2.engine.events import Failed
+from napari_t1t2.events import Failed
 from napari_t1t2.images.volume import Volume
+from napari_t1t2.synthesis.evaluation import evaluate_volumes
 from napari_t1t2.widgets._layers import layer_of
 from napari_t1t2.widgets.evaluate import EvaluateWidget
 

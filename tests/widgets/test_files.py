@@ -15,12 +15,12 @@ from napari.layers import Image, Layer
 from npe2 import PluginManager
 from PIL import Image as Pillow
 
-from napari_t1t2.engine.checkpoint import load_model
-from napari_t1t2.engine.translation import provenance
-from napari_t1t2.images.dicom_series import write_dicom
+from napari_t1t2.images.dicom_write import write_dicom
 from napari_t1t2.images.nifti import read_provenance
 from napari_t1t2.images.read import read_files, read_image
 from napari_t1t2.images.volume import Volume, spacing_of
+from napari_t1t2.model.saved import load_model
+from napari_t1t2.synthesis.prepare import provenance
 from napari_t1t2.widgets import files
 from napari_t1t2.widgets.files import SAYS, get_reader, read_layers
 

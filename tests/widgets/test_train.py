@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from superqt.utils import WorkerBase
 
-from napari_t1t2.engine import training
-from napari_t1t2.engine.config import ModelConfig, TrainConfig, preset
-from napari_t1t2.engine.events import Failed, Finished, Reading
-from napari_t1t2.engine.files import is_taken, read_about
+from napari_t1t2.config import ModelConfig, TrainConfig, preset
+from napari_t1t2.events import Failed, Finished, Reading
+from napari_t1t2.model.about import read_about
+from napari_t1t2.runs import training
+from napari_t1t2.runs.folder import is_taken
 from napari_t1t2.widgets._layers import show_preview
 from napari_t1t2.widgets.load import LoadWidget
 from napari_t1t2.widgets.train import TrainWidget

@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels, Shapes
 
-from napari_t1t2.engine import translation
-from napari_t1t2.engine.checkpoint import load_model
-from napari_t1t2.engine.events import Failed
-from napari_t1t2.engine.trust import NOT_CALIBRATED
+from napari_t1t2.events import Failed
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume, spacing_of
+from napari_t1t2.model.saved import load_model
+from napari_t1t2.synthesis import prepare, translation
+from napari_t1t2.synthesis.uncertainty import NOT_CALIBRATED
 from napari_t1t2.widgets._job import KEPT
 from napari_t1t2.widgets._layers import layer_of
 from napari_t1t2.widgets._memory import memory
@@ -274,11 +274,11 @@ def test_an_image_that_the_model_was_trained_on_is_told_and_marked(widget, viewe
     data = read_image(first).data[0]
     made = translate(widget, viewer.add_image(data, metadata={"contrast": "T1"}))
     assert made.metadata["seen_in_training"] is True
-    assert translation.TRAINED_ON in told
+    assert prepare.TRAINED_ON in told
     told.clear()
     made = translate(widget, viewer.add_image(data[::-1].copy(), metadata={"contrast": "T1"}))
     assert made.metadata["seen_in_training"] is False
-    assert translation.TRAINED_ON not in told
+    assert prepare.TRAINED_ON not in told
 
 
 def test_what_holds_errors_of_an_image_is_not_translated(widget, viewer, head, told):
@@ -290,4 +290,4 @@ def test_what_holds_errors_of_an_image_is_not_translated(widget, viewer, head, t
 def test_a_synthetic_source_and_a_missing_calibration_are_told(widget, viewer, head, told):
     widget.form["trust"].value = True
     translate(widget, viewer.add_image(head, metadata={"contrast": "T1", "synthetic": True}))
-    assert {translation.OF_SYNTHETIC, NOT_CALIBRATED} <= set(told)
+    assert {prepare.OF_SYNTHETIC, NOT_CALIBRATED} <= set(told)

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..errors import Refusal
+
 # A word for a contrast, whatever is written around it: sub-01_T1w, t1_se_tra, AxT2TSE, "T2 FLAIR", BraTS-00002-t2f.
 WORDS = {
     "FLAIR": r"flair|dark[ _-]?fluid|tirm|(?<![a-z0-9])t2f(?![a-z0-9])",
@@ -147,7 +149,7 @@ def paired(fakes: Iterable[Path], reals: Iterable[Path], *, across: bool = False
     """Synthetic files and the real ones that belong to them, by folder and bare name; paths relative to those given.
 
     A real file belongs to a fake where folder and bare name are equal and it does not call itself another contrast;
-    or else where it is the only such one of that bare name, in whatever folder. Raises `ValueError` where two do.
+    or else where it is the only such one of that bare name, in whatever folder. Raises `Refusal` where two do.
     `across` contrasts both are real, and what they call themselves decides nothing.
     """
     fakes = _without_second_halves(fakes)
@@ -163,7 +165,7 @@ def paired(fakes: Iterable[Path], reals: Iterable[Path], *, across: bool = False
         bare, contrast = bare_name(fake), "" if across else _contrast_made(fake)
         found = _of_contrast(contrast, here.get((fake.parent, bare), []))
         if len(found) > 1:
-            raise ValueError(f"{found[0]} and {found[1]} could both belong to {fake}: rename or move one.")
+            raise Refusal(f"{found[0]} and {found[1]} could both belong to {fake}: rename or move one.")
         if not found and bare:
             found = _of_contrast(contrast, anywhere.get(bare, []))
         if len(found) == 1:

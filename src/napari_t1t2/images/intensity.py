@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import Refusal
 from .volume import Image, Volume
 
 LOW, HIGH = 0.5, 99.9  # percentiles; the top one keeps cerebrospinal fluid in T2 and fat in T1
@@ -74,7 +75,7 @@ class Intensity:
 
 
 def measure(data: Sequence[Image], dtype: str = "float32") -> Intensity:
-    """The range of all slices together, from the air to the brightest of the head. Raises `ValueError` on flat data.
+    """The range of all slices together, from the air to the brightest of the head. Raises `Refusal` on flat data.
 
     The head is what is brighter than half of its own median, found by a few iterations from Otsu's threshold: no
     component or hole has to be guessed, and neither air nor noise nor a hot voxel moves it.
@@ -85,12 +86,12 @@ def measure(data: Sequence[Image], dtype: str = "float32") -> Intensity:
     sample = np.concatenate([_some(np.asarray(d), total / SAMPLES) for d in data]).astype(np.float32)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
-        raise ValueError("No pixel of the image is a finite number: choose another image.")
+        raise Refusal("No pixel of the image is a finite number: choose another image.")
     low, top = (float(v) for v in np.percentile(sample, (LOW, HIGH)))
     if top <= low:  # nearly empty: take all there is
         low, top = float(sample.min()), float(sample.max())
     if top <= low:
-        raise ValueError(f"Every pixel is {low:g}: there is nothing to see in the image, choose another.")
+        raise Refusal(f"Every pixel is {low:g}: there is nothing to see in the image, choose another.")
     if low > -NEGATIVE * (top - low):
         low = 0.0
     clipped = np.clip(sample, low, top) - low

@@ -37,10 +37,6 @@ class Volume:
     notes: tuple[str, ...] = ()  # what was done on the way in, e.g. "RGB turned to grey"
 
 
-class UnusableError(ValueError):
-    """A file or folder that cannot be used: a sentence that names it, what was found and what to do."""
-
-
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """A file that could not be used, and why, as a sentence."""

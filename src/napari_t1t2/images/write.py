@@ -1,23 +1,21 @@
-"""Synthetic volumes to files that say what they are."""
+"""Synthetic volumes to files that say what they are: the one door to all writers."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import numpy as np
 import tifffile
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 
-from .nifti import is_nifti, stem, write_nifti
-from .read import TIFF
+from ..atomic import written_beside
+from ..errors import Refusal
+from .names import TIFF, is_nifti, stem
+from .nifti_write import write_nifti
+from .pixels import as_stored
 from .volume import Volume
 
 
@@ -26,14 +24,14 @@ def write_image(path: Path, volume: Volume, provenance: dict[str, Any]) -> list[
 
     .png (one slice, 8 or 16 bit), .tif (any stack), .nii or .nii.gz with a JSON file beside it, or for a path without
     an ending a folder of DICOM files. Written beside and renamed, so that no half file is ever met. Returns the
-    files; raises `ValueError` with a sentence.
+    files; raises `Refusal` with a sentence.
     """
     check_ending(path, volume)
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_nifti(path):
         return write_nifti(path, volume, provenance)
     if not path.suffix:
-        from .dicom_series import write_dicom
+        from .dicom_write import write_dicom
 
         return write_dicom(path, volume, provenance)
     description = json.dumps(provenance, ensure_ascii=True)
@@ -74,42 +72,16 @@ def _ending_for(volume: Volume) -> str:
 
 
 def check_ending(path: Path, volume: Volume) -> None:
-    """Refuse a file name whose kind cannot hold the volume. Raises `ValueError` with a sentence."""
+    """Refuse a file name whose kind cannot hold the volume. Raises `Refusal` with a sentence."""
     suffix = path.suffix.casefold()
     if suffix and not is_nifti(path) and suffix not in (*TIFF, ".png"):
-        raise ValueError(
+        raise Refusal(
             f"{path.name}: synthetic images are written as .png, .tif, .nii, .nii.gz or a folder of DICOM; "
             "change the ending."
         )
     if suffix in (".hdr", ".img", ".mgz", ".mgh"):
-        raise ValueError(f"{path.name}: volumes are written as .nii or .nii.gz; change the ending.")
+        raise Refusal(f"{path.name}: volumes are written as .nii or .nii.gz; change the ending.")
     if suffix == ".png" and len(volume.data) > 1:
-        raise ValueError(f"{path.name}: a PNG holds one slice, the image has {len(volume.data)}; write a .tif.")
+        raise Refusal(f"{path.name}: a PNG holds one slice, the image has {len(volume.data)}; write a .tif.")
     if suffix == ".png" and _ending_for(volume) != ".png":
-        raise ValueError(f"{path.name}: {volume.dtype} does not fit into a PNG; write a .tif.")
-
-
-@contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` at the end.
-
-    A power cut, a full disk or an error leaves the old file or the new one, never half of one.
-    """
-    partial = path.with_name(f".{path.stem}.{uuid4().hex[:8]}.partial{path.suffix}")
-    try:
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def as_stored(volume: Volume) -> np.ndarray[Any, np.dtype[Any]]:
-    """The data in the type the volume's files stored; integers are rounded and clipped to their limits."""
-    dtype = np.dtype(volume.dtype)
-    if not np.issubdtype(dtype, np.integer):
-        return volume.data.astype(np.float32)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(volume.data.astype(np.float64)), limits.min, limits.max).astype(dtype)
+        raise Refusal(f"{path.name}: {volume.dtype} does not fit into a PNG; write a .tif.")

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import Refusal
 from ..images.volume import Affine, Image, Volume
 from ._curve import load_matplotlib
 from ._layers import as_volume
 
 if TYPE_CHECKING:
-    from ..engine.evaluation import Aligned, Score
+    from ..synthesis.evaluation import Aligned, Score
 
 GAIN = 2.0  # medians further apart than this are likely two scales
 FEW = 4096  # voxels; the joint histogram has as many cells
@@ -73,7 +74,7 @@ class Evaluated:
 
 def evaluated(job: Job, stop: Callable[[], bool]) -> Iterator[Stage | Evaluated]:
     """Read the layers, bring them together and score; runs in the worker thread."""
-    from ..engine.evaluation import align
+    from ..synthesis.evaluation import align
 
     yield Stage(0.0, "Reading the layers ...")
     load_matplotlib()
@@ -81,7 +82,7 @@ def evaluated(job: Job, stop: Callable[[], bool]) -> Iterator[Stage | Evaluated]
     region = job.region.volume(job.label) if job.region else None
     if job.region and region is not None and not region.data.any():
         which = f"no label {job.label}" if job.label else "no labels"
-        raise ValueError(f"{job.region.name!r} has {which}: draw some, or choose another.")
+        raise Refusal(f"{job.region.name!r} has {which}: draw some, or choose another.")
     if stop():
         return
     yield Stage(0.2, "Bringing them onto one grid ...")

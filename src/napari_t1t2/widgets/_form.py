@@ -11,7 +11,7 @@ from magicgui.widgets import ComboBox, Container, Widget, create_widget
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
-from ..engine.config import ModelConfig, TrainConfig
+from ..config import ModelConfig, TrainConfig
 
 
 class TrainForm(QWidget):
@@ -39,7 +39,7 @@ class TrainForm(QWidget):
 
     @property
     def config(self) -> TrainConfig:
-        """A new, checked config. Raises `ValueError` with a sentence for the user."""
+        """A new, checked config. Raises `Refusal` with a sentence for the user."""
         # a row may show fewer decimals than it was filled with; untouched, it gives back what it was given
         values = {n: self._given[n] if r.value == self._shown[n] else r.value for n, r in self._rows.items()}
         model = {f.name: values.pop(f.name) for f in fields(ModelConfig)}

@@ -23,8 +23,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ..engine.events import Failed
-from ..session import Session, explain
+from ..events import Failed
+from ..runs.session import Session, explain
 
 STOPPING = "Stopping after this step ..."
 KEPT = 160  # pixels of the status, at most, that other docks cannot take from it
@@ -173,7 +173,7 @@ class JobWidget(QWidget):
         return self._last
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[Any]]:
-        """Read the form and return what `Session` begins. Raises `ValueError` with a sentence."""
+        """Read the form and return what `Session` begins. Raises `Refusal` with a sentence."""
         raise NotImplementedError(f"{type(self).__name__} must say what it does.")
 
     def on_event(self, event: Any) -> None:
@@ -203,8 +203,8 @@ class JobWidget(QWidget):
     def _on_go(self) -> None:
         try:
             begin = self.start()
-        except (ValueError, OSError) as error:
-            self._fail(str(error))
+        except Exception as error:
+            self._fail(explain(error))
             return
         session: Session[Any] = Session(begin)
         self._slot.session = session

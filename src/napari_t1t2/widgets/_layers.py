@@ -11,9 +11,10 @@ import numpy.typing as npt
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
+from ..errors import Refusal
 from ..images.intensity import measure
+from ..images.pixels import to_grey
 from ..images.plane import WORLD, View, stored_towards
-from ..images.read import to_grey
 from ..images.volume import NOTICE, Affine, Image, Volume
 
 if TYPE_CHECKING:
@@ -169,12 +170,12 @@ def place_of(layer: Layer, level: int = 0) -> Place:
 def pixels_of(layer: Layer, level: int = 0) -> tuple[Any, str | None]:
     """The layer's array, (..., rows, columns), and a notice where it is not used as it is.
 
-    NumPy arrays come as they are, all others as dask arrays, which are read piece by piece. Raises `ValueError` with a
+    NumPy arrays come as they are, all others as dask arrays, which are read piece by piece. Raises `Refusal` with a
     sentence for what cannot be translated.
     """
     if not isinstance(layer, ImageLayer):
         kind = type(layer).__name__
-        raise ValueError(f"{layer.name!r} is a {kind} layer: only image layers can be translated. Choose another.")
+        raise Refusal(f"{layer.name!r} is a {kind} layer: only image layers can be translated. Choose another.")
     data = layer.data[level] if layer.multiscale else layer.data
     if layer.rgb:
         return to_grey(_lazy(data)), f"{layer.name!r} is in colour; its brightness is used."

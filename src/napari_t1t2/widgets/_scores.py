@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
-    from ..engine.evaluation import Score
+    from ..synthesis.evaluation import Score
 
 COLUMNS = ("PSNR dB", "SSIM", "MAE", "NMI", "slices")
 DIGITS = (2, 3, 4, 3, 0)

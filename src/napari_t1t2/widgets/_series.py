@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QComboBox, QHeaderView, QLabel, QTableWidget, QTableWidgetItem
 
-from ..engine.config import Side
+from ..config import Side
 
 LISTED = 200  # rows
 HEIGHT = 260  # pixels, at most before it scrolls

@@ -15,6 +15,7 @@ from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QPushButton
 
 from .. import __version__
+from ..errors import Refusal
 from ..images.volume import NOTICE, Image
 from ._comparison import Evaluated, Job, Source, Stage, evaluated
 from ._form import narrow
@@ -25,7 +26,7 @@ from ._scores import JointHistogram, ScoreTable, as_csv
 if TYPE_CHECKING:
     import napari
 
-    from ..engine.events import Failed
+    from ..events import Failed
 
 HEAD = "inside the head"
 OF_PLACE = ("world", "stored_towards")  # what saving the difference must know
@@ -86,9 +87,9 @@ class EvaluateWidget(JobWidget):
         self.copy.setEnabled(False)  # the numbers before are of other layers
         fake, real, region = (self.form[name].value for name in ("synthetic", "real", "region"))
         if fake is None or real is None:
-            raise ValueError("There is no layer to evaluate: open a synthetic image and the real one.")
+            raise Refusal("There is no layer to evaluate: open a synthetic image and the real one.")
         if fake is real:
-            raise ValueError(f"{fake.name!r} is chosen twice: choose the real image that it should look like.")
+            raise Refusal(f"{fake.name!r} is chosen twice: choose the real image that it should look like.")
         job = Job(
             self._source(fake, fake),
             self._source(real, fake),
@@ -174,7 +175,7 @@ class EvaluateWidget(JobWidget):
             self.tell(notice)
         shape, wanted = pixels.shape, _shape(fake)
         if math.prod(shape[:-3]) != 1:
-            raise ValueError(
+            raise Refusal(
                 f"{layer.name!r} has {len(shape)} axes, {_times(shape)}: split it into volumes (right-click, Split "
                 "Stack) and choose one."
             )
@@ -182,7 +183,7 @@ class EvaluateWidget(JobWidget):
         # labels were drawn where they are seen; an image of another shape that lies nowhere could be anything
         placed = layer is fake or share_space(layer, fake) or (isinstance(layer, Labels) and not alike)
         if not alike and (layer.ndim != fake.ndim or not placed):
-            raise ValueError(
+            raise Refusal(
                 f"{layer.name!r} is {_times(shape)} and {fake.name!r} {_times(wanted)}, and they do not both say where "
                 "they lie: choose layers of one shape, or open them from NIfTI or DICOM files."
             )

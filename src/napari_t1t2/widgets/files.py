@@ -14,12 +14,16 @@ from napari.layers import Layer
 from napari.utils.notifications import show_info, show_warning
 from napari_builtins.io import napari_get_reader
 
-from ..images.dicom import is_dicom
-from ..images.dicom_series import write_dicom
-from ..images.nifti import is_nifti, read_provenance, stem, write_nifti
+from ..errors import Refusal, UnusableError
+from ..images.dicom_slices import is_dicom
+from ..images.dicom_write import write_dicom
+from ..images.folder import files_in, together
+from ..images.names import READABLE, SIDECARS, is_nifti, stem
+from ..images.nifti import read_provenance
+from ..images.nifti_write import write_nifti
 from ..images.plane import WORLD, View
-from ..images.read import READABLE, SIDECARS, files_in, read_files, together
-from ..images.volume import NOTICE, Image, UnusableError, Volume
+from ..images.read import read_files
+from ..images.volume import NOTICE, Image, Volume
 from ._layers import affine_as_lps, affine_of, layer_of, pixels_of, to_world
 
 Paths = str | list[str]
@@ -77,7 +81,7 @@ def save_dicom(path: str, data: Any, about: dict[str, Any]) -> list[str]:
     with _heard():
         volumes, says = _volumes(data, about)
         if not says:
-            raise ValueError(
+            raise Refusal(
                 f"{about['name']!r} is not synthetic. DICOM is written for synthetic images only, and marks them so; "
                 "save it as NIfTI."
             )
@@ -187,5 +191,5 @@ def _heard() -> Iterator[None]:
     """Let a sentence reach the user: napari takes a writer's `ValueError` for "there is no writer", and drops it."""
     try:
         yield
-    except ValueError as error:
+    except Refusal as error:
         raise OSError(str(error)) from error

@@ -12,12 +12,13 @@ import numpy as np
 from magicgui.widgets import CheckBox, Container
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from ..engine.config import ModelConfig, Side, TrainConfig
-from ..engine.events import Failed
+from ..config import ModelConfig, Side, TrainConfig
+from ..errors import Refusal, UnusableError
+from ..events import Failed
+from ..images.folder import Folder, choose
 from ..images.intensity import measure
 from ..images.plane import View
-from ..images.read import Folder, choose, read_all
-from ..images.volume import UnusableError
+from ..images.read import read_all
 from ._form import field_row
 from ._job import JobWidget
 from ._layers import layer_of
@@ -111,7 +112,7 @@ class LoadWidget(JobWidget):
         rows = {row.name: row.value for row in self.form}
         folders: dict[Side, Path] = {s: rows[f"{s}_folder"] for s in SIDES if rows[f"{s}_folder"] != Path()}
         if not folders:
-            raise ValueError("Choose a folder of images first; one of the two is enough to look at.")
+            raise Refusal("Choose a folder of images first; one of the two is enough to look at.")
         wish = Wish(
             folders,
             {side: rows[f"{side}_series"] for side in folders},
@@ -121,7 +122,7 @@ class LoadWidget(JobWidget):
         )
         for side in folders:
             if side in self._deselected and not wish.series[side]:
-                raise ValueError(f"No series is used as {wish.model.label(side)}: choose one in the table.")
+                raise Refusal(f"No series is used as {wish.model.label(side)}: choose one in the table.")
         self._summary, self._notes = [], []
         self._outdated = set(self._made)
         asked = {side: (path, wish.series[side], wish.frame) for side, path in folders.items()}
@@ -275,14 +276,14 @@ def series_of(everything: Folder, wish: Wish, chosen: dict[Side, Folder]) -> Ite
 
 def seen_by_networks(chosen: dict[Side, Folder], model: ModelConfig) -> Iterator[Loaded]:
     """Each contrast as the networks see it; both together decide the size of the pixels."""
-    from ..engine.slices import common_pixel, prepare  # brings torch, which takes seconds: not in the GUI thread
+    from ..data.slices import common_pixel, prepare  # brings torch, which takes seconds: not in the GUI thread
 
     pixel = common_pixel([v for folder in chosen.values() for v in folder.volumes], model)
     for side, folder in chosen.items():
         label = model.label(side)
         try:
             seen = prepare(folder, model, pixel)
-        except ValueError as error:
+        except Refusal as error:
             yield Loaded(side, folder.path, [], [str(error)])
             continue
         about: dict[str, Any] = {

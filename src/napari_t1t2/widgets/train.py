@@ -15,11 +15,12 @@ from napari.layers import Image as ImageLayer
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from ..engine.config import PresetName, preset
-from ..engine.events import Failed, Finished, Noted, Preview, Progress, Reading, Saved, Started, TrainEvent
-from ..engine.files import is_taken, load_config
-from ..process import train_in_process
-from ..session import clock
+from ..config import PresetName, preset
+from ..errors import Refusal
+from ..events import Failed, Finished, Noted, Preview, Progress, Reading, Saved, Started, TrainEvent
+from ..runs.folder import is_taken, load_config
+from ..runs.process import train_in_process
+from ..runs.session import clock
 from ._curve import LossCurve, load_matplotlib
 from ._form import TrainForm
 from ._job import JobWidget
@@ -165,7 +166,7 @@ class TrainWidget(JobWidget):
             self.form["run_folder"].value = memory.last_model.parent
         try:
             self.form.fill(load_config(self.form["run_folder"].value), keep=BUDGET)
-        except ValueError as error:
+        except Refusal as error:
             self.status.setText(str(error))
 
     def _propose_run_folder(self) -> Path:

@@ -14,10 +14,11 @@ from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
-from ..engine.config import Planes, Side, TrainConfig
-from ..engine.events import Failed, Translated
-from ..engine.files import About, read_about
+from ..config import Planes, Side, TrainConfig
+from ..errors import Refusal
+from ..events import Failed, Translated
 from ..images.volume import Affine, Image
+from ..model.about import About, read_about
 from ._form import field_row, narrow
 from ._job import JobWidget
 from ._layers import NO_IMAGE, as_volume, pixels_of, place_of
@@ -115,14 +116,14 @@ class TranslateWidget(JobWidget):
         """Read the form."""
         layer: Layer | None = self.form["layer"].value
         if layer is None:
-            raise ValueError("There is no layer to translate: open an image first.")
+            raise Refusal("There is no layer to translate: open an image first.")
         if NO_IMAGE & layer.metadata.keys():
-            raise ValueError(f"{layer.name!r} holds errors of an image: choose the image itself.")
+            raise Refusal(f"{layer.name!r} holds errors of an image: choose the image itself.")
         several = getattr(layer, "multiscale", False)
         level = layer.data_level if several and self.form["level"].value == ON_SCREEN else 0
         data, notice = pixels_of(layer, level)
         if self.form["model"].value == Path():
-            raise ValueError("No model was chosen: train one, or choose the model.safetensors of a run.")
+            raise Refusal("No model was chosen: train one, or choose the model.safetensors of a run.")
         about = read_about(self.form["model"].value)
         to = about.config.side(self.form["to"].value or "")
         self._source, self._made, self._place = layer, None, place_of(layer, level)
@@ -234,7 +235,7 @@ class TranslateWidget(JobWidget):
     def _on_model(self, _: Any = None) -> None:
         try:
             self._about = read_about(self.form["model"].value)
-        except ValueError as error:
+        except Refusal as error:
             self._about = None
             self.status.setText(str(error))
         else:
@@ -259,18 +260,13 @@ def translated(
     source: Source, model_path: Path, to: Side, device: str, stop: Callable[[], bool]
 ) -> Iterator[Begun | Translated]:
     """Read the model and translate; runs in the worker thread."""
-    from ..engine.checkpoint import load_model  # these bring torch, which takes seconds: not in the GUI thread
-    from ..engine.device import describe, pick_device
-    from ..engine.familiar import unfamiliar
-    from ..engine.slices import fingerprint
-    from ..engine.translation import (
-        blank,
-        input_range,
-        provenance,
-        remarks,
-        stream,
-    )
-    from ..engine.trust import Doubt
+    from ..data.slices import fingerprint
+    from ..model.device import describe, pick_device
+    from ..model.saved import load_model  # these bring torch, which takes seconds: not in the GUI thread
+    from ..synthesis.familiarity import unfamiliar
+    from ..synthesis.prepare import input_range, provenance, remarks
+    from ..synthesis.translation import blank, stream
+    from ..synthesis.uncertainty import Doubt
 
     where = pick_device(device)
     model = load_model(model_path, where)

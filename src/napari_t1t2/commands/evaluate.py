@@ -1,0 +1,130 @@
+"""The commands evaluate and calibrate, and which files belong together."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import Refusal, UnusableError
+from ..images.clues import contrast_of, paired
+from ..images.dicom import read_dicoms
+from ..images.dicom_slices import is_dicom
+from ..images.folder import files_in
+from ..images.names import READABLE, holds_expected_error, is_nifti, refuse_expected_error
+from ..images.volume import Volume
+
+if TYPE_CHECKING:
+    from ..images.volume import Volume
+    from ..synthesis.evaluation import Score
+
+
+def calibrate(args: Namespace) -> None:
+    """Teach a model how large its errors are, on held-out images of both contrasts; translate --trust then tells."""
+    from ..images.read import read_image
+    from ..images.volume import Volume
+    from ..model.device import pick_device
+    from ..model.saved import load_model
+    from ..synthesis.calibration import calibrate as calibrated
+    from ..synthesis.calibration import store
+
+    device = pick_device(args.device)
+    model, members = load_model(args.model, device), [load_model(path, device) for path in args.ensemble]
+    found, alone = pairs_in(args.t1, args.t2, (model.config.t1_label, model.config.t2_label))
+    if alone:
+        print(f"left out, no partner: {', '.join(alone)}", file=sys.stderr)
+    pairs = [tuple(i if isinstance(i, Volume) else read_image(i) for i in pair) for pair in found.values()]
+    both = [(t1, t2) for t1, t2 in pairs]
+    forms = [calibrated(model, both, ensemble) for ensemble in ([[], members] if members else [[]])]
+    about = store(model, forms)
+    for side, calibration in forms[-1].items():
+        print(f"{model.config.label(side)}: calibrated on {calibration.slices} slices")
+        if calibration.seen:
+            print(
+                f"{calibration.seen} of them are of images that it was trained on: on new ones, expect more.",
+                file=sys.stderr,
+            )
+    print(f"Stored in {about.path}" + (", for the model alone and for the ensemble" if members else ""))
+
+
+def evaluate(args: Namespace) -> None:
+    """Score synthetic images against the real ones of the same name."""
+    from ..images.read import read_image
+    from ..images.volume import Volume
+    from ..synthesis.evaluation import evaluate_volumes as score
+    from ..synthesis.evaluation import mean, same_grid
+
+    pairs, alone = pairs_in(args.fake, args.real)
+    left_out = [f"no partner: {', '.join(alone)}"] if alone else []
+    scores: dict[str, Score] = {}
+    resampled: list[str] = []
+    for name, pair in pairs.items():
+        try:
+            fake, real = (i if isinstance(i, Volume) else read_image(i, flat=i is pair[0]) for i in pair)
+            if real.synthetic:
+                raise UnusableError(f"{real.series}: it is synthetic, so nothing can be scored against it.")
+            if not same_grid(fake, real):
+                resampled.append(f"{real.series} was resampled onto the grid of {fake.series}")
+            scores[name] = score(fake, real, own_scale=args.own_scale)
+        except UnusableError as error:
+            if len(pairs) == 1:
+                raise
+            left_out.append(str(error))
+        except Refusal as error:
+            which = " against ".join(str(i if isinstance(i, Path) else i.name) for i in pair)
+            raise Refusal(f"{which}: {error}") from error
+    for line in (*(f"left out: {what}" for what in left_out), *resampled):
+        print(line, file=sys.stderr)
+    if not scores:
+        raise Refusal(f"No pair of files in {args.fake} and {args.real} can be scored.")
+    total = mean(list(scores.values()))
+    if args.json:
+        images = {name: asdict(one) for name, one in scores.items()}
+        print(json.dumps({"mean": asdict(total), "images": images, "left_out": left_out}, indent=2))
+        return
+    print(f"{len(scores)} images, {total.slices} slices; means over slices, MAE as a part of the data range")
+    print(f"{'':16}{'PSNR dB':>9}{'SSIM':>8}{'MAE':>8}{'NMI':>8}")
+    print(f"{'full frame':16}{total.psnr:9.2f}{total.ssim:8.3f}{total.mae:8.4f}{total.nmi:8.3f}")
+    print(f"{total.region:16}{total.head_psnr:9.2f}{total.head_ssim:8.3f}{total.head_mae:8.4f}{total.head_nmi:8.3f}")
+
+
+def pairs_in(
+    fake: Path, real: Path, contrasts: tuple[str, str] | None = None
+) -> tuple[dict[str, tuple[Path | Volume, Path | Volume]], list[str]]:
+    """Synthetic and real images that belong together, of two files or folders, and the names of those left alone.
+
+    Or the two `contrasts` of the same heads: sub-01_T1w.nii.gz and sub-01_T2w.nii.gz, even of one folder.
+    A file is given to be read; a DICOM series is read. Raises `Refusal` with a sentence.
+    """
+    for path in (fake, real):
+        if not path.exists():
+            raise Refusal(f"{path} does not exist: check the name.")
+    refuse_expected_error((fake, real))
+    fakes, reals = (_images_in(path) if path.is_dir() else {path: path} for path in (fake, real))
+    if len(fakes) == len(reals) == 1:  # no name is needed to tell that they belong together
+        return {fake.stem: (next(iter(fakes.values())), next(iter(reals.values())))}, []
+    if contrasts:
+        fakes, reals = (
+            {path: image for path, image in images.items() if contrast_of([path.name]) in ("", label)}
+            for images, label in zip((fakes, reals), contrasts, strict=True)
+        )
+    if fake.is_dir() != real.is_dir():
+        raise Refusal("Give two files, or two folders with equal names.")
+    pairs = paired(fakes, reals, across=contrasts is not None)
+    if not pairs:
+        raise Refusal(f"No file of {fake} has the name of one in {real}.")
+    met = {path for pair in pairs.values() for path in pair}
+    alone = [path.name for path in (*fakes, *reals) if path not in met]
+    return {name: (fakes[one], reals[other]) for name, (one, other) in pairs.items()}, alone
+
+
+def _images_in(folder: Path) -> dict[Path, Path | Volume]:
+    """The image files of a folder, to be read one by one, by their place in it; of DICOM, the series."""
+    files = [path for path in files_in(folder) if not holds_expected_error(path)]
+    known = [path for path in files if is_nifti(path) or path.suffix.casefold() in READABLE]
+    series, _ = read_dicoms([path for path in files if path not in known and is_dicom(path)])
+    placed: dict[Path, Path | Volume] = {path.relative_to(folder): path for path in known}
+    return placed | {Path(volume.name.replace("/", "_")): volume for volume in series}

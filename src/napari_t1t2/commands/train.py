@@ -1,0 +1,162 @@
+"""The commands check and train. They print the same events that the widgets show."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from ..config import ModelConfig, TrainConfig, preset
+from ..errors import Refusal
+from .progress import ProgressLine, progress_text, reading_text
+
+if TYPE_CHECKING:
+    from ..data.slices import Slices
+    from ..events import TrainEvent
+    from ..model.ranks import Ranks
+    from ..runs.session import Session
+
+
+def check(args: Namespace) -> None:
+    """Say what two folders hold and whether a model can be trained on them."""
+    from ..data.pairs import find_pairs
+    from ..data.split import split
+    from ..data.stored import StoredSlices
+    from ..images.read import read_folder
+
+    config = _with_flags(preset("laptop"), args)
+    both: tuple[Slices, Slices, float] | None = None
+    with suppress(Refusal):
+        both = _read(config)
+    if not both or not isinstance(both[0].images, StoredSlices):  # else the voxels are more than memory holds
+        problems: list[str] = []
+        for label, path, series in (
+            (config.model.t1_label, config.t1_folder, config.t1_series),
+            (config.model.t2_label, config.t2_folder, config.t2_series),
+        ):
+            try:
+                print(f"{path}: {read_folder(path, label, series=series, frame=config.frame).summary()}")
+            except Refusal as error:
+                problems.append(str(error))
+        if problems:
+            raise Refusal("\n".join(problems))
+    t1, t2, pixel = both or _read(config)
+    for slices in (t1, t2):
+        print(*slices.notes, slices.summary(), sep="\n")
+    parts = split(t1, t2, config)
+    for note in (*parts.notes, *find_pairs(t1, t2, parts, config).notes):
+        print(note)
+    print(f"A model can be trained on these folders{f', at {pixel:.3g} mm a pixel' if pixel else ''}.")
+
+
+def _read(config: TrainConfig) -> tuple[Slices, Slices, float]:
+    """Both contrasts; how far reading is, is shown where it takes long."""
+    from ..data.reading import reading
+
+    steps, line = reading(config), ProgressLine()
+    while True:
+        try:
+            line.show(reading_text(next(steps)))
+        except StopIteration as end:
+            line.end()
+            both: tuple[Slices, Slices, float] = end.value
+            return both
+
+
+def train(args: Namespace) -> None:
+    """Train and print; Ctrl-C saves and ends. Started by torchrun, its processes train one model together."""
+    from ..model.ranks import joined
+    from ..runs.folder import CHECKPOINT_FILE, load_config
+
+    if args.resume and args.preset:
+        raise Refusal("--preset does not go with --resume: a run goes on with the settings it began with.")
+    with joined() as ranks:
+        resume = args.resume
+        if ranks.restarted():
+            saved = ranks.first and (args.run_folder / CHECKPOINT_FILE).is_file()
+            resume = resume or ranks.largest(saved)[0] > 0  # file systems may show a file later elsewhere
+            if ranks.first:
+                what = "the run goes on from its last checkpoint" if resume else "nothing was saved yet"
+                print(f"A process was lost and all were started anew: {what}.", file=sys.stderr)
+        base = load_config(args.run_folder) if resume else preset(args.preset or "laptop")
+        print_run(_with_flags(base, args), resume=resume, ranks=ranks)
+
+
+def print_run(config: TrainConfig, *, resume: bool = False, ranks: Ranks | None = None) -> None:
+    """Drive one training run from a terminal; of several ranks the first one prints. Raises `Refusal` if it fails.
+
+    No ranks given are one process.
+    """
+    from ..events import Failed, Finished, Noted, Preview, Progress, Reading, Saved, Started
+    from ..model.ranks import ALONE
+    from ..runs import training
+    from ..runs.session import Session
+
+    ranks = ranks or ALONE
+    session: Session[TrainEvent] = Session(lambda stop: training.train(config, stop=stop, resume=resume, ranks=ranks))
+    line = ProgressLine()
+    with _ctrl_c(session, ranks):
+        for event in session:
+            match event:
+                case Failed(sentence=sentence):
+                    line.end()
+                    raise Refusal(sentence)
+                case _ if not ranks.first:
+                    pass
+                case Reading():
+                    line.show(reading_text(event))
+                case Started():
+                    line.end()
+                    t1, t2 = event.slices
+                    height, width = event.shape
+                    print(*event.notes, sep="\n", end="\n" * bool(event.notes), file=sys.stderr)
+                    begin = f"Resuming at step {event.step}" if event.step else "Training"
+                    data = f"{t1} {config.model.t1_label} and {t2} {config.model.t2_label} slices"
+                    print(f"{begin} on {event.device}: {data}, {height}x{width} at a time", flush=True)
+                case Progress():
+                    line.show(progress_text(event), last=event.fraction >= 1)
+                case Noted(step=step, sentence=sentence):
+                    line.end()
+                    print(f"step {step}: {sentence}", file=sys.stderr)
+                case Finished(step=step, path=path, reason=reason):
+                    line.end()
+                    print(f"{reason.capitalize()} at step {step}; the model is {path}")
+                case Preview() | Saved():
+                    pass
+
+
+@contextmanager
+def _ctrl_c(session: Session[Any], ranks: Ranks) -> Iterator[None]:
+    """The first Ctrl-C (or a cluster's SIGTERM) stops and saves, a second one kills.
+
+    Not where there are several processes: one press may reach them twice, by way of torchrun too, which kills them
+    itself if they take longer than its --shutdown-timeout.
+    """
+
+    def stop(number: int, _: Any) -> None:
+        if ranks.first:
+            more = "; once more to kill" if ranks.number == 1 else ""
+            print(f"\nStopping; what was learned is saved{more}.", file=sys.stderr)
+        signal.signal(number, signal.SIG_DFL if ranks.number == 1 else signal.SIG_IGN)
+        session.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _with_flags(base: TrainConfig, args: Namespace) -> TrainConfig:
+    """The config with the flags that were given; a budget that was given stands alone."""
+    given = {k: v for k, v in vars(args).items() if v is not None}
+    if "steps" in given or "minutes" in given:
+        given = {"steps": 0, "minutes": 0.0} | given
+    model = {f.name: given[f.name] for f in fields(ModelConfig) if f.name in given}
+    run = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
+    return replace(base, **run, model=replace(base.model, **model))

@@ -1,0 +1,73 @@
+"""Seeded batches of slices: a batch depends on the seed and the step alone, so runs resume exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..config import TrainConfig
+from .inputs import as_input
+from .stored import STEP, Images, StoredSlices
+
+
+class Bank:
+    """Slices, on the device if they fit into memory. A batch depends on the seed and the step alone: runs resume."""
+
+    def __init__(
+        self,
+        images: Images,
+        config: TrainConfig,
+        device: torch.device,
+        stream: int,
+        chosen: npt.NDArray[np.intp] | None = None,
+        part: slice = slice(None),
+    ) -> None:
+        self._part = part  # of each batch, the slices that are for this process
+        self._slices = images if isinstance(images, StoredSlices) else as_input(images, config.model).to(device)
+        self._shape = images.shape[1:]
+        self._chosen = np.arange(len(images)) if chosen is None else chosen
+        self._config = config
+        self._device = device
+        self._stream = stream  # tells the two contrasts' random numbers apart
+        self._epochs: dict[int, npt.NDArray[np.intp]] = {}
+
+    def batch(self, step: int) -> Tensor:
+        """(B, 1 or 2, H, W): each slice once per epoch, in a new order every epoch, cropped and mirrored at random."""
+        c, (height, width) = self._config, self._shape
+        rng = np.random.default_rng((c.seed, self._stream, step))
+        rows, columns = (min(c.crop or side, side) for side in (height, width))
+        made: list[Tensor] = []
+        for place, index in enumerate(self._order(step * c.batch, c.batch)):
+            top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
+            mirrored = c.flip and rng.random() < 0.5  # drawn for every slice, so that all processes draw alike
+            if place in range(c.batch)[self._part]:
+                image = self._crop(index, slice(top, top + rows), slice(left, left + columns))
+                made.append(image.flip(-1) if mirrored else image)
+        batch = torch.stack(made)
+        if batch.device.type != self._device.type:  # from a file: the copy runs beside what the GPU is doing
+            batch = batch.pin_memory() if self._device.type == "cuda" else batch
+            batch = batch.to(self._device, non_blocking=True)
+        return batch
+
+    def _crop(self, index: int, rows: slice, columns: slice) -> Tensor:
+        """(1 or 2, rows, columns)."""
+        if isinstance(self._slices, Tensor):
+            return self._slices[index, :, rows, columns]
+        return torch.from_numpy(self._slices.stored(index)[:, rows, columns] * STEP)
+
+    def _order(self, start: int, count: int) -> Sequence[int]:
+        n = len(self._chosen)
+        epochs = range(start // n, (start + count - 1) // n + 1)
+        self._epochs = {e: self._epochs[e] if e in self._epochs else self._permutation(e) for e in epochs}
+        order = np.concatenate([self._epochs[e] for e in epochs])
+        chosen: list[int] = self._chosen[order[start % n : start % n + count]].tolist()
+        return chosen
+
+    def _permutation(self, epoch: int) -> npt.NDArray[np.intp]:
+        """Of all that are chosen; a millisecond for each 100 000, so it is kept while the epoch lasts."""
+        rng = np.random.default_rng((self._config.seed, self._stream + 2, epoch))
+        return rng.permutation(len(self._chosen))

@@ -1,1 +1,0 @@
-"""The networks, their training and their use. Knows nothing of Qt or napari."""

@@ -1,0 +1,103 @@
+"""What a run says while it happens. Numbers, paths and arrays: safe to hand to another thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .images.volume import Image
+
+Doing = Literal["comparing", "reading", "preparing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """So many of the files are done. They are read once to look at them, once more where memory cannot hold them.
+
+    Before that, those that have a new date are compared with what was stored of them.
+    """
+
+    done: int
+    total: int
+    doing: Doing
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The data are read and the networks are on the device."""
+
+    step: int  # above 0 where a run is resumed
+    device: str  # "cpu (2 threads)", "cuda (NVIDIA H200)", "4 x cuda (NVIDIA H100)" of several processes
+    slices: tuple[int, int]  # how many of each contrast are trained on
+    shape: tuple[int, int]  # of one training image, (row, column)
+    notes: tuple[str, ...] = ()  # what the user should know about the data: skipped, cropped, dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Losses averaged since the last report, and how far the run is."""
+
+    step: int
+    images: int  # slices of each contrast seen so far
+    seconds: float  # of training so far, earlier sittings included
+    fraction: float  # of the budget, 0 to 1
+    seconds_left: float
+    slices_per_second: float
+    losses: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preview:
+    """One held-out slice of each contrast: source, synthetic, back again. (row, column) in [-1, 1]."""
+
+    step: int
+    t1: Image
+    fake_t2: Image
+    back_t1: Image
+    t2: Image
+    fake_t1: Image
+    back_t2: Image
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The checkpoint and the model are on disk; `path` is the model."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that the user should know has changed at this step."""
+
+    step: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event of a run that did not fail. What it made is saved at `path`."""
+
+    step: int
+    path: Path
+    reason: Literal["completed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """So many slices of `total` are done; three times as many where three planes are averaged."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The last event of a run that could not go on: a sentence for the user."""
+
+    sentence: str
+
+
+TrainEvent = Reading | Started | Progress | Preview | Saved | Noted | Finished

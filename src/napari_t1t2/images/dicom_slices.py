@@ -1,0 +1,243 @@
+"""DICOM files to slices: decoded, with what their headers say of each."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UnusableError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset, FileDataset
+
+Vector = npt.NDArray[np.float64]
+
+SAME = 0.01  # mm along the normal within which two slices show one place; also how far directions may differ
+CODECS = {  # of imagecodecs, for what neither pydicom nor Pillow decodes
+    "1.2.840.10008.1.2.4.51": "jpeg8_decode",  # JPEG of 12 bits
+    "1.2.840.10008.1.2.4.57": "jpeg8_decode",  # lossless JPEG
+    "1.2.840.10008.1.2.4.70": "jpeg8_decode",
+    "1.2.840.10008.1.2.4.80": "jpegls_decode",
+    "1.2.840.10008.1.2.4.81": "jpegls_decode",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slice:
+    """One slice as stored: a file, or a frame of one."""
+
+    path: Path
+    header: Dataset  # of the whole file, without its pixels
+    own: dict[str, Any]  # what an enhanced file's functional groups say of this frame
+    index: int
+    stored: npt.NDArray[Any]  # (rows, columns)
+    notes: tuple[str, ...]
+    position: Vector | None = None  # of the first pixel, (3,) in mm, LPS as DICOM has it
+    axes: Vector | None = None  # (2, 3): where a row's pixels lead, and a column's
+
+    def said(self, keyword: str) -> Any:
+        """What is said of this slice, by its functional groups or else by the header; None for nothing."""
+        if keyword in self.own:
+            return self.own[keyword]
+        with suppress(Exception):  # a value that is none, as letters in a number
+            return self.header.get(keyword)
+        return None
+
+    def numbers(self, keyword: str, count: int) -> Vector | None:
+        """So many finite numbers that a tag holds, or None."""
+        with suppress(TypeError, ValueError):
+            values = np.array(self.said(keyword), np.float64).ravel()
+            if len(values) == count and np.isfinite(values).all():
+                return values
+        return None
+
+    def number(self, *keywords: str) -> float | None:
+        """The number that the first of these tags to have one holds."""
+        found = (self.numbers(keyword, 1) for keyword in keywords)
+        return next((float(values[0]) for values in found if values is not None), None)
+
+    def pixel(self) -> Vector | None:
+        """Mm from row to row and from column to column."""
+        spacing = self.numbers("PixelSpacing", 2)
+        return spacing if spacing is not None and spacing.min() > 0 else None
+
+    def text(self, *keywords: str) -> str:
+        """The text of the first of these tags to have one, its white space folded."""
+        texts = (" ".join(str(self.said(keyword) or "").split()) for keyword in keywords)
+        return next((text for text in texts if text), "")
+
+    def order(self) -> tuple[Any, ...]:
+        """Where it comes among slices that have no position, or share one."""
+        from .names import natural
+
+        return self.number("InstanceNumber") or 0, natural(self.path), self.index
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by its first bytes; a header without preamble counts."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError:
+        return False
+    if start[128:] == b"DICM":
+        return True
+    if start[:2] not in (b"\x02\0", b"\x08\0", b"\0\x08"):  # the group that such a header begins with
+        return False
+    from pydicom import dcmread
+
+    with quiet(), suppress(Exception):
+        return len(dcmread(path, force=True, specific_tags=["SOPClassUID", "Rows"], stop_before_pixels=True)) > 0
+    return False
+
+
+def by_series(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """The files of each series, whose slices belong to no other; what does not say its series is kept together."""
+    from pydicom import dcmread
+
+    series: dict[str, list[Path]] = {}
+    for path in paths:
+        uid = ""
+        with quiet(), suppress(Exception):
+            header = dcmread(path, force=True, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
+            uid = str(header.get("SeriesInstanceUID", ""))
+        series.setdefault(uid, []).append(path)
+    return [tuple(files) for files in series.values()]
+
+
+def slices_of(path: Path) -> list[Slice]:
+    """The slices of one file, decoded. Raises `UnusableError` with a sentence that does not name it."""
+    from pydicom import dcmread
+
+    if not is_dicom(path):
+        raise UnusableError("not a DICOM file; leave it out.")
+    try:
+        header = dcmread(path, force=True)
+        _check(header)
+        frames, notes = _decoded(header)
+        del header.PixelData  # decoded above; a series in memory twice is enough
+        shared = _grouped(header, "SharedFunctionalGroupsSequence", 0)
+        own = (shared | _grouped(header, "PerFrameFunctionalGroupsSequence", i) for i in range(len(frames)))
+        slices = [
+            Slice(path, header, said, i, frame, notes) for i, (said, frame) in enumerate(zip(own, frames, strict=True))
+        ]
+    except UnusableError:
+        raise
+    except Exception as error:  # pydicom and its decoders raise whatever they like on broken files
+        reason = " ".join(str(error).split()).split("plugins: ")[-1][:160].rstrip(".:") or type(error).__name__
+        raise UnusableError(f"cannot be decoded ({reason}); is it truncated, or no DICOM?") from error
+    placed = len(frames) == 1 or "PerFrameFunctionalGroupsSequence" in header  # else one position stands for many
+    return [_placed(s) for s in slices] if placed else slices
+
+
+def _grouped(header: Dataset, groups: str, index: int) -> dict[str, Any]:
+    """What the functional groups of one frame say, without the sequences they are wrapped in."""
+    if index >= len(header.get(groups) or ()):
+        return {}
+    macros = (e.value[0] for e in header[groups][index] if e.VR == "SQ" and e.value and not e.tag.is_private)
+    return {element.keyword: element.value for macro in macros for element in macro}
+
+
+def _check(header: FileDataset) -> None:
+    """Refuse what is no image, or no image of the kind wanted, before its pixels are looked at."""
+    if not len(header):
+        raise UnusableError("the file ends before its pixels do; it is truncated, copy it again.")
+    kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+    name = getattr(kind, "name", "") or "DICOM object of no stated kind"
+    if "Directory" in name:
+        raise UnusableError("the index of a disc (DICOMDIR), not an image; give the images that lie beside it.")
+    if "Segmentation" in name:
+        raise UnusableError(f"a mask ({name}), not an image; leave it out.")
+    if not header.get("Rows") or not header.get("Columns"):
+        raise UnusableError(f"holds no image ({name}); leave it out.")
+    if "PixelData" not in header:
+        raise UnusableError("has no pixel data; it was cut off or never held them, so copy or export it again.")
+    if "MOSAIC" in (header.get("ImageType") or ()):
+        raise UnusableError("a Siemens mosaic: all slices tiled into one image; convert it with dcm2niix first.")
+
+
+def _decoded(header: FileDataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+    """The stored values, (frames, rows, columns), and what was done to them."""
+    from pydicom.pixels.processing import apply_color_lut
+    from pydicom.pixels.utils import get_expected_length, pixel_array
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    from .pixels import to_grey
+
+    notes: tuple[str, ...] = ()
+    if "TransferSyntaxUID" not in header.file_meta:
+        if header["PixelData"].is_undefined_length:
+            raise UnusableError("does not say how its pixels are compressed (no transfer syntax); export it again.")
+        implicit, little = header.original_encoding
+        plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        header.file_meta.TransferSyntaxUID = plain
+        notes += ("no transfer syntax is stated; the pixels were read as uncompressed",)
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed and (has := len(header.PixelData)) < (wants := get_expected_length(header)):
+        raise UnusableError(f"only {has} of {wants} bytes of its pixels are there; it is truncated, copy it again.")
+    pixels = _decompressed(header) if syntax.is_compressed else pixel_array(header)
+    palette = header.PhotometricInterpretation == "PALETTE COLOR"
+    if palette:
+        pixels = apply_color_lut(pixels, header)
+    if palette or header.SamplesPerPixel > 1:
+        pixels = to_grey(pixels)
+        notes += ("colour was turned to grey",)
+    if padding := header.get("PixelPaddingValue"):
+        holes = pixels == np.array(int(padding)).astype(pixels.dtype)  # the header may give -2000 as 63536
+        if holes.any() and not holes.all():
+            pixels = np.where(holes, min(pixels[~holes].min(), pixels.dtype.type(0)), pixels)
+            notes += ("padding around the image was set to the lowest value",)
+    return pixels.reshape(-1, header.Rows, header.Columns), notes
+
+
+def _decompressed(header: FileDataset) -> npt.NDArray[Any]:
+    """The pixels, by the decoder that bears broken data; GDCM comes last, as it then ends the whole process."""
+    from pydicom.encaps import generate_frames
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import pixel_array
+
+    syntax = header.file_meta.TransferSyntaxUID
+    if codec := CODECS.get(syntax):
+        with suppress(ImportError):  # imagecodecs may be built without it
+            import imagecodecs
+
+            decode, count = getattr(imagecodecs, codec), int(header.get("NumberOfFrames") or 1)
+            pixels = np.stack([decode(frame) for frame in generate_frames(header.PixelData, number_of_frames=count)])
+            unused = pixels.itemsize * 8 - header.BitsStored
+            signed = pixels.dtype.name.removeprefix("u")
+            return (pixels << unused).view(signed) >> unused if header.PixelRepresentation else pixels
+    plugins = get_decoder(syntax).available_plugins
+    if not plugins:
+        raise UnusableError(f"is compressed by {syntax.name}, for which no decoder is installed; convert it first.")
+    return pixel_array(header, decoding_plugin=next((p for p in ("pydicom", "pillow") if p in plugins), ""))
+
+
+def _placed(s: Slice) -> Slice:
+    """The slice with its position and directions, where the header gives both and they make sense."""
+    position, directions = s.numbers("ImagePositionPatient", 3), s.numbers("ImageOrientationPatient", 6)
+    if position is None or directions is None:
+        return s
+    axes = directions.reshape(2, 3)
+    right = np.abs(axes @ axes.T - np.eye(2)).max() < SAME
+    return replace(s, position=position, axes=axes) if right else s
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what pydicom says of odd headers from the terminal: what matters is in the notes."""
+    log = logging.getLogger("pydicom")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before

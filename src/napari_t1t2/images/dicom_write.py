@@ -1,0 +1,221 @@
+"""DICOM out: a synthetic volume as a new series, in the study of its source."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import Refusal
+from .dicom_slices import quiet
+from .volume import NOTICE, Volume
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset, FileDataset
+
+Vector = npt.NDArray[np.float64]
+
+KEPT = (  # of the source's header: whose head it is, in which study and room
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "PatientAge",
+    "PatientWeight",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "StudyDescription",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "FrameOfReferenceUID",
+    "PatientPosition",
+    "BodyPartExamined",
+    "SliceThickness",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
+
+
+def write_dicom(folder: Path, volume: Volume, provenance: dict[str, Any]) -> list[Path]:
+    """Write a synthetic volume as a new MR series, one file a slice, in the study of its source's DICOM files.
+
+    The folder must be new or empty; it appears when it is complete. Raises `Refusal` with a sentence.
+    """
+    from pydicom.uid import generate_uid
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Refusal(f"{folder} already holds something: give a new or empty folder for the DICOM series.")
+    plane, positions = _geometry(folder.name, volume)
+    words, units = _words(volume)
+    with quiet():
+        sources = [_source(path, volume.uid) for path in volume.files]
+        header = _series_header(volume, provenance, sources)
+        header.update(plane)
+        header.update(units)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.partial")
+        try:
+            partial.mkdir()
+            for k, (image, position) in enumerate(zip(words, positions, strict=True)):
+                header.SOPInstanceUID = generate_uid()
+                header.InstanceNumber = k + 1
+                header.ImagePositionPatient = position
+                header.PixelData = image.tobytes()
+                if sources:
+                    own = sources[k : k + 1] if len(sources) == len(words) else sources
+                    header.SourceImageSequence = [_reference(s) for s in own if "SOPInstanceUID" in s]
+                _save(partial / f"IM_{k + 1:04d}.dcm", header)
+            if folder.exists():
+                folder.rmdir()  # it is empty; Windows renames onto nothing
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    return sorted(folder.iterdir())
+
+
+def _geometry(name: str, volume: Volume) -> tuple[Dataset, list[list[str]]]:
+    """What all slices say of their plane, and the position of each. Raises `Refusal` with a sentence."""
+    from pydicom.dataset import Dataset
+
+    if volume.affine is None:
+        raise Refusal(f"{name}: the image has no place in space, which DICOM needs; write a TIFF or NIfTI instead.")
+    columns = volume.affine[:3].T * (-1, -1, 1)  # to LPS: a step along a row, down a column, to the next slice, origin
+    lengths = np.linalg.norm(columns[:3], axis=1)
+    if not np.isfinite(columns).all() or lengths.min() == 0:
+        raise Refusal(f"{name}: the image's affine is singular; write a TIFF or NIfTI instead.")
+    axes = columns[:2] / lengths[:2, None]
+    between = abs(float(np.cross(*axes) @ columns[2]))
+    if abs(axes[0] @ axes[1]) > 1e-4 or between < 1e-4:
+        raise Refusal(f"{name}: the pixels are sheared, which DICOM cannot say; write NIfTI instead.")
+    plane = Dataset()
+    plane.ImageOrientationPatient = _decimals(axes.ravel())
+    plane.PixelSpacing = _decimals(lengths[[1, 0]])
+    plane.SpacingBetweenSlices = _decimals([between])[0]
+    return plane, [_decimals(columns[3] + k * columns[2]) for k in range(len(volume.data))]
+
+
+def _decimals(values: Sequence[float] | Vector) -> list[str]:
+    """Numbers in the 16 characters that DICOM allows for one."""
+    from pydicom.valuerep import format_number_as_ds
+
+    return [format_number_as_ds(float(value) + 0.0) for value in values]  # + 0.0: no minus before a zero
+
+
+def _words(volume: Volume) -> tuple[npt.NDArray[Any], Dataset]:
+    """The values in 16 bits, and how to read them: as they are, or else 65535 even steps from lowest to highest."""
+    from pydicom.dataset import Dataset
+
+    from .pixels import as_stored
+
+    units = Dataset()
+    values = as_stored(volume)
+    low, high = float(values.min()), float(values.max())
+    fits = (t for t in ("uint16", "int16") if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+    dtype = next(fits, None) if np.issubdtype(values.dtype, np.integer) else None
+    if dtype is None:
+        slope, start = _decimals([(high - low) / 65535 or 1.0, low])
+        values = np.clip(np.rint((values.astype(np.float64) - float(start)) / float(slope)), 0, 65535)
+        units.RescaleIntercept, units.RescaleSlope, units.RescaleType = start, slope, "US"
+    dark, bright = (float(v) for v in np.percentile(volume.data, (1, 99.5)))
+    units.WindowCenter, units.WindowWidth = _decimals([(dark + bright) / 2, (bright - dark) or (high - low) or 1.0])
+    units.VOILUTFunction = "LINEAR_EXACT"  # the plain one is wrong for windows as narrow as 0 to 1
+    units.SamplesPerPixel, units.PhotometricInterpretation = 1, "MONOCHROME2"
+    units.Rows, units.Columns = values.shape[1:]
+    units.BitsAllocated, units.BitsStored, units.HighBit = 16, 16, 15
+    units.PixelRepresentation = int(dtype == "int16")
+    return values.astype(np.dtype(dtype or "uint16").newbyteorder("<")), units
+
+
+def _source(path: Path, uid: str) -> FileDataset:
+    """The header of a source's file. Raises `Refusal` with a sentence where it is gone, or another one by now."""
+    from pydicom import dcmread
+
+    try:
+        header = dcmread(path, force=True, stop_before_pixels=True)
+    except Exception as error:
+        raise Refusal(f"{path} is needed for patient and study, but cannot be read; put it back.") from error
+    if uid and str(header.get("SeriesInstanceUID", "")) != uid:
+        raise Refusal(f"{path} is of another series than when it was read, so its patient is not known; read again.")
+    return header
+
+
+def _series_header(volume: Volume, provenance: dict[str, Any], sources: Sequence[Dataset]) -> Dataset:
+    """What all slices share: patient and study of the source, and that this is synthetic and by whom."""
+    from pydicom.dataset import Dataset
+    from pydicom.uid import MRImageStorage, generate_uid
+
+    now, header = datetime.now(), Dataset()
+    header.SpecificCharacterSet = "ISO_IR 192"
+    header.PatientName = header.PatientID = "ANONYMOUS"
+    header.PatientBirthDate = header.PatientSex = header.ReferringPhysicianName = header.AccessionNumber = ""
+    header.StudyID = header.StudyDate = header.StudyTime = header.PositionReferenceIndicator = ""
+    header.PatientPosition = ""
+    header.StudyInstanceUID, header.FrameOfReferenceUID = generate_uid(), generate_uid()
+    header.SliceThickness = _decimals([volume.spacing[0] if volume.spacing else 1.0])[0]
+    header.SeriesNumber = 1000
+    for source in sources[:1]:
+        with suppress(Exception):
+            header.SeriesNumber = 1000 + int(source.SeriesNumber)
+        for keyword in KEPT:
+            with suppress(Exception):  # a value that is missing or cannot be read is not handed on
+                if source[keyword].value:
+                    header[keyword] = source[keyword]
+
+    label = str(provenance.get("contrast", ""))
+    header.SOPClassUID, header.Modality = MRImageStorage, "MR"
+    header.ImageType = ["DERIVED", "SECONDARY", "OTHER", "SYNTHETIC"]
+    header.SeriesInstanceUID = generate_uid()
+    header.SeriesDescription = f"SYNTHETIC {label[:34]} - not for diagnosis"
+    model = Path(str(provenance.get("model", ""))).name  # its folder may name a person
+    made = f"Made by napari-t1t2 with model {model}, step {provenance.get('step')}"
+    sha = f"SHA-256 {provenance.get('model_sha256')}"
+    header.DerivationDescription = f"{NOTICE} {sha}. {made}, from {provenance.get('source')}."[:1024]
+    header.ImageComments = str(provenance.get("notice", NOTICE))
+    header.BurnedInAnnotation, header.ContentQualification = "NO", "RESEARCH"
+    header.Manufacturer, header.ManufacturerModelName = "napari-t1t2", model[:64]
+    header.SoftwareVersions = str(provenance.get("version", ""))
+    header.SeriesDate = header.ContentDate = header.InstanceCreationDate = now.strftime("%Y%m%d")
+    header.SeriesTime = header.ContentTime = header.InstanceCreationTime = now.strftime("%H%M%S")
+    header.ScanningSequence, header.SequenceVariant = "RM", "NONE"  # required; RM is research mode
+    header.ScanOptions = header.MRAcquisitionType = header.EchoTime = header.RepetitionTime = None
+    header.EchoTrainLength = None  # no scanner ran: these are required, and empty
+    return header
+
+
+def _reference(source: Dataset) -> Dataset:
+    """What a synthetic slice says of the image it was made from."""
+    from pydicom.dataset import Dataset
+
+    purpose, image = Dataset(), Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator = "121322", "DCM"
+    purpose.CodeMeaning = "Source image for image processing operation"
+    image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = source.get("SOPClassUID"), source.SOPInstanceUID
+    image.PurposeOfReferenceCodeSequence = [purpose]
+    return image
+
+
+def _save(path: Path, header: Dataset) -> None:
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    with path.open("wb") as file:
+        header.save_as(file, enforce_file_format=True)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,178 @@
+"""What a folder holds, and which of it is chosen for a contrast."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import UnusableError
+from .clues import bare_name, bids_label, contrast_of, folder_of_head
+from .names import natural, readable_kinds
+from .volume import Skipped, Volume
+
+NOT_RAW = frozenset({"derivatives", "sourcedata"})  # folders of a BIDS data set
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What a folder held: the usable volumes in natural order, and the rest."""
+
+    path: Path
+    volumes: list[Volume]
+    skipped: list[Skipped]
+
+    def sizes(self) -> dict[tuple[int, int], int]:
+        """How many slices there are of each (rows, columns), the most frequent first."""
+        count: Counter[tuple[int, int]] = Counter()
+        for volume in self.volumes:
+            count[volume.data.shape[1], volume.data.shape[2]] += len(volume.data)
+        return dict(count.most_common())
+
+    def summary(self) -> str:
+        """Count, sizes, spacing, type and range in one line."""
+        if not self.volumes:
+            return "no usable images"
+        sizes = ", ".join(f"{n} of {rows}x{columns}" for (rows, columns), n in self.sizes().items())
+        spacings = dict.fromkeys("x".join(f"{mm:.3g}" for mm in v.spacing) for v in self.volumes if v.spacing)
+        types = ", ".join(dict.fromkeys(v.dtype for v in self.volumes))
+        low, high = min(v.data.min() for v in self.volumes), max(v.data.max() for v in self.volumes)
+        mm = f"; {', '.join(spacings)} mm" if spacings else ""
+        return f"{len(self.volumes)} images; slices: {sizes}{mm}; {types}; values {low:g} to {high:g}"
+
+    def notes(self) -> list[str]:
+        """What was done to a file on the way in, and which files were left out and why."""
+        done = together((v.series or v.name, note) for v in self.volumes for note in v.notes)
+        return done + [f"skipped {line}" for line in together((s.path.name, s.why) for s in self.skipped)]
+
+    def call(self, volume: Volume) -> str:
+        """What to give as `series` to get this volume and no other: its name, or its series where that is clearer."""
+        named = sum(_words(volume.name) in (_words(v.name), _words(v.series)) for v in self.volumes)
+        return volume.name if named == 1 and "," not in volume.name else volume.series
+
+
+def together(said: Iterable[tuple[str, str]]) -> list[str]:
+    """Who and what of each, as lines; of all of whom the same is said, the first is named and the others counted."""
+    names: dict[str, list[str]] = {}
+    for name, what in said:
+        names.setdefault(what, []).append(name)
+    return [f"{who[0]}{f' and {len(who) - 1} more' if who[1:] else ''}: {what}" for what, who in names.items()]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """All files in the folder and the folders in it, in natural order, hidden ones left out.
+
+    So are those in folders called `derivatives` or `sourcedata`, which are no raw data in BIDS, unless the folder is
+    one of these or lies in one. Raises `UnusableError` where it is no folder.
+    """
+    if folder == Path():
+        raise UnusableError("No folder was given: choose one for each contrast.")
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise UnusableError(f"{folder} {what}: give a folder of images.")
+    found = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+    not_raw = NOT_RAW if NOT_RAW.isdisjoint(folder.resolve().parts) else frozenset[str]()
+    seen = [p for p in found if not_raw.isdisjoint(p.parts[:-1]) and not any(part.startswith(".") for part in p.parts)]
+    return [folder / p for p in sorted(seen, key=lambda p: [natural(Path(part)) for part in p.parts])]
+
+
+def named(folder: Path, volumes: list[Volume], skipped: list[Skipped]) -> Folder:
+    """All that was read of a folder: files of one name in several folders told apart, and so the heads they show."""
+    often = Counter(v.series for v in volumes)
+    told_apart = [
+        replace(v, series=v.path.relative_to(folder).as_posix()) if often[v.series] > 1 and v.path else v
+        for v in volumes
+    ]
+    return Folder(folder, _heads_by_folder(told_apart, folder), skipped)
+
+
+def _heads_by_folder(volumes: list[Volume], folder: Path) -> list[Volume]:
+    """Volumes with the folder they lie in as subject, where their names repeat between folders: P0/T1, P1/T1.
+
+    DICOM series and files with a BIDS label keep the subject that their headers or names tell.
+    """
+    of = {
+        i: folder_of_head(v.path.relative_to(folder))
+        for i, v in enumerate(volumes)
+        if v.path and not v.files and not bids_label(v.path)
+    }
+    spread: dict[str, set[str]] = {}
+    for i, head in of.items():
+        if head and (path := volumes[i].path):
+            spread.setdefault(bare_name(path), set()).add(head)
+    if all(len(heads) < 2 for heads in spread.values()):
+        return volumes
+    return [replace(v, subject=of.get(i) or v.subject) for i, v in enumerate(volumes)]
+
+
+def choose(everything: Folder, contrast: str, series: str = "") -> Folder:
+    """What `read_folder` takes of all that a folder holds. Raises `UnusableError` where that is nothing."""
+    folder = everything.path
+    volumes, left_out = _chosen(everything.volumes, contrast, series, folder)
+    skipped = everything.skipped + left_out
+    if not volumes:
+        lines = together((s.path.name, s.why) for s in skipped)
+        reasons = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} other reasons" if len(lines) > 3 else "")
+        found = f"nothing in it can be used ({reasons})" if skipped else "it is empty"
+        raise UnusableError(f"{folder} holds no images: {found}. Give a folder of {readable_kinds()} files.")
+    return Folder(folder, [replace(v, contrast=contrast) for v in volumes], skipped)
+
+
+def _chosen(volumes: list[Volume], contrast: str, series: str, folder: Path) -> tuple[list[Volume], list[Skipped]]:
+    """The volumes of one contrast, or those whose names the user gave; and the others, each with the reason."""
+    if wanted := _words(series):
+        return _named(volumes, wanted, folder), []
+    asked = contrast_of([contrast]) or contrast
+    mixed = any(v.looks not in ("", asked) for v in volumes)
+    kept: list[Volume] = []
+    left_out: list[Skipped] = []
+    of_dicom: dict[str, list[Volume]] = {}
+    for v in volumes:
+        if v.synthetic and contrast:
+            says = "it is synthetic"
+        elif not contrast_of([contrast]) or v.looks == asked or not (v.looks or mixed):
+            kept.append(v)
+            continue
+        else:
+            says = f"it looks like {v.looks}" if v.looks else "nothing says which contrast it is"
+        why = f"{says}, so it is not taken as {contrast}; to take it all the same, name it as a series"
+        if v.files:
+            of_dicom.setdefault(why, []).append(v)
+        else:
+            left_out.append(Skipped(v.path or folder, why))
+    for why, alike in of_dicom.items():  # a folder may hold a hundred heads
+        (line,) = together((v.series, why) for v in alike)
+        left_out.append(Skipped(alike[0].path or folder, line))
+    return kept, left_out
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """What stands between the commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _named(volumes: list[Volume], wanted: tuple[str, ...], folder: Path) -> list[Volume]:
+    """The volumes that a user named: by a whole name, of as many words as it has, else by a part of one."""
+    whole: dict[tuple[str, ...], set[int]] = {}
+    of_any_case: dict[tuple[str, ...], set[int]] = {}
+    for i, v in enumerate(volumes):
+        for title in (v.series, v.name):
+            whole.setdefault(_words(title), set()).add(i)
+            of_any_case.setdefault(_words(title.casefold()), set()).add(i)
+    longest = max(map(len, whole), default=1)
+    taken: set[int] = set()
+    while wanted:
+        counts = range(min(longest, len(wanted)), 0, -1)
+        found = next(((whole[wanted[:n]], n) for n in counts if wanted[:n] in whole), None)
+        folded = tuple(word.casefold() for word in wanted[:longest])
+        found = found or next(((of_any_case[folded[:n]], n) for n in counts if folded[:n] in of_any_case), None)
+        if not found:
+            found = {i for i, v in enumerate(volumes) if folded[0] in f"{v.series} {v.name}".casefold()}, 1
+        indices, used = found
+        if not indices:
+            there = ", ".join(v.series or v.name for v in volumes[:20]) or "nothing"
+            raise UnusableError(f"{folder} has no series called {wanted[0]!r}: it has {there}.")
+        taken |= indices
+        wanted = wanted[used:]
+    return [v for i, v in enumerate(volumes) if i in taken]

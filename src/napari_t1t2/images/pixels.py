@@ -1,0 +1,44 @@
+"""Small tools for arrays of pixels: finite values, grey from colour, stored types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UnusableError
+from .volume import Image, Volume
+
+
+def evenly(n: int, most: int) -> npt.NDArray[np.intp]:
+    """At most so many of the indices 0 to n - 1, spread evenly from the first to the last."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.intp))
+
+
+def finite(values: Image, name: str) -> tuple[Image, tuple[str, ...]]:
+    """The values, their NaN and infinities now the lowest finite one, in place; and a note that counts them."""
+    good = np.isfinite(values)
+    if good.all():
+        return values, ()
+    if not good.any():
+        raise UnusableError(f"{name}: no pixel is a finite number.")
+    note = f"{(~good).sum()} pixels are NaN or infinite and were set to the lowest value"
+    np.copyto(values, values.min(where=good, initial=np.inf), where=~good)  # a large volume is not copied
+    return values, (note,)
+
+
+def to_grey(data: Any) -> Any:
+    """RGB or RGBA in the last axis to luminance (ITU-R BT.601), of the same type; alpha is dropped, dask stays lazy."""
+    red, green, blue = (data[..., i].astype(np.float64) for i in range(3))
+    grey = 0.299 * red + 0.587 * green + 0.114 * blue
+    return (np.rint(grey) if np.issubdtype(data.dtype, np.integer) else grey).astype(data.dtype)
+
+
+def as_stored(volume: Volume) -> np.ndarray[Any, np.dtype[Any]]:
+    """The data in the type the volume's files stored; integers are rounded and clipped to their limits."""
+    dtype = np.dtype(volume.dtype)
+    if not np.issubdtype(dtype, np.integer):
+        return volume.data.astype(np.float32)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(volume.data.astype(np.float64)), limits.min, limits.max).astype(dtype)

@@ -1,0 +1,248 @@
+"""A slice, stack or volume of one contrast in, the other out, in the target contrast's units."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import Planes, Side
+from ..data.inputs import as_input
+from ..errors import Refusal
+from ..events import Translated
+from ..images.frame import Frame
+from ..images.intensity import Intensity
+from ..images.plane import PLANES, Plane, View
+from ..images.volume import NOTICE, Affine, Image, Volume
+from ..model.device import autocast
+from ..model.saved import Model
+from .prepare import input_range
+
+if TYPE_CHECKING:
+    from .uncertainty import Doubt
+
+
+PIXELS_AT_ONCE = 8 * 256 * 256  # bounds memory, whatever the size of a slice
+SLAB = 64 * 2**20  # bytes read at once, where the data come in thick chunks
+IN_MEMORY = 2 * 2**30  # bytes; a larger result lives in a temporary file
+DataT = TypeVar("DataT", Volume, Image)
+ItemT = TypeVar("ItemT")
+
+
+def stream(
+    data: Any,
+    model: Model,
+    *,
+    to: str,
+    affine: Affine | None = None,
+    spacing: tuple[float, float, float] | None = None,
+    planes: Planes = "one",
+    out: Image | None = None,
+    intensity: Intensity | None = None,
+    doubt: tuple[Doubt, Image] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Translated]:
+    """Translate into `out`, slab by slab, in the model's plane; the data are never in memory all at once.
+
+    Parameters
+    ----------
+    data
+        (..., rows, columns), with Z before them if there is a third axis; NumPy, dask.
+    model
+        From `load_model`.
+    to
+        The contrast to make, by its name in the model.
+    affine
+        (X, Y, Z, 1) index to RAS+ mm, where known: it tells the plane and the spacing. Without one, slices are
+        taken as they are stored.
+    spacing
+        (Z, Y, X) in mm, where there is no affine.
+    planes
+        "three" averages the results of axial, coronal and sagittal slices, against flicker from slice to slice: three
+        times as many slices, and more where the voxels are thick, as the model's pixels are square.
+    out
+        Same shape as the data, float32, zeros; by default it is made, and only the last event is of use.
+    intensity
+        The range to read the data with; by default `input_range` decides, for each (Z, Y, X) volume.
+    doubt
+        Who says what error to expect, and where to put it: same shape as `out`, zeros, in the target's units.
+    stop
+        Ends early once it says so.
+    """
+    check_shape(data.shape)
+    side = model.config.side(to)
+    target = model.about.ranges[side]
+    out = blank(data.shape) if out is None else out
+    views = _views(planes if data.ndim > 2 else "one", model.config.plane, affine, spacing)
+    doubted = doubt[1] if doubt else out
+    blocks = list(zip(_volumes(data), _volumes(out), _volumes(doubted), strict=True))
+    total = sum(view.apply(o).shape[0] for _, o, _ in blocks for view in views)
+    done = 0
+    for block, result, doubts in blocks:
+        source = intensity or input_range(block, model, side)[0]
+        for view in views:
+            seen, made = view.apply(block), view.apply(result)
+            for start, frame, x, y in batches(seen, view, model, side, source):
+                if stop():
+                    return
+                at = slice(start, start + len(y))
+                made[at] += target.from_unit(frame.take(y[:, 0].float().cpu().numpy())) / len(views)
+                if doubt:
+                    part = frame.take(doubt[0].expected(x, y))
+                    view.apply(doubts)[at] += part * np.float32((target.high - target.low) / len(views))
+                done += len(y)
+                yield Translated(done, total)
+
+
+def batches(
+    seen: Any, view: View, model: Model, side: Side, source: Intensity
+) -> Iterator[tuple[int, Frame, Tensor, Tensor]]:
+    """Batches of (slice, row, column) data: the number of the first slice, their frame, and in it source and result.
+
+    The source is (N, 1, H, W), or with its depth (N, 2, H, W), and the result (N, 1, H, W), in [-1, 1].
+    """
+    network = model.generators[side]
+    device = next(network.parameters()).device
+    frame = Frame.of(
+        seen.shape[1:],
+        model.config.size,
+        model.config.multiple,
+        spacing=view.spacing and view.spacing[1:],
+        pixel=model.config.pixel,
+    )
+    batch = max(1, PIXELS_AT_ONCE // math.prod(frame.framed))
+
+    def prepared() -> Iterator[tuple[int, Tensor]]:
+        for first, last in _slabs(seen, batch):
+            slab = np.asarray(seen[first:last], dtype=np.float32)
+            for start in range(first, last, batch):
+                chunk = slab[start - first : min(start + batch, last) - first]
+                chunk = np.nan_to_num(chunk, nan=source.low, posinf=source.high, neginf=source.low)
+                yield start, as_input(frame.put(source.to_unit(chunk)), model.config)
+
+    for start, images in _ahead(prepared()):
+        x = images.to(device)
+        with torch.inference_mode(), autocast(device, model.precision):
+            y = network(x)
+        yield start, frame, x, y
+
+
+def translate(
+    data: DataT,
+    model: Model,
+    *,
+    to: str,
+    planes: Planes = "one",
+    intensity: Intensity | None = None,
+    doubt: tuple[Doubt, Image] | None = None,
+) -> DataT:
+    """The whole volume or array at once: `stream`, drained.
+
+    Parameters
+    ----------
+    data
+        A `Volume`, translated in the model's plane at the model's pixel size; or an array of shape
+        (..., rows, columns), taken as it is.
+    model
+        From `load_model`.
+    to
+        The contrast to make, by its name in the model: "T2" turns T1 into T2.
+    planes
+        See `stream`.
+    intensity
+        The range to read the data with; by default `input_range` decides.
+    doubt
+        See `stream`.
+
+    Returns
+    -------
+    The same kind and shape, a volume with the same affine, in the units of the target contrast's training images.
+    """
+    array = data.data if isinstance(data, Volume) else data
+    check_shape(array.shape)
+    out = blank(array.shape)
+    affine, spacing = (data.affine, data.spacing) if isinstance(data, Volume) else (None, None)
+    where: dict[str, Any] = {"affine": affine, "spacing": spacing, "planes": planes}
+    for _ in stream(array, model, to=to, out=out, intensity=intensity, doubt=doubt, **where):
+        pass
+    if not isinstance(data, Volume):
+        return out
+    side = model.config.side(to)
+    label = model.config.label(side)
+    return replace(
+        data,
+        data=out,
+        contrast=label,
+        looks=label,
+        name=f"{label} (synthetic) from {data.name}",
+        dtype=model.about.ranges[side].dtype,
+        notes=(NOTICE,),
+    )
+
+
+def blank(shape: tuple[int, ...]) -> Image:
+    """Zeros; in a temporary file, which goes with the array, where they are many."""
+    if 4 * math.prod(shape) <= IN_MEMORY:
+        return np.zeros(shape, np.float32)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.float32, "w+", shape=shape)
+
+
+def flicker(data: Image, head: Any = None) -> float:
+    """How much neighbouring slices differ: the mean absolute difference along the first axis, (slice, row, column).
+
+    Compare it with that of a real volume of the same head: what exceeds it is not anatomy.
+    """
+    steps = np.abs(np.diff(data.astype(np.float32), axis=0))
+    return float(steps.mean() if head is None else steps[head[1:] & head[:-1]].mean())
+
+
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Refuse what is no image. Raises `Refusal` with a sentence."""
+    if len(shape) < 2 or 0 in shape:
+        raise Refusal(f"The image has shape {shape}; it needs rows and columns in its last two axes.")
+
+
+def _views(
+    planes: Planes, plane: Plane, affine: Affine | None, spacing: tuple[float, float, float] | None
+) -> list[View]:
+    """The model's plane, or all three, its own first; without an affine the stored slices stand for its own."""
+    if planes == "one":
+        return [View.of(plane, affine, spacing)]
+    if affine is not None:
+        return [View.of(p, affine) for p in (plane, *(p for p in PLANES if p != plane))]
+    axes = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
+    return [View(a, spacing=spacing and (spacing[a[0]], spacing[a[1]], spacing[a[2]])) for a in axes]
+
+
+def _volumes(data: Any) -> Iterator[Any]:
+    """The (Z, Y, X) parts of (..., Z, Y, X); a single slice is a part of one."""
+    if data.ndim == 2:
+        yield data[None]
+    else:
+        for index in np.ndindex(data.shape[:-3]):
+            yield data[index]
+
+
+def _slabs(seen: Any, batch: int) -> Iterator[tuple[int, int]]:
+    """First and last slice of what is read at once: whole chunks of a lazy array, or else a batch."""
+    most = max(1, SLAB // (4 * math.prod(seen.shape[1:])))
+    thick = max(batch, min(most, seen.chunks[0][0])) if hasattr(seen, "chunks") else batch
+    for first in range(0, len(seen), thick):
+        yield first, min(first + thick, len(seen))
+
+
+def _ahead(items: Iterator[ItemT]) -> Iterator[ItemT]:
+    """The same items, each made in a thread of its own while the one before it is in use."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = maker.submit(next, items, None)
+            yield item

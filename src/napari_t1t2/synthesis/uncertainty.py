@@ -1,0 +1,163 @@
+"""How far to trust a synthetic image: the absolute error to expect of each pixel, in units of the contrast made.
+
+The networks give three signs of doubt: they do not bring the source back (cycle), they answer otherwise when the
+slice is mirrored, moved or turned (test-time augmentation, Wang et al. 2019), and networks trained with other seeds
+disagree (ensemble, Lakshminarayanan et al. 2017). Slices whose truth is known tell what error such signs go with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from ..config import other
+from ..errors import Refusal
+from ..images.volume import Image
+from ..model.cyclegan import laid
+from ..model.saved import Model
+
+NOT_CALIBRATED = "The expected error is a ranking, not in units: the model is not calibrated."
+SMOOTH = 2.0  # pixels; errors are larger than a pixel, and signs of single pixels are noise
+TURN = 5.0  # degrees
+SHIFT = (3, 2)  # pixels; no multiple of what the U-Net halves
+FLOOR = 1e-3  # below it, in [-1, 1], a sign of doubt is none
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """From signs of doubt to the error to expect, as a part of the target's range."""
+
+    weights: list[float]  # of `regression_terms`, to the logarithm of the error
+    scores: list[float]  # the weighted sum, growing, ...
+    errors: list[float]  # ... and the mean error met there
+    ensemble: list[str]  # weights of the members beside the model, `weights_sha256`, sorted; others give other signs
+    slices: int
+    seen: int = 0  # of these, from images that the model was trained on; errors on new ones are larger
+
+    def expect(self, terms: Image) -> Image:
+        """The error to expect, (...), of terms (..., T)."""
+        score = terms @ np.asarray(self.weights, np.float32)
+        found: Image = np.interp(score, self.scores, self.errors).astype(np.float32)
+        return found
+
+
+class Doubt:
+    """What `stream` asks for the error to expect, slice by slice.
+
+    Parameters
+    ----------
+    model
+        The one that translates.
+    to
+        The contrast that is made, by its name in the model.
+    members
+        Further models, trained on the same images with other seeds.
+
+    Raises
+    ------
+    Refusal
+        Where the members see images in another way, or one is the model itself or another member.
+
+    A model that was calibrated, but not with these members, is taken alone, and `remark` says so.
+    """
+
+    def __init__(self, model: Model, to: str, members: Sequence[Model] = ()) -> None:
+        self.side = model.config.side(to)
+        for member in members:
+            if member.config != model.config or member.about.ranges != model.about.ranges:
+                raise Refusal(
+                    f"{member.about.path} and {model.about.path} do not see images alike: an ensemble is trained on "
+                    "the same folders with the same settings, but for the seed."
+                )
+        if len({model.sha256, *(member.sha256 for member in members)}) <= len(members):
+            raise Refusal("The ensemble holds one model twice: give runs that were trained with different seeds.")
+        self.model, self.members = model, tuple(members)
+        stored = model.about.calibration.get(self.side, [])
+        forms = [Calibration(**form) for form in stored if isinstance(form, dict) and "ensemble" in form]
+        given = sorted(weights_sha256(member) for member in members) if forms else []
+        self.calibration = next((form for form in forms if form.ensemble == given), None)
+        self.remark = None if self.calibration else NOT_CALIBRATED
+        if not self.calibration and (alone := next((form for form in forms if not form.ensemble), None)):
+            self.calibration, self.members = alone, ()
+            self.remark = (
+                f"{model.about.path.parent.name} was not calibrated with this ensemble: the expected error is that of "
+                "the model alone. Calibrate with the same --ensemble to use it."
+            )
+
+    @property
+    def most(self) -> float:
+        """The largest error that is expected of any pixel, as a part of the target's range."""
+        return (self.calibration.errors[-1] if self.calibration else 0.0) or 0.5
+
+    def expected(self, x: Tensor, y: Tensor) -> Image:
+        """The absolute error to expect, (N, H, W), as a part of the target's range, of `batches`."""
+        signs = self.signs(x, y)
+        if self.calibration:
+            return self.calibration.expect(regression_terms(signs, slices_from(x), slices_from(y)))
+        summed: Image = np.add.reduce(signs) / 2  # [-1, 1] is two wide
+        return summed
+
+    def signs(self, x: Tensor, y: Tensor) -> list[Image]:
+        """Cycle error, spread under augmentation and, if there are members, theirs: each (N, H, W), smoothed."""
+        there, back = (self.model.generators[side] for side in (self.side, other(self.side)))
+        with torch.inference_mode():
+            variants = [y, there(x.flip(-1)).flip(-1)]
+            variants.append(there(x.roll(SHIFT, (-2, -1))).roll((-SHIFT[0], -SHIFT[1]), (-2, -1)))
+            variants += [_turned(there(_turned(x, angle)), -angle) for angle in (TURN, -TURN)]
+            found = [(x[:, :1] - back(laid(y, x))).abs(), torch.stack(variants).std(0, correction=0)]
+            if self.members:
+                made = [y, *(member.generators[self.side](x) for member in self.members)]
+                found.append(torch.stack(made).std(0, correction=0))
+        return [gaussian_filter(slices_from(sign), (0, SMOOTH, SMOOTH)) for sign in found]
+
+    def provenance(self) -> dict[str, Any]:
+        """What a map says of itself, in place of what the synthetic image says."""
+        contrast, known = self.model.config.label(self.side), self.calibration
+        meaning = f"Signs of doubt about the synthetic {contrast}, summed: a ranking, not in units; not calibrated."
+        if known:
+            meaning = (
+                f"Absolute error to expect of the synthetic {contrast}, in its units; calibrated on {known.slices} "
+                f"slices whose {contrast} was known, {known.seen} of them from images the model was trained on."
+            )
+        return {
+            "contrast": f"expected error of {contrast}",
+            "meaning": meaning,
+            "calibrated": known is not None,
+            "ensemble": [member.sha256 for member in self.members],
+        }
+
+
+def weights_sha256(model: Model) -> str:
+    """Of the weights in a model's file alone: calibrating a model changes the rest of the file."""
+    file = model.about.path.read_bytes()
+    return sha256(file[8 + int.from_bytes(file[:8], "little") :]).hexdigest()  # safetensors: length, header, weights
+
+
+def regression_terms(signs: Sequence[Image], x: Image, y: Image) -> Image:
+    """What the error is regressed on, (..., T): the signs, and how bright source and result are, to the third power."""
+    logs = [np.log(sign + FLOOR) for sign in signs]
+    stacked: Image = np.stack([np.ones_like(x), *logs, x, x**2, x**3, y, y**2, y**3, x * y], axis=-1)
+    return stacked
+
+
+def _turned(x: Tensor, degrees: float) -> Tensor:
+    """A network's input or output turned about its middle; what comes in from outside is air."""
+    air = x.new_tensor([-1, 0])[: x.shape[1]].view(1, -1, 1, 1)
+    (cos, sin), ratio = (float(f(np.deg2rad(degrees))) for f in (np.cos, np.sin)), x.shape[-2] / x.shape[-1]
+    matrix = torch.tensor([[cos, -sin * ratio, 0], [sin / ratio, cos, 0]], device=x.device)
+    grid = affine_grid(matrix.expand(len(x), 2, 3), list(x.shape), align_corners=False)
+    return grid_sample(x - air, grid, align_corners=False) + air
+
+
+def slices_from(x: Tensor) -> Image:
+    """The slices of (N, C, H, W) as (N, H, W) of NumPy."""
+    image: Image = x[:, 0].float().cpu().numpy()
+    return image

@@ -1,0 +1,321 @@
+import csv
+import threading
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from napari_t1t2.config import ModelConfig
+from napari_t1t2.events import Finished, Preview, Progress, Saved, Started
+from napari_t1t2.model.about import read_about
+from napari_t1t2.model.cyclegan import CycleGAN
+from napari_t1t2.runs.folder import load_config, locked
+from napari_t1t2.runs.training import train
+
+
+def model_of(run) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def of(kind: type, events: list) -> list:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def after(steps: int):
+    """A `stop` that lets so many steps pass."""
+    asked = count()
+    return lambda: next(asked) >= steps
+
+
+def replace_images(folder, images: list[np.ndarray]) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{index}.png")
+
+
+# What a run says and leaves behind
+
+
+def test_the_events_come_in_order(config):
+    events = list(train(config))
+    kinds = [type(e).__name__ for e in events]
+    assert kinds == ["Started", "Preview", "Progress", "Progress", "Preview", "Saved", "Finished"]
+    assert [e.step for e in events] == [0, 0, 2, 4, 4, 4, 4]
+    assert events[-1] == Finished(4, config.run_folder / "model.safetensors", "completed")
+
+
+def test_the_start_says_what_is_trained_on_and_where(config):
+    started = next(train(config))
+    assert (started.slices, started.shape) == ((7, 7), (32, 32))
+    assert started.device.startswith("cpu")
+
+
+def test_progress_counts_images_and_the_budget(config):
+    reports = of(Progress, list(train(replace(config, batch=3))))
+    assert [p.images for p in reports] == [6, 12]
+    assert [p.fraction for p in reports] == [0.5, 1]
+    assert reports[0].seconds_left == pytest.approx(reports[0].seconds)
+    assert reports[1].seconds_left == 0
+    assert reports[0].losses.keys() == {"adversarial", "cycle", "structure", "identity", "discriminators"}
+
+
+def test_a_preview_shows_one_held_out_slice_each_way_and_back(config):
+    first, last = of(Preview, list(train(config)))
+    for name in ("t1", "fake_t2", "back_t1", "t2", "fake_t1", "back_t2"):
+        image = getattr(last, name)
+        assert image.shape == (44, 36)
+        assert -1 <= image.min() < image.max() <= 1
+    assert np.array_equal(first.t1, last.t1)
+    assert not np.array_equal(first.fake_t2, last.fake_t2)
+
+
+def test_the_run_folder_holds_all_that_a_run_leaves(config):
+    list(train(config))
+    names = {path.name for path in config.run_folder.iterdir()}
+    assert names == {"model.safetensors", "checkpoint.pt", "config.json", "losses.csv", "previews"}
+    assert [p.name for p in sorted((config.run_folder / "previews").iterdir())] == [
+        "step-000000.png",
+        "step-000004.png",
+    ]
+    assert load_config(config.run_folder) == config
+
+
+def test_the_loss_table_has_one_row_a_report(config):
+    reports = of(Progress, list(train(config)))
+    with (config.run_folder / "losses.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [2, 4]
+    assert [float(row["cycle"]) for row in rows] == pytest.approx([p.losses["cycle"] for p in reports], rel=1e-5)
+
+
+def test_a_report_is_the_mean_of_its_steps(config, tmp_path):
+    each = of(Progress, list(train(replace(config, report_every=1))))
+    pairs = of(Progress, list(train(replace(config, run_folder=tmp_path / "other"))))
+    for name, value in pairs[0].losses.items():
+        assert value == pytest.approx((each[0].losses[name] + each[1].losses[name]) / 2, rel=1e-5)
+
+
+def test_the_model_file_knows_its_step_contrasts_and_units(config):
+    list(train(replace(config, model=replace(config.model, t1_label="FLAIR"))))
+    about = read_about(config.run_folder)
+    assert (about.step, about.config.label("t1")) == (4, "FLAIR")
+    assert about.ranges["t1"].dtype == "uint8"
+    assert about.ranges["t1"].low == 0
+    assert 150 < about.ranges["t1"].high < 255
+
+
+# What decides the weights
+
+
+def test_the_same_seed_gives_the_same_weights(config, tmp_path):
+    for name in ("one", "two"):
+        list(train(replace(config, run_folder=tmp_path / name)))
+    torch.testing.assert_close(model_of(tmp_path / "one"), model_of(tmp_path / "two"), rtol=0, atol=0)
+
+
+def test_another_seed_gives_other_weights(config, tmp_path):
+    for seed in (0, 1):
+        list(train(replace(config, seed=seed, run_folder=tmp_path / str(seed))))
+    one, two = model_of(tmp_path / "0"), model_of(tmp_path / "1")
+    assert not any(torch.equal(one[key], two[key]) for key in one if key.endswith("weight"))
+
+
+def test_reports_previews_and_checkpoints_do_not_change_the_weights(config, tmp_path):
+    list(train(config))
+    often = replace(config, run_folder=tmp_path / "often", report_every=1, preview_every=1, save_every=1)
+    list(train(often))
+    torch.testing.assert_close(model_of(config.run_folder), model_of(often.run_folder), rtol=0, atol=0)
+
+
+def test_training_lowers_the_cycle_loss(config):
+    plain = replace(config, cycle_warmup=0, model=replace(config.model, tone_curve=False))
+    reports = of(Progress, list(train(replace(plain, steps=40, report_every=5, learning_rate=5e-3))))
+    assert reports[-1].losses["cycle"] < 0.7 * reports[0].losses["cycle"]
+
+
+def test_the_learning_rate_falls_linearly_to_zero_in_the_second_half(config, monkeypatch):
+    rates = []
+    monkeypatch.setattr(CycleGAN, "set_learning_rate", lambda self, rate: rates.append(rate))
+    list(train(replace(config, steps=8, learning_rate=1)))
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"batch": 20},
+        {"adversarial": "bce"},
+        {"pool": 0},
+        {"identity_weight": 0.0},
+        {"flip": False},
+        {"crop": 0},
+        {"crop": 64},
+        {"decay_from": 0.0},
+        {"decay_from": 1.0},
+        {"hold_out": 7},
+        {"model": ModelConfig(channels=4, levels=5, size=32, upsample="transposed")},
+    ],
+    ids=str,
+)
+def test_every_setting_trains_to_a_finite_model(config, setting):
+    events = list(train(replace(config, steps=2, **setting)))
+    assert events[-1].reason == "completed"
+    assert all(torch.isfinite(tensor).all() for tensor in model_of(config.run_folder).values())
+
+
+# How a run ends
+
+
+def test_a_stopped_run_saves_the_step_it_reached(config):
+    events = list(train(replace(config, steps=1000), stop=after(3)))
+    assert events[-2:] == [
+        Saved(3, config.run_folder / "model.safetensors"),
+        Finished(3, config.run_folder / "model.safetensors", "stopped"),
+    ]
+    assert read_about(config.run_folder).step == 3
+
+
+def test_a_stop_during_a_step_ends_the_run_after_it(config):
+    asked = threading.Event()
+    run = train(replace(config, steps=1000, report_every=1), stop=asked.is_set)
+    reached = next(e.step for e in run if isinstance(e, Progress))
+    asked.set()
+    assert of(Finished, list(run))[0].step == reached
+
+
+def test_a_run_stopped_before_its_first_step_keeps_the_untrained_model(config):
+    assert list(train(config, stop=lambda: True))[-1].step == 0
+    assert read_about(config.run_folder).step == 0
+
+
+def test_minutes_end_a_run(config):
+    reports = of(Progress, events := list(train(replace(config, steps=0, minutes=0.3 / 60, report_every=1))))
+    assert events[-1].reason == "completed"
+    assert [p.seconds >= 0.3 for p in reports] == [False] * (len(reports) - 1) + [True]
+
+
+def test_progress_never_passes_the_end_of_a_time_budget(config):
+    reports = of(Progress, list(train(replace(config, steps=0, minutes=1e-9, report_every=1))))
+    assert [p.fraction for p in reports] == [1]
+    assert [p.seconds_left for p in reports] == [0]
+
+
+def test_the_budget_that_is_used_up_first_ends_the_run(config):
+    assert list(train(replace(config, steps=3, minutes=60)))[-1].step == 3
+
+
+@pytest.mark.parametrize(
+    "intervals", [{"report_every": 1}, {"report_every": 50, "save_every": 1}, {"report_every": 50}]
+)
+def test_a_diverged_run_says_so_and_saves_no_nan(config, intervals):
+    with pytest.raises(ValueError, match=r"diverged.*Lower the learning_rate"):
+        list(train(replace(config, steps=20, learning_rate=1e30, **intervals)))
+    saved = config.run_folder / "model.safetensors"
+    assert not saved.exists() or all(torch.isfinite(t).all() for t in load_file(saved).values())
+
+
+# What cannot be trained on
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_without_a_folder_is_refused(config, resume):
+    with pytest.raises(ValueError, match=r"No run folder was given: choose where the model goes\."):
+        next(train(replace(config, run_folder=Path()), resume=resume))
+
+
+def test_a_taken_run_folder_is_refused_and_not_touched(config):
+    list(train(config))
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in config.run_folder.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match="already holds a trained model: resume it, or give another run folder"):
+        next(train(config))
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in config.run_folder.rglob("*") if p.is_file()} == before
+
+
+def test_a_file_in_place_of_the_run_folder_is_refused(config):
+    config.run_folder.write_text("mine")
+    with pytest.raises(ValueError, match="is a file: give a folder"):
+        next(train(config))
+    assert config.run_folder.read_text() == "mine"
+
+
+def test_one_folder_for_both_contrasts_is_refused(config):
+    again = config.t1_folder / ".." / config.t1_folder.name
+    with pytest.raises(ValueError, match=r"8 images are in both contrasts, .* name the T1 and the T2 series"):
+        next(train(replace(config, t2_folder=again)))
+
+
+def test_a_refused_run_leaves_no_folder(config):
+    with pytest.raises(ValueError, match="nowhere does not exist"):
+        next(train(replace(config, t2_folder=config.t2_folder / "nowhere")))
+    assert not config.run_folder.exists()
+
+
+def test_an_empty_folder_is_refused(config, tmp_path):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match=r"none holds no images: it is empty\. Give"):
+        next(train(replace(config, t1_folder=tmp_path / "none")))
+
+
+def test_a_folder_of_one_image_is_refused(config, head):
+    replace_images(config.t2_folder, [head(0, "T2")])
+    with pytest.raises(ValueError, match=r"T2 has 1 usable slice, .* at least 2"):
+        next(train(config))
+
+
+def test_mixed_sizes_are_refused_by_name_at_their_own_size(config, head):
+    Image.fromarray(head(1, "T1", (50, 40))).save(config.t1_folder / "other.png")
+    with pytest.raises(ValueError, match=r"most slices are 44x36, but other\.png is 50x40\. Set size"):
+        next(train(config))
+
+
+def test_mixed_sizes_are_fitted_into_a_square_and_that_is_said(config, head):
+    Image.fromarray(head(1, "T1", (50, 40))).save(config.t1_folder / "other.png")
+    started = next(train(replace(config, model=replace(config.model, size=32))))
+    assert started.slices == (8, 7)
+    assert "T1: slices of 2 sizes were fitted into 32x32 without stretching" in started.notes
+
+
+def test_a_constant_image_is_skipped_by_name(config):
+    Image.fromarray(np.full((44, 36), 9, np.uint8)).save(config.t1_folder / "flat.png")
+    started = next(train(config))
+    assert started.slices == (7, 7)
+    assert "T1: skipped flat.png: every pixel is 9; there is no image in it; leave it out." in started.notes
+
+
+@pytest.mark.parametrize("crop", [0, 32])
+@pytest.mark.parametrize("shape", [(60, 48), (28, 28)])
+def test_the_contrasts_may_differ_in_size(config, head, shape, crop):
+    replace_images(config.t2_folder, [head(i, "T2", shape) for i in range(4)])
+    assert list(train(replace(config, crop=crop, steps=1)))[-1].step == 1
+
+
+@pytest.mark.parametrize("side", [16, 20])
+def test_slices_too_small_for_the_discriminators_are_refused_with_a_remedy(config, side):
+    with pytest.raises(ValueError, match=r"(crop|slice).* 24"):
+        list(train(replace(config, crop=side)))
+
+
+def test_a_device_that_is_not_there_is_refused(config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device is cuda, but PyTorch finds none here: take auto or cpu"):
+        next(train(replace(config, device="cuda")))
+
+
+def test_the_start_names_the_device_that_auto_took(config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    started = next(train(replace(config, device="auto")))
+    assert isinstance(started, Started)
+    assert started.device == "cpu (1 thread)"
+
+
+def test_a_run_folder_in_which_another_process_trains_is_refused(config):
+    with locked(config.run_folder), pytest.raises(ValueError, match="being trained in by another process"):
+        next(train(config))
+    assert isinstance(list(train(config))[-1], Finished)

@@ -1,0 +1,243 @@
+import json
+import shutil
+from dataclasses import replace
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from napari_t1t2.__main__ import main
+from napari_t1t2.images.intensity import Intensity
+from napari_t1t2.images.nifti import read_provenance
+from napari_t1t2.images.read import read_image
+from napari_t1t2.images.volume import Volume
+from napari_t1t2.model.about import read_about
+from napari_t1t2.model.saved import load_model
+from napari_t1t2.synthesis.calibration import _refuse_wrong_pairs, calibrate, store
+from napari_t1t2.synthesis.translation import stream, translate
+from napari_t1t2.synthesis.uncertainty import Doubt
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return load_model(trained)
+
+
+def volume(head, contrast):
+    return Volume(data=np.stack([head(i, contrast) for i in range(6)]).astype(np.float32), name=contrast)
+
+
+def doubted(data, doubt):
+    out = np.zeros(data.shape, np.float32)
+    translate(data, doubt.model, to="t2", doubt=(doubt, out))
+    return out
+
+
+def test_a_foreign_structure_raises_the_doubt_where_it_is(model, head):
+    clean = head(1, "T1").astype(np.float32)
+    foreign = clean.copy()
+    foreign[20:26, 14:20] = np.where(np.indices((6, 6)).sum(0) % 2, 255, 0)
+    before, after = (doubted(a, Doubt(model, "t2")) for a in (clean, foreign))
+    assert after[18:28, 12:22].mean() > before[18:28, 12:22].mean()
+
+
+@pytest.mark.parametrize("planes", ["one", "three"])
+def test_doubt_has_the_shape_of_the_image_and_leaves_the_image_as_it_was(model, head, planes):
+    data = volume(head, "T1").data
+    plain, out, doubts = translate(data, model, to="t2", planes=planes), np.zeros_like(data), np.zeros_like(data)
+    list(stream(data, model, to="t2", planes=planes, out=out, doubt=(Doubt(model, "t2"), doubts)))
+    np.testing.assert_array_equal(out, plain)
+    assert (doubts >= 0).all() and doubts.any(axis=(1, 2)).all()
+
+
+def test_an_ensemble_of_equal_models_adds_nothing(model, head):
+    data = head(1, "T1").astype(np.float32)
+    twins = [replace(model, sha256=name) for name in ("a", "b")]  # equal weights in two files
+    np.testing.assert_allclose(
+        doubted(data, Doubt(model, "t2", twins)), doubted(data, Doubt(model, "t2")), rtol=0.01, atol=1e-4
+    )
+
+
+def test_one_model_twice_is_no_ensemble(model):
+    with pytest.raises(ValueError, match="one model twice"):
+        Doubt(model, "t2", [model])
+
+
+def test_members_that_see_images_otherwise_are_refused(model):
+    foreign = replace(model, about=replace(model.about, config=replace(model.config, size=64)))
+    with pytest.raises(ValueError, match="do not see images alike"):
+        Doubt(model, "t2", [foreign])
+
+
+def test_a_calibrated_model_expects_the_mean_error_that_was_met(model, head):
+    t1, t2 = volume(head, "T1"), volume(head, "T2")
+    calibrations = calibrate(model, [(t1, t2)])
+    about = replace(model.about, calibration={"t2": [json.loads(json.dumps(vars_of(calibrations["t2"])))]})
+    expected = doubted(t1.data, Doubt(replace(model, about=about), "t2"))
+    met = np.abs(translate(t1.data, model, to="t2") - t2.data)
+    inside = t1.data > 0
+    assert expected[inside].mean() == pytest.approx(met[inside].mean(), rel=0.15)
+
+
+def vars_of(calibration):
+    return {name: getattr(calibration, name) for name in calibration.__slots__}
+
+
+def test_a_calibration_is_kept_in_the_model_file(trained, tmp_path, head):
+    shutil.copytree(trained, tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    assert model.about.calibration == {}
+    about = store(model, [calibrate(model, [(volume(head, "T1"), volume(head, "T2"))])])
+    again = load_model(tmp_path / "run")
+    assert again.about.calibration == about.calibration and set(about.calibration) == {"t1", "t2"}
+    data = head(1, "T1").astype(np.float32)
+    np.testing.assert_array_equal(translate(data, again, to="t2"), translate(data, model, to="t2"))
+
+
+@pytest.fixture
+def family(trained, tmp_path):
+    """Three models that see images alike and have different weights, with the files that hold them."""
+    made = []
+    for name in "abc":
+        shutil.copytree(trained, tmp_path / name)
+        path = tmp_path / name / "model.safetensors"
+        with safe_open(path, framework="np") as file:
+            words = file.metadata()
+        weights = {key: value * (1 + 0.1 * len(made)) for key, value in load_file(path).items()}
+        save_file(weights, path, metadata=words)
+        made.append(tmp_path / name)
+    return made
+
+
+def test_an_ensemble_is_known_by_its_weights_and_another_one_gives_way_to_the_model_alone(family, head):
+    model, second, third = (load_model(path) for path in family)
+    pairs = [(volume(head, "T1"), volume(head, "T2"))]
+    store(model, [calibrate(model, pairs), calibrate(model, pairs, [second])])
+    store(second, [calibrate(second, pairs)])  # its file changes, its weights do not
+    model, second = (load_model(path) for path in family[:2])
+    alone, same, other = (Doubt(model, "t2", members) for members in ([], [second], [third]))
+    assert alone.remark is same.remark is None
+    assert len(same.calibration.ensemble) == 1 and same.members == (second,)
+    assert "was not calibrated with this ensemble" in other.remark and "the model alone" in other.remark
+    assert other.calibration == alone.calibration and other.members == ()
+    data = head(1, "T1").astype(np.float32)
+    np.testing.assert_array_equal(doubted(data, other), doubted(data, alone))
+
+
+def test_a_calibration_of_an_older_form_counts_as_none(model):
+    older = {"t2": {"weights": [1.0], "scores": [0.0], "errors": [0.1], "members": 1, "slices": 8}}
+    doubt = Doubt(replace(model, about=replace(model.about, calibration=older)), "t2")
+    assert doubt.calibration is None and "not calibrated" in doubt.remark
+
+
+def test_the_colours_of_an_expected_error_end_at_the_largest_that_was_met(model, head):
+    calibrations = calibrate(model, [(volume(head, "T1"), volume(head, "T2"))])
+    about = replace(model.about, calibration={"t2": [vars_of(calibrations["t2"])]})
+    assert Doubt(model, "t2").most == 0.5
+    assert Doubt(replace(model, about=about), "t2").most == max(calibrations["t2"].errors)
+
+
+def test_swapped_contrasts_are_refused_by_what_they_say(model, head):
+    t1, t2 = volume(head, "T1"), volume(head, "T2")
+    with pytest.raises(ValueError, match="T2 looks like T2 and T1 like T1: give T1 first"):
+        calibrate(model, [(replace(t2, looks="T2"), replace(t1, looks="T1"))])
+
+
+def test_calibrating_rescales_only_the_slices_that_are_looked_at(model, head, monkeypatch):
+    sizes = []
+    to_unit = Intensity.to_unit
+    monkeypatch.setattr(Intensity, "to_unit", lambda self, data: sizes.append(data.ndim) or to_unit(self, data))
+    _refuse_wrong_pairs([(volume(head, "T1"), volume(head, "T2"))])
+    assert sizes and set(sizes) == {2}
+
+
+def test_the_two_contrasts_of_a_bids_folder_pair_up_for_calibrating(trained, tmp_path, head, capsys):
+    shutil.copytree(trained, tmp_path / "model")
+    for subject in ("sub-01", "sub-02"):
+        folder = tmp_path / "bids" / subject / "anat"
+        folder.mkdir(parents=True)
+        for contrast in ("T1", "T2"):
+            image = nibabel.Nifti1Image(volume(head, contrast).data.T, np.eye(4))
+            image.to_filename(folder / f"{subject}_{contrast}w.nii.gz")
+    assert main([str(a) for a in ("calibrate", tmp_path / "model", tmp_path / "bids", tmp_path / "bids")]) == 0
+    assert "T2: calibrated on 12 slices" in capsys.readouterr().out
+
+
+def test_images_on_two_grids_calibrate_nothing(model, head):
+    t1 = volume(head, "T1")
+    with pytest.raises(ValueError, match="do not lie on one grid"):
+        calibrate(model, [(t1, replace(t1, data=t1.data[:2]))])
+
+
+def test_the_command_line_calibrates_and_writes_both_files(trained, tmp_path, t1_folder, t2_folder, head, capsys):
+    shutil.copytree(trained, tmp_path / "model")
+    assert main([str(a) for a in ("calibrate", tmp_path / "model", t1_folder, t2_folder)]) == 0
+    assert set(read_about(tmp_path / "model").calibration) == {"t1", "t2"}
+    source = tmp_path / "sub-01_T1w.nii.gz"
+    affine = np.diag([2.0, 3.0, 4.0, 1.0])
+    nibabel.Nifti1Image(volume(head, "T1").data.T, affine).to_filename(source)
+    args = ["translate", source, "--model", tmp_path / "model", "--to", "T2", "--out", tmp_path / "out", "--trust"]
+    assert main([str(a) for a in args]) == 0
+    made, doubts = (
+        nibabel.load(tmp_path / "out" / f"sub-01_desc-{what}_T2w.nii.gz") for what in ("synthetic", "expectedError")
+    )
+    assert made.shape == doubts.shape
+    np.testing.assert_array_equal(made.affine, doubts.affine)
+    says = read_provenance(tmp_path / "out" / "sub-01_desc-expectedError_T2w.nii.gz")
+    assert says["contrast"] == "expected error of T2" and says["synthetic"] is True
+    assert says["calibrated"] is True and "calibrated on 8 slices" in says["meaning"]
+    assert main([str(a) for a in args]) == 2
+    capsys.readouterr()
+
+
+def test_a_picture_gets_its_doubt_beside_it(trained, tmp_path, t1_folder):
+    args = ("translate", t1_folder, "--model", trained, "--to", "T2", "--out", tmp_path / "out", "--trust")
+    assert main([str(a) for a in args]) == 0
+    with Pillow.open(tmp_path / "out" / "Image #5_expected-error.png") as picture:
+        assert json.loads(picture.info["Description"])["calibrated"] is False
+    assert len(list((tmp_path / "out").iterdir())) == 16
+
+
+def test_calibrating_refuses_what_does_not_pair(model, head):
+    t1, t2 = volume(head, "T1"), volume(head, "T2")
+    with pytest.raises(ValueError, match="one image"):
+        calibrate(model, [(t1, t1)])
+    with pytest.raises(ValueError, match="too few"):
+        calibrate(model, [(replace(t1, data=t1.data[:2]), replace(t2, data=t2.data[:2]))])
+    with pytest.raises(ValueError, match="do not show the same places"):
+        calibrate(model, [(t1, replace(t2, data=np.roll(t2.data, 1, axis=0)))])
+
+
+def test_a_synthetic_image_teaches_no_error(model, head):
+    t1, t2 = volume(head, "T1"), replace(volume(head, "T2"), synthetic=True)
+    with pytest.raises(ValueError, match="T2 is synthetic, so no error can be learned from it"):
+        calibrate(model, [(t1, t2)])
+
+
+def test_an_ensemble_without_trust_is_refused(trained, t1_folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["translate", t1_folder, "--model", trained, "--to", "T2", "--out", out, "--ensemble", trained]
+    assert main([str(part) for part in command]) == 2
+    assert "give --trust as well" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_calibration_says_how_much_of_it_was_trained_on(trained, model, head):
+    folders = [sorted((trained.parent / contrast).iterdir())[:6] for contrast in ("T1", "T2")]
+    pairs = [(read_image(one), read_image(other)) for one, other in zip(*folders, strict=True)]
+    assert calibrate(model, pairs)["t2"].seen > 0
+    assert calibrate(model, [(volume(head, "T1"), volume(head, "T2"))])["t2"].seen == 0
+
+
+def test_an_expected_error_is_neither_translated_nor_scored(trained, tmp_path, head, capsys):
+    Pillow.fromarray(head(0, "T1")).save(tmp_path / "a_expected-error.png")
+    Pillow.fromarray(head(0, "T2")).save(tmp_path / "a.png")
+    for command in (
+        ["translate", tmp_path / "a_expected-error.png", "--model", trained, "--to", "T2", "--out", tmp_path / "b.png"],
+        ["evaluate", tmp_path / "a_expected-error.png", tmp_path / "a.png"],
+    ):
+        assert main([str(word) for word in command]) == 2
+        assert "holds the error to expect" in capsys.readouterr().err
