@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
@@ -16,6 +17,11 @@ Side = Literal["t1", "t2"]
 Planes = Literal["one", "three"]
 PresetName = Literal["laptop", "notebook", "gpu"]
 Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def cores() -> int:
+    """How many CPU cores this process may use: a cluster's job or a container is given fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def other(side: Side) -> Side:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
-from ..config import TrainConfig
+from ..config import TrainConfig, cores
 from ..errors import Refusal
 from ..events import Doing, Reading
 
@@ -30,7 +29,7 @@ def worked_through(
 
     Few are ever under way or wait to be taken, so that memory holds them. Raises `Refusal` where `stop` says so.
     """
-    threads = min(config.threads or os.cpu_count() or 1, THREADS)
+    threads = min(config.threads or cores(), THREADS)
     waiting = iter(items)
     running: dict[Future[MadeT], ItemT] = {}
     done, said = 0, time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -15,7 +14,7 @@ from napari.layers import Image as ImageLayer
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from ..config import PresetName, preset
+from ..config import PresetName, cores, preset
 from ..errors import Refusal
 from ..events import Failed, Finished, Noted, Preview, Progress, Reading, Saved, Started, TrainEvent
 from ..runs.folder import is_taken, load_config
@@ -88,7 +87,7 @@ class TrainWidget(JobWidget):
             self._own_run_folder = self._propose_run_folder()
         config = self.form.config
         if not config.threads:  # a core is left to the window
-            config = replace(config, threads=max(1, (os.cpu_count() or 2) - 1))
+            config = replace(config, threads=max(1, cores() - 1))
         self._labels = (config.model.t1_label, config.model.t2_label)
         self.curve.clear()
 
