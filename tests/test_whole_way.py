@@ -11,6 +11,11 @@ from heads import BRIGHT, PATIENTS, SHAPE, head, oblique_affine, tissues
 
 from napari_t1t2.__main__ import main
 from napari_t1t2.config import ModelConfig, preset
+from napari_t1t2.data.inputs import polarity
+from napari_t1t2.data.pairs import find_pairs
+from napari_t1t2.data.reading import read_both
+from napari_t1t2.data.slices import prepare
+from napari_t1t2.data.split import split
 from napari_t1t2.events import Finished
 from napari_t1t2.images.read import read_folder, read_image
 from napari_t1t2.images.volume import Volume
@@ -125,3 +130,39 @@ def test_the_same_head_lies_in_one_place_whatever_the_file(made_data):
     np.testing.assert_allclose(nifti.affine, dicom.affine, atol=1e-3)
     np.testing.assert_allclose(nifti.affine, oblique_affine("01"), atol=1e-3)
     assert np.count_nonzero(nifti.affine[:3, :3].round(2)) > 3  # oblique, or it would prove little
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")  # napari's, of the oblique head
+@pytest.mark.parametrize("kind", ["nifti", "dicom", "volumes"])
+def test_a_layer_in_napari_lies_where_its_file_says(made_data, kind):
+    layers = pytest.importorskip("napari.layers", reason="napari makes the layers")
+    from napari_t1t2.widgets._layers import layer_of
+
+    t1, t2 = (layers.Layer.create(*layer_of(only_one(path))) for path in one_of(made_data, kind)[:2])
+    np.testing.assert_allclose(t1.extent.world, t2.extent.world, atol=1e-3)
+    for index in [(0, 0, 0), (5, 40, 3), tuple(np.array(SHAPE)[::-1] - 1)]:
+        x, y, z = (oblique_affine("01") @ (*index[::-1], 1))[:3]
+        there = np.rint(t1.world_to_data((z, -y, -x))).astype(int)
+        stored = head("01", "T1") if kind != "volumes" else head("01", "T1")[::-1]  # volume 0 is the mirror image
+        assert t1.data[tuple(there)] == stored[index[::-1]]
+
+
+def test_both_contrasts_of_the_made_heads_are_told_by_their_fine_structure(made_data):
+    """As they are of real ones: furrows are dark in T1 and bright in T2."""
+    for folder, sign in zip(made_data.png, (-1, 1), strict=True):
+        slices = prepare(read_folder(folder), ModelConfig())
+        assert sign * polarity(slices.images, np.arange(len(slices.images))) > 0
+
+
+def test_slices_of_the_made_heads_pair_up_by_name_only_where_they_show_one_place(made_data, tmp_path):
+    config = replace(preset("laptop"), t1_folder=made_data.png[0], run_folder=tmp_path / "run")
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    for path in made_data.png[1].iterdir():
+        name, number = path.stem.split("#")
+        if 2 <= int(number) <= 10:  # each T2 is called what the slice above it is called
+            (wrong / f"{name}#{int(number) + 1}.png").write_bytes(path.read_bytes())
+    for folder, agree in ((made_data.png[1], True), (wrong, False)):
+        asked = replace(config, t2_folder=folder, hold_out=0)
+        t1, t2, _ = read_both(asked)
+        assert (find_pairs(t1, t2, split(t1, t2, asked), asked).count > 0) == agree
