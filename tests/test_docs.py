@@ -27,6 +27,7 @@ NOT_OURS = frozenset(
     )
 )
 STILL = {"--uncertainty": "--trust", "--match-intensities": "--own-scale"}  # what the program may still call a flag
+COMING = {"cache"}  # commands that it may not have yet
 
 
 def text_of(page: Path) -> str:
@@ -109,6 +110,11 @@ def test_each_flag_that_is_spoken_of_exists(page):
     spoken_of = set(re.findall(r"(?<![\w-])(--[a-z][\w-]*)", outside))
     there = flags()
     assert {flag if flag in there else STILL.get(flag, flag) for flag in spoken_of} <= there | NOT_OURS
+
+
+@BY_NAME
+def test_each_command_that_is_spoken_of_exists(page):
+    assert set(re.findall(r"`napari-t1t2 ([a-z]+)", text_of(page))) <= parsers().keys() | COMING
 
 
 def test_each_command_is_explained_somewhere():
