@@ -379,11 +379,11 @@ def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_is_kept(config, monke
 
 
 def test_the_notes_of_each_sitting_are_kept_in_the_run_folder(config):
-    list(train(config))
+    (started,) = of(Started, list(train(config)))
     list(train(replace(config, steps=6), resume=True))
     lines = (config.run_folder / "notes.txt").read_text(encoding="utf-8").splitlines()
     assert [line.split("from ")[1] for line in lines if "napari-t1t2" in line] == [
         "step 0 on cpu (1 thread)",
         "step 4 on cpu (1 thread)",
     ]
-    assert any("hold" in line for line in lines)
+    assert started.notes and [f"- {note}" for note in started.notes] == lines[1 : 1 + len(started.notes)]
