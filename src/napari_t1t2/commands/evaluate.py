@@ -68,7 +68,7 @@ def evaluate(args: Namespace) -> None:
                 raise UnusableError(f"{real.series}: it is synthetic, so nothing can be scored against it.")
             if not same_grid(fake, real):
                 resampled.append(f"{real.series} was resampled onto the grid of {fake.series}")
-            scores[name] = score(fake, real, own_scale=args.own_scale)
+            scores[name] = score(fake, real, match_intensities=args.own_scale)
         except UnusableError as error:
             if len(pairs) == 1:
                 raise

@@ -27,7 +27,7 @@ def head_mask(image: Image) -> Mask:
 
 def head_masks(slices: Image) -> Mask:
     """`head_mask` of each of (N, rows, columns)."""
-    return np.stack([head_mask(image) for image in slices])
+    return np.array([head_mask(image) for image in slices], bool).reshape(slices.shape)
 
 
 def _opened(mask: Mask) -> Mask:
