@@ -232,7 +232,7 @@ def test_a_region_that_touches_nothing_or_does_not_fit_is_refused(placed):
     with pytest.raises(ValueError, match="The region, in the lesion, has no pixel"):
         evaluate_volumes(placed, placed, region=empty)
     small = replace(placed, data=placed.data[:, :9], affine=None, name="in the lesion")
-    with pytest.raises(ValueError, match=r"in the lesion, has shape \(3, 9, 36\)"):
+    with pytest.raises(ValueError, match=r"in the lesion has shape \(3, 9, 36\)"):
         evaluate_volumes(placed, placed, region=small)
 
 

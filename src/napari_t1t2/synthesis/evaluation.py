@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -104,10 +104,7 @@ def evaluate(
     empty.
     """
     if fake.shape != real.shape:
-        raise Refusal(
-            f"The synthetic image has shape {fake.shape}, the real one {real.shape}: they must be equal, unless both "
-            "say where they lie."
-        )
+        raise Refusal(f"The synthetic image has shape {fake.shape}, the real one {real.shape}: they must be equal.")
     if real.ndim != 3:
         raise Refusal(f"The images have shape {real.shape}: give slices as (N, rows, columns).")
     if min(real.shape[-2:]) < SSIM_SIDE:
@@ -158,21 +155,27 @@ def align(fake: Volume, real: Volume, *, match_intensities: bool = False, region
     the brightest of the real head. With `match_intensities` the synthetic image is first scaled so that both heads
     have the same median: MR units are arbitrary, and another scanner's gain is no fault of a synthetic image.
     """
-    resampled = not same_grid(fake, real)
-    real, covered = _on_grid_of(fake, real) if resampled else (real, 1.0)
+    resampled, covered = not same_grid(fake, real), 1.0
+    data = _on_grid_of(fake, real, order=1, outside=np.nan)
+    if resampled:
+        found = np.isfinite(data)
+        if (covered := float(found[_heads(fake.data)].mean())) < OVERLAP:
+            raise Refusal(
+                f"The real image covers {covered:.0%} of the synthetic head: they do not show one head in one place."
+            )
+        data = np.where(found, data, real.data.min())  # air
     view = View.of("axial", fake.affine)
-    shown_fake, shown_real = view.apply(fake.data), view.apply(real.data)
-    if shown_fake.shape != shown_real.shape:
-        evaluate(shown_fake, shown_real)  # which refuses them
-    scale = measure([real.data])
+    shown_fake, shown_real = view.apply(fake.data), view.apply(data)
+    scale = measure([data])
     some = scale.shows_anatomy(shown_real)  # empty slices are equal at any quality, and would flatter
     if match_intensities:
         own = measure([fake.data])
         gain = np.float32((scale.high - scale.low) / scale.headroom / ((own.high - own.low) / own.headroom))
         shown_fake = (shown_fake - np.float32(own.low)) * gain + np.float32(scale.low)
     low, data_range = (0.0, 255.0) if real.dtype == "uint8" else (scale.low, scale.high - scale.low)
-    inside = view.apply(_region_on_grid_of(fake, region)) if region else _heads(shown_real)
-    name = region.name if region else INSIDE
+    inside, name = _heads(shown_real), INSIDE
+    if region:
+        inside, name = view.apply(_on_grid_of(fake, region, order=0, outside=0.0) != 0), region.name
     return Aligned(shown_fake, shown_real, inside, some, low, data_range, view, resampled, covered, region=name)
 
 
@@ -183,38 +186,21 @@ def same_grid(fake: Volume, real: Volume) -> bool:
     return fake.data.shape == real.data.shape and np.allclose(fake.affine, real.affine, atol=1e-3)
 
 
-def _on_grid_of(fake: Volume, real: Volume) -> tuple[Volume, float]:
-    """The real volume, and how much of the synthetic head it covers; air where it does not."""
-    data = _resample(real, fake, order=1, outside=np.nan)
-    covered = np.isfinite(data)
-    if (part := float(covered[_heads(fake.data)].mean())) < OVERLAP:
+def _on_grid_of(fake: Volume, volume: Volume, *, order: int, outside: float) -> Image:
+    """The data of another volume on the grid of the synthetic one."""
+    if not same_grid(fake, volume):
+        from nibabel.nifti1 import Nifti1Image
+        from nibabel.processing import resample_from_to
+
+        grid = (fake.data.shape[::-1], fake.affine)
+        moved = resample_from_to(Nifti1Image(volume.data.T, volume.affine), grid, order=order, cval=outside)
+        return np.asarray(moved.dataobj, np.float32).T
+    if volume.data.shape != fake.data.shape:
         raise Refusal(
-            f"The real image covers {part:.0%} of the synthetic head: they do not show one head in one place."
+            f"{volume.name} has shape {volume.data.shape}, the synthetic image {fake.data.shape}: they must be equal, "
+            "unless both say where they lie."
         )
-    data = np.where(covered, data, real.data.min())
-    return replace(real, data=data, affine=fake.affine, spacing=fake.spacing), part
-
-
-def _region_on_grid_of(fake: Volume, region: Volume) -> Mask:
-    if not same_grid(fake, region):
-        moved: Mask = _resample(region, fake, order=0, outside=0.0) != 0
-        return moved
-    if region.data.shape != fake.data.shape:
-        raise Refusal(
-            f"The region, {region.name}, has shape {region.data.shape}, the synthetic image {fake.data.shape}: they "
-            "must be equal, unless both say where they lie."
-        )
-    as_it_is: Mask = region.data != 0
-    return as_it_is
-
-
-def _resample(volume: Volume, onto: Volume, *, order: int, outside: float) -> Image:
-    from nibabel.nifti1 import Nifti1Image
-    from nibabel.processing import resample_from_to
-
-    grid = (onto.data.shape[::-1], onto.affine)
-    moved = resample_from_to(Nifti1Image(volume.data.T, volume.affine), grid, order=order, cval=outside)
-    return np.asarray(moved.dataobj, np.float32).T
+    return volume.data
 
 
 def mean(scores: Sequence[Score]) -> Score:

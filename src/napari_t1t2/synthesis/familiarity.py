@@ -47,7 +47,7 @@ def unfamiliar(
     """
     if not known:
         return None
-    ways = judge(data, known[other(to)], config, intensity, affine, spacing)
+    ways = judge(data, known[other(to)], config, intensity, View.of(config.plane, affine, spacing))
     odd = np.logical_or.reduce(list(ways.values()))
     if not odd.size or odd.mean() <= 0.5:
         return ""
@@ -61,19 +61,11 @@ def unfamiliar(
     return f"This {what} {found}{f' ({count})' if count else ''}. The result is not to be trusted."
 
 
-def judge(
-    data: Any,
-    known: Known,
-    config: ModelConfig,
-    intensity: Intensity,
-    affine: Affine | None,
-    spacing: tuple[float, float, float] | None,
-) -> dict[str, Mask]:
+def judge(data: Any, known: Known, config: ModelConfig, intensity: Intensity, view: View) -> dict[str, Mask]:
     """The ways to be out of distribution, and which of the slices that are judged, (slices,), are so; see above.
 
     Empty where no slice shows anatomy.
     """
-    view = View.of(config.plane, affine, spacing)
     seen = view.apply(data[None] if data.ndim == 2 else data[(0,) * (data.ndim - 3)])
     # one look-up for all: of a lazy array each chunk is read once, whatever the plane
     slices = np.asarray(seen[evenly(len(seen), JUDGED)], dtype=np.float32)
@@ -88,7 +80,7 @@ def judge(
     rows = np.array([numbers for numbers in described if numbers is not None]).reshape(-1, NUMBERS)
     skull = np.zeros(len(rows), bool) if known.skull is None else (rows[:, SKULL] > BAND) != known.skull
     return {
-        CONTRAST: rows[:, STRUCTURES] @ known.towards > known.beyond,
         OUTLINE: distances(rows, known.outlines).min(axis=1) > known.limit,
         PRESENT if known.skull is False else LACKING: skull,
+        CONTRAST: rows[:, STRUCTURES] @ known.towards > known.beyond,
     }
