@@ -21,7 +21,7 @@ FEWEST = 5  # slices that can stand for a training set
 BLOCKS = 5  # of neighbouring slices, left out in turn: a slice is nearly the one beside it
 LIMITS = 1.0, 1.5  # between which the limit is held: outlines of two heads, of two planes (benchmarks/RESULTS.md)
 MARGIN = 1.1  # of what 95 % of the training slices keep to
-BAND = 0.1  # of the range: the skull of whole heads is darker than what lies around it by more, bare brains show less
+BAND = 0.125  # of the range: the skull of whole heads is darker than what lies around it by more than that
 MOST = 0.8  # of the training slices must have it, or lack it, for this to tell anything
 SHRINK = 0.3  # added to the correlations of small structures
 
