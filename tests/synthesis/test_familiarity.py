@@ -76,8 +76,8 @@ def test_the_other_contrast_is_named(about, contrast, to):
 
 
 def test_a_bare_brain_is_told_from_a_whole_head(about):
-    sentence = said(about, scans("T1", range(1, 21, 2), rim=False))
-    assert sentence.startswith("This image does not look like the T1 images that the model was trained on (")
+    sentence = said(about, scans("T2", range(1, 21, 2), rim=False), "t1")
+    assert sentence.startswith("This image does not look like the T2 images that the model was trained on (")
     assert "of 10 slices; most unusual: no scalp and no skull" in sentence
     assert sentence.endswith("The result is not to be trusted.")
 
