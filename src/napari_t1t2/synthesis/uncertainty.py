@@ -25,9 +25,8 @@ from ..model.cyclegan import laid
 from ..model.device import autocast
 from ..model.saved import Model
 
-NOT_CALIBRATED = (
-    "Not calibrated: the map shows where errors are likely, not how large they are. Run `napari-t1t2 calibrate` first."
-)
+RANKING = "Not calibrated: the map shows where errors are likely, not how large they are."
+NOT_CALIBRATED = f"{RANKING} Run `napari-t1t2 calibrate` first."
 SMOOTH = 2.0  # pixels; errors are larger than a pixel, and signs of single pixels are noise
 TURN = 5.0  # degrees
 SHIFT = (3, 2)  # pixels; no multiple of what the U-Net halves
@@ -123,7 +122,7 @@ class UncertaintyMap:
     def describe(self) -> dict[str, Any]:
         """What a map says of itself, in place of what the synthetic image says."""
         contrast, known = self.model.config.label(self.side), self.calibration
-        meaning = NOT_CALIBRATED
+        meaning = RANKING
         if known:
             meaning = (
                 f"Absolute error to expect of the synthetic {contrast}, in its units; calibrated on {known.slices} "
