@@ -1,4 +1,5 @@
 import csv
+import json
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from napari_t1t2.__main__ import main
 from napari_t1t2.images.plane import View
 from napari_t1t2.images.volume import Volume
 from napari_t1t2.synthesis.evaluation import (
@@ -232,7 +234,7 @@ def test_a_region_that_touches_nothing_or_does_not_fit_is_refused(placed):
     with pytest.raises(ValueError, match="The region, in the lesion, has no pixel"):
         evaluate_volumes(placed, placed, region=empty)
     small = replace(placed, data=placed.data[:, :9], affine=None, name="in the lesion")
-    with pytest.raises(ValueError, match=r"in the lesion has shape \(3, 9, 36\)"):
+    with pytest.raises(ValueError, match=r"in the lesion \(3, 9, 36\)"):
         evaluate_volumes(placed, placed, region=small)
 
 
@@ -248,3 +250,24 @@ def test_the_joint_histogram_counts_every_voxel_of_the_region_once(placed):
     aligned = align(placed, placed)
     counts, edges = aligned.joint_histogram()
     assert counts.sum() == aligned.score().head_voxels == np.trace(counts) and len(edges) == 65
+
+
+def test_the_command_says_the_window_of_its_ssim_beside_the_figure(tmp_path, head, capsys):
+    paths = [tmp_path / "synthetic.png", tmp_path / "real.png"]
+    for path, index in zip(paths, (0, 1), strict=True):
+        Image.fromarray(head(index, "T2")).save(path)
+    command = ["evaluate", *map(str, paths)]
+    assert main(command) == 0
+    table = capsys.readouterr().out
+    assert "SSIM 11x11" in table and f"SSIM window: {SSIM_WINDOW}" in table
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ssim_window"] == SSIM_WINDOW
+
+
+def test_noise_in_air_is_no_head(placed):
+    random = np.random.default_rng(0)
+    noisy = replace(
+        placed, data=placed.data + np.abs(random.normal(scale=4, size=placed.data.shape)).astype(np.float32)
+    )
+    inside = [align(volume, volume).inside for volume in (placed, noisy)]
+    assert (inside[0] == inside[1]).mean() > 0.99

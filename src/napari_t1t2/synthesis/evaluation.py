@@ -197,7 +197,7 @@ def _on_grid_of(fake: Volume, volume: Volume, *, order: int, outside: float) -> 
         return np.asarray(moved.dataobj, np.float32).T
     if volume.data.shape != fake.data.shape:
         raise Refusal(
-            f"{volume.name} has shape {volume.data.shape}, the synthetic image {fake.data.shape}: they must be equal, "
+            f"The synthetic image has shape {fake.data.shape}, {volume.name} {volume.data.shape}: they must be equal, "
             "unless both say where they lie."
         )
     return volume.data
