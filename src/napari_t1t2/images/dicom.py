@@ -49,7 +49,7 @@ def read_stacks(paths: Sequence[Path]) -> tuple[list[tuple[Order, Volume]], list
     slices: list[Slice] = []
     found: list[tuple[Order, Volume]] = []
     skipped: list[Skipped] = []
-    seen: dict[Hashable, Path] = {}
+    seen: set[Hashable] = set()
     with quiet():
         for path in sorted(set(paths), key=lambda path: (natural(path), path)):
             try:
@@ -59,9 +59,10 @@ def read_stacks(paths: Sequence[Path]) -> tuple[list[tuple[Order, Volume]], list
                 continue
             uid, position = read[0].text("SOPInstanceUID") or str(path), str(read[0].position)
             image = uid, position, hash(read[0].stored.tobytes())  # a careless anonymiser gives one UID to many
-            if (other := seen.setdefault(image, path)) != path:
-                skipped.append(Skipped(path, f"the same image as {other.name}; one is enough."))
+            if image in seen:
+                skipped.append(Skipped(path, "another file here holds the same image; one is enough."))
             else:
+                seen.add(image)
                 slices += read
         for stack in _stacks(slices):
             try:
@@ -125,7 +126,7 @@ def _separated(stack: list[Slice], keywords: Sequence[str]) -> list[list[Slice]]
         first: dict[int, Slice] = {}
         for place, s in zip(_places(ordered), ordered, strict=True):
             first.setdefault(place, s)
-        note = f"{len(stack) - places} slices at the place of another were left out; the first of each was taken"
+        note = f"{len(stack) - places} slices show places that others show as well: the first of each place was taken"
         return [[replace(first[place], notes=(*first[place].notes, note)) for place in sorted(first)]]
     keyword, *others = keywords
     parts = _by(lambda s: s.text(keyword), stack)
@@ -153,7 +154,7 @@ def _volume(stack: list[Slice]) -> Volume:
         data = data.min() + data.max() - data
         notes.append("low values were white (MONOCHROME1) and were inverted")
     if not np.isfinite((data.min(), data.max())).all():
-        raise UnusableError("its rescale slope and intercept lead to numbers beyond all bounds; export it again.")
+        raise UnusableError("its rescale slope and intercept give values that are not finite; export it again.")
     refuse_blank(data)
     if (modality := first.text("Modality")) not in ("", "MR"):
         notes.append(f"the header says modality {modality}, not MR")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..errors import UnusableError
 from .names import KINDS, natural, refuse_missing
 from .pixels import to_grey
-from .quiet import quiet
+from .quiet import decoding, quiet
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
@@ -126,11 +126,11 @@ def _begins(file: BinaryIO) -> bool | None:
 
 
 def slices_of(path: Path) -> list[Slice]:
-    """The slices of one file, decoded. Raises `UnusableError` with a sentence that does not name it."""
+    """The slices of one file, decoded. Raises `UnusableError` with a sentence."""
     from pydicom import dcmread
 
     refuse_missing(path)
-    try:
+    with decoding(path):
         with path.open("rb") as file:
             signed = _begins(file)
             header = None if signed is None else dcmread(file, force=True)
@@ -144,11 +144,6 @@ def slices_of(path: Path) -> list[Slice]:
         slices = [
             Slice(path, header, said, i, frame, notes) for i, (said, frame) in enumerate(zip(own, frames, strict=True))
         ]
-    except UnusableError:
-        raise
-    except Exception as error:  # pydicom and its decoders raise whatever they like on broken files
-        reason = " ".join(str(error).split()).split("plugins: ")[-1][:160].rstrip(".:") or type(error).__name__
-        raise UnusableError(f"cannot be decoded ({reason}); is it truncated, or no DICOM?") from error
     placed = len(frames) == 1 or "PerFrameFunctionalGroupsSequence" in header  # else one position stands for many
     return [_placed(s) for s in slices] if placed else slices
 

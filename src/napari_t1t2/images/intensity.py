@@ -146,22 +146,22 @@ def measure_set(
     """
     seen = glimpses or [glimpse(v) for v in volumes]
     groups = _sharing(volumes)
-    found: dict[int, Intensity] = {}
+    own: list[Intensity] = []
     for members in groups:
         stack = seen[members[0]]
         if isinstance(stack, Intensity):
-            shared = replace(stack, per_stack=True)
+            own.append(replace(stack, per_stack=True))
         else:
             pixels = [pixel for i in members if not isinstance(pixel := seen[i], Intensity)]
-            shared = measure(pixels, volumes[members[0]].dtype)
-        found |= dict.fromkeys(members, shared)
-    headroom = float(np.median([found[members[0]].headroom for members in groups]))
-    ranges = [found[i].with_headroom(headroom) for i in range(len(volumes))]
-    largest = max(groups, key=lambda members: sum(volumes[i].data.size for i in members))
-    like = ranges[largest[0]]
-    alike = [ranges[m[0]] for m in groups if ranges[m[0]].per_stack == like.per_stack]
-    low, high = (float(np.median([getattr(r, end) for r in alike])) for end in ("low", "high"))
-    return ranges, replace(like, low=low, high=high) if like.per_stack else like
+            own.append(measure(pixels, volumes[members[0]].dtype))
+    headroom = float(np.median([r.headroom for r in own]))
+    own = [r.with_headroom(headroom) for r in own]
+    sizes = [sum(volumes[i].data.size for i in members) for members in groups]
+    like = own[int(np.argmax(sizes))]
+    low, high = np.median([(r.low, r.high) for r in own if r.per_stack == like.per_stack], axis=0).tolist()
+    ranges = {i: r for r, members in zip(own, groups, strict=True) for i in members}
+    spoken = replace(like, low=low, high=high) if like.per_stack else like
+    return [ranges[i] for i in range(len(volumes))], spoken
 
 
 def _sharing(volumes: Sequence[Volume]) -> list[list[int]]:

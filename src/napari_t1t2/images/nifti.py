@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..errors import UnusableError
 from .clues import contrast_of, subject_of
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
 from .pixels import finite, refuse_blank, to_grey
-from .quiet import quiet
+from .quiet import decoding
 from .volume import Affine, Image, Volume, spacing_of
 
 SIDES = {"L": "left", "R": "right", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
@@ -75,13 +74,8 @@ def opened_nifti(path: Path) -> Iterator[tuple[Any, tuple[str, ...]]]:
     refuse_missing(path)
     if (other := other_half(path)) and not other.is_file():
         raise UnusableError(f"{path.name}: {other.name}, its other half, is not beside it; copy both files.")
-    with quiet(), path.open("rb") as file:
-        try:
-            yield _load(path, file)
-        except UnusableError:
-            raise
-        except Exception as error:  # nibabel, gzip and zlib raise whatever they like on broken files
-            raise UnusableError(f"{path.name}: {_why(error, path)}") from error
+    with decoding(path), path.open("rb") as file:
+        yield _load(path, file)
 
 
 def _load(path: Path, file: BinaryIO) -> tuple[Any, tuple[str, ...]]:
@@ -105,16 +99,6 @@ def _load(path: Path, file: BinaryIO) -> tuple[Any, tuple[str, ...]]:
     if zipped == ending.endswith("z"):
         return image, ()
     return image, (f"it is {'' if zipped else 'not '}compressed, against its name",)
-
-
-def _why(error: Exception, path: Path) -> str:
-    """What was found and what to do."""
-    reason = (str(error) or type(error).__name__).replace(f' of "{path}"', "").splitlines()[0].rstrip(".")
-    if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
-        return f"its compressed data end early or are damaged ({reason}); copy it again."
-    if isinstance(error, MemoryError):
-        return f"its voxels do not fit into memory ({reason}); crop it, or is its header damaged?"
-    return f"cannot be read ({reason}); is it damaged, or no NIfTI file?"
 
 
 def _affine_of(image: Any) -> tuple[Affine | None, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from .names import SIDECARS, TIFF, is_known, is_nifti, is_second_half, refuse_mi
 from .nifti import read_nifti
 from .pictures import read_picture, read_tiff, says_synthetic
 from .pixels import finite, refuse_blank
+from .quiet import decoding
 from .volume import Skipped, Volume
 
 Source = tuple[Path, ...]  # files that are read together
@@ -25,25 +26,12 @@ VOXEL = 0.02, 100.0  # mm, the smallest and largest side that is believed
 
 
 def read_folder(folder: Path, contrast: str = "", *, series: str = "", frame: int = 0) -> Folder:
-    """Read every image of a folder and of the folders in it.
+    """Read every PNG, TIFF, JPEG, BMP, NIfTI, MGH and DICOM file of a folder and of the folders in it.
 
-    Parameters
-    ----------
-    folder
-        Of PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM files, in any mixture and order.
-    contrast
-        What the images show. What looks like another contrast, by its name or headers, is left out and named, so
-        that one folder of T1 and T2 series serves both.
-    series
-        Take these and no others: names, or parts of them, with commas between; then looks do not matter. A whole
-        name, which may hold commas, stands for itself alone, also where it is a part of others.
-    frame
-        Which volume of a 4D file to take, counted from 0.
-
-    Raises
-    ------
-    UnusableError
-        Where the folder is missing or holds no usable image; a sentence that names it.
+    What looks like another `contrast`, by its name or headers, is left out and named, so that one folder of T1 and T2
+    series serves both. With `series`, names or parts of them with commas between, these are taken and no others; a
+    whole name, which may hold commas, stands for itself alone. Of a 4D file the volume numbered `frame` is taken.
+    Raises `UnusableError` where the folder is missing or holds no usable image.
     """
     return choose(read_all(folder, frame=frame), contrast, series)
 
@@ -90,8 +78,9 @@ def read_source(source: Source, *, frame: int = 0) -> Part:
             found, skipped = [(None, read_image(path, frame=frame))], []
         except UnusableError as error:
             skipped = [Skipped(path, str(error).removeprefix(f"{path.name}: "))]
-    skipped += [Skipped(v.path or Path(v.name), why) for _, v in found if (why := _impossible(v))]
-    kept = [(order, v) for order, v in found if not _impossible(v)]
+    odd = [(v.path or Path(v.name), _impossible(v)) for _, v in found]
+    skipped += [Skipped(path, why) for path, why in odd if why]
+    kept = [one for one, (_, why) in zip(found, odd, strict=True) if not why]
     return Part([v for _, v in kept], skipped, [order for order, _ in kept if order])
 
 
@@ -124,14 +113,9 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         if not read:
             raise UnusableError(str(refused[0]))
         return replace(read[0], contrast=contrast)
-    try:
+    with decoding(path):
         data, notes = read_tiff(path) if path.suffix.casefold() in TIFF else read_picture(path)
         synthetic = says_synthetic(path)
-    except UnusableError:
-        raise
-    except Exception as error:  # decoders raise whatever they like on broken files
-        reason = str(error).replace(f" {str(path)!r}", "").rstrip(".") or type(error).__name__
-        raise UnusableError(f"{path.name}: cannot be decoded ({reason}); is it truncated, or no image?") from error
     values, more = finite(data.astype(np.float32), path.name)
     stack = values.reshape(-1, *values.shape[-2:])
     refuse_blank(stack, path.name, flat=flat, two_values=True)
