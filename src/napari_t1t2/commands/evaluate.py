@@ -118,11 +118,12 @@ def pairs_in(
         )
     if fake.is_dir() != real.is_dir():
         raise Refusal("Give two files, or two folders with equal names.")
-    pairs = paired(fakes, reals, across=contrasts is not None)
+    pairs, unclear = paired(fakes, reals, across=contrasts is not None)
     if not pairs:
         raise Refusal(f"No file of {fake} has the name of one in {real}.")
     found = {path for pair in pairs.values() for path in pair}
-    alone = [path.name for path in (*fakes, *reals) if path not in found]
+    alone = [path.name for path in (*fakes, *reals) if path not in found and path not in unclear]
+    alone += [f"{path} ({why})" for path, why in unclear.items()]
     return {name: (fakes[one], reals[other]) for name, (one, other) in pairs.items()}, alone
 
 

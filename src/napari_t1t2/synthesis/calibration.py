@@ -17,7 +17,7 @@ from ..data.pairs import Couple
 from ..data.slices import fingerprint
 from ..errors import Refusal
 from ..images.head import Mask, head_mask
-from ..images.intensity import Intensity, measure, range_for
+from ..images.intensity import Intensity, measure, ranges_for
 from ..images.pixels import evenly
 from ..images.plane import View
 from ..images.volume import Image, Volume
@@ -72,7 +72,10 @@ def samples(signs_of: UncertaintyMap, pairs: Sequence[tuple[Volume, Volume]], mo
     """At most so many slices with anatomy, spread over all pairs of (source, real target)."""
     model, side = signs_of.model, signs_of.side
     target = model.about.ranges[side]
-    sources, reals = (_ranges([p[i] for p in pairs], model.about.ranges[s]) for i, s in enumerate((other(side), side)))
+    sources, reals = (
+        [found for found, _ in ranges_for([pair[i] for pair in pairs], model.about.ranges[s])]
+        for i, s in enumerate((other(side), side))
+    )
     views = [View.of(model.config.plane, v.affine, v.spacing) for v, _ in pairs]
     shown = [
         (i, z)
@@ -96,14 +99,14 @@ def _refuse_swapped(model: Model, pairs: Sequence[tuple[Volume, Volume]]) -> Non
     """Where most pairs look, or say that they look, like the other contrast, both of them."""
     config, known = model.config, model.about.familiar
     sides: tuple[Side, Side] = ("t1", "t2")
-    ranges = [_ranges([pair[i] for pair in pairs], model.about.ranges[side]) for i, side in enumerate(sides)]
+    ranges = [ranges_for([pair[i] for pair in pairs], model.about.ranges[side]) for i, side in enumerate(sides)]
 
     def swapped(n: int) -> bool:
         if (pairs[n][0].looks, pairs[n][1].looks) == (config.t2_label, config.t1_label):
             return True
         for volume, side, own in zip(pairs[n], sides, ranges, strict=True):
             view = View.of(config.plane, volume.affine, volume.spacing)
-            ways = judge(volume.data, known[side], config, own[n], view) if known else {}
+            ways = judge(volume.data, known[side], config, own[n][0], view) if known else {}
             if not ways or ways[CONTRAST].mean() <= 0.5:
                 return False
         return True
@@ -167,10 +170,3 @@ def _fit(known: Sequence[Sample], members: Sequence[Model]) -> Calibration:
         slices=len(known),
         seen=sum(s.seen for s in known),
     )
-
-
-def _ranges(volumes: Sequence[Volume], trained: Intensity) -> list[Intensity]:
-    """As translation reads them: stacks by themselves, single slices together."""
-    loose = [v.data.ravel() for v in volumes if len(v.data) == 1]
-    shared = range_for(np.concatenate(loose), 1, trained)[0] if loose else trained
-    return [shared if len(v.data) == 1 else range_for(v.data, len(v.data), trained)[0] for v in volumes]
