@@ -64,7 +64,7 @@ def evaluate(args: Namespace) -> None:
                 raise UnusableError(f"{real.series}: it is synthetic, so nothing can be scored against it.")
             if not same_grid(fake, real):
                 resampled.append(f"{real.series} was resampled onto the grid of {fake.series}")
-            scores[name] = evaluate_volumes(fake, real, match_intensities=args.own_scale)
+            scores[name] = evaluate_volumes(fake, real, match_intensities=args.match_intensities)
         except UnusableError as error:
             if len(pairs) == 1:
                 raise

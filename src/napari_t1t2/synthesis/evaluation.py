@@ -19,7 +19,7 @@ from ..images.volume import Image, Volume
 INSIDE = "inside the head"
 OVERLAP = 0.7  # of the synthetic head that the real image must cover
 SSIM_SIDE, SSIM_SIGMA = 11, 1.5  # pixels, of the Gaussian window of Wang et al. (2004)
-SSIM_WINDOW = f"Gaussian, {SSIM_SIDE}x{SSIM_SIDE} pixels, sigma {SSIM_SIGMA}"  # to be said beside every SSIM
+SSIM_WINDOW = f"Gaussian {SSIM_SIDE}x{SSIM_SIDE}, sigma {SSIM_SIGMA}"  # to be said beside every SSIM
 BINS = 64  # along each axis of the joint histogram; more would need more voxels than a slice has
 
 
