@@ -241,9 +241,7 @@ def _read(
         seen |= before.seen
     familiar = before.familiar if before else None
     if not familiar:
-        each = zip((t1, t2), parts.train, strict=True)
-        known = ((s.images[i], [s.subjects[o] for o in s.owners[i]]) for s, i in each)
-        familiar = learn(*next(known), *next(known))  # a copy of each, which is not kept
+        familiar = learn(t1.images, parts.train[0], t2.images, parts.train[1])
 
     banks = [Bank(s.images, config, device, i, parts.train[i], part) for i, s in enumerate((t1, t2))]
     # of one stream, so that both contrasts of a pair are cut and mirrored alike
