@@ -13,6 +13,7 @@ from napari_t1t2.errors import UnusableError
 from napari_t1t2.images.names import is_nifti, stem
 from napari_t1t2.images.nifti import read_nifti, read_provenance
 from napari_t1t2.images.nifti_write import write_nifti
+from napari_t1t2.images.read import read_all
 from napari_t1t2.images.volume import Volume
 
 OBLIQUE = nibabel.affines.from_matvec(
@@ -124,6 +125,21 @@ def test_either_half_of_a_pair_is_the_volume(saved, stack):
     path.unlink()
     with pytest.raises(UnusableError, match=r"^a\.hdr: a\.img, its other half, is not beside it; copy both"):
         read_nifti(path.with_suffix(".hdr"))
+
+
+def test_a_compressed_pair_is_one_volume(tmp_path, saved, stack):
+    (tmp_path / "z").mkdir()
+    for half in (saved("a.img", kind=nibabel.Nifti1Pair), tmp_path / "a.hdr"):
+        (tmp_path / "z" / f"{half.name}.gz").write_bytes(gzip.compress(half.read_bytes()))
+    (volume,) = read_all(tmp_path / "z").volumes
+    np.testing.assert_array_equal(volume.data, stack)
+    assert volume.series == "a.img.gz"
+
+
+def test_values_on_a_surface_are_refused(saved):
+    path = saved("a.dscalar.nii", kind=nibabel.Nifti2Image, intent_code=3006)
+    with pytest.raises(UnusableError, match=r"^a\.dscalar\.nii: holds values on a surface \(CIFTI\), not a volume"):
+        read_nifti(path)
 
 
 def test_an_analyze_file_says_that_its_orientation_was_assumed(saved):

@@ -16,7 +16,7 @@ def evenly(n: int, most: int) -> npt.NDArray[np.intp]:
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.intp))
 
 
-def finite(values: Image, name: str) -> tuple[Image, tuple[str, ...]]:
+def make_finite(values: Image, name: str) -> tuple[Image, tuple[str, ...]]:
     """The values, their NaN and infinities now the lowest finite one, in place; and a note that counts them."""
     if np.isfinite(values.min()) and np.isfinite(values.max()):
         return values, ()
