@@ -73,7 +73,8 @@ class Intensity:
 
     def remark(self) -> str | None:
         """A sentence where air was found above 0."""
-        return f"Air is at {self.low:g}, not 0: it was taken as the darkest." if self.low > 0 else None
+        about = float(f"{self.low:.3g}")
+        return f"Air is at about {about:g}, not 0: it was taken as the darkest." if self.low > 0 else None
 
     def with_headroom(self, headroom: float) -> Intensity:
         """The same head with another number of its medians between low and high."""

@@ -18,7 +18,7 @@ from ..data.inputs import BACKGROUND
 from ..data.pairs import Couple
 from ..data.slices import fingerprint
 from ..errors import Refusal
-from ..images.intensity import Intensity, measure, range_for
+from ..images.intensity import Intensity, measure, ranges_for
 from ..images.plane import View
 from ..images.volume import Image, Volume
 from ..model.about import About
@@ -177,7 +177,5 @@ def _fit(known: Sequence[Sample], members: Sequence[Model]) -> Calibration:
 
 
 def _ranges(volumes: Sequence[Volume], trained: Intensity) -> list[Intensity]:
-    """As translation reads them: stacks by themselves, single slices together."""
-    loose = [v.data.ravel() for v in volumes if len(v.data) == 1]
-    shared = range_for(np.concatenate(loose), 1, trained)[0] if loose else trained
-    return [shared if len(v.data) == 1 else range_for(v.data, len(v.data), trained)[0] for v in volumes]
+    """As translation reads them."""
+    return [intensity for intensity, _ in ranges_for(volumes, trained)]
