@@ -179,7 +179,7 @@ def test_a_file_in_metres_comes_in_millimetres(saved, code, factor, unit):
 def test_a_useless_sform_gives_way_to_the_qform_and_then_to_the_size_of_a_voxel(saved, row):
     volume = read_nifti(saved(srow_x=row, sform_code=1, qform_code=1))
     np.testing.assert_allclose(volume.affine, OBLIQUE, atol=1e-4)
-    assert volume.notes == ("its sform is singular or not finite: the qform was taken",)
+    assert volume.notes == ("its sform is singular or not finite: the qform was used",)
     volume = read_nifti(saved(srow_x=row, sform_code=1, qform_code=0))
     np.testing.assert_allclose(volume.spacing, (3, 0.9, 0.9), rtol=1e-5)
     assert "the orientation assumed" in volume.notes[0]
@@ -196,7 +196,7 @@ def test_of_a_4d_file_one_volume_is_taken_and_that_is_said(saved, stack):
         assert read_nifti(path).notes == ("4D with 3 volumes: number 0 was taken",)
         np.testing.assert_array_equal(read_nifti(path, frame=2).data, stack + 2)
         for frame in (3, -1):
-            with pytest.raises(UnusableError, match=rf"holds 3 volumes, 0 to 2; there is no number {frame}\."):
+            with pytest.raises(UnusableError, match=rf"holds 3 volumes, 0 to 2; there is no number {frame}:"):
                 read_nifti(path, frame=frame)
 
 

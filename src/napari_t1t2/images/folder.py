@@ -112,8 +112,10 @@ def choose(everything: Folder, contrast: str, series: str = "") -> Folder:
     volumes, left_out = _pick(everything.volumes, contrast, series, folder)
     skipped = everything.skipped + left_out
     if not volumes:
-        lines = together((s.path.name, s.why.rstrip(".")) for s in skipped)
+        lines = together((s.path.name, s.why.rstrip(".")) for s in left_out + everything.skipped)
         reasons = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} other reasons" if len(lines) > 3 else "")
+        if left_out:
+            raise UnusableError(f"{folder} holds images, but none to use as {contrast}: {reasons}.")
         found = f"nothing in it can be used ({reasons})" if skipped else "it is empty"
         raise UnusableError(f"{folder} holds no images: {found}. Give a folder of {KINDS} files.")
     return Folder(folder, [replace(v, contrast=contrast) for v in volumes], skipped)

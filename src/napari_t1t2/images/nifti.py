@@ -111,7 +111,7 @@ def _affine_of(image: Any) -> tuple[Affine | None, tuple[str, ...]]:
     if not _is_regular(affine):
         notes = ("its affine is singular or not finite: the size of the voxels is kept, the orientation assumed",)
         if "qform_code" in header and header["qform_code"] > 0 and _is_regular(header.get_qform()):
-            notes = ("its sform is singular or not finite: the qform was taken",)
+            notes = ("its sform is singular or not finite: the qform was used",)
             affine = header.get_qform()
         elif hasattr(header, "get_base_affine"):
             affine = header.get_base_affine()
@@ -147,11 +147,11 @@ def _read_voxels(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[
     dtype: np.dtype[Any] = proxy.dtype
     columns, rows, planes = (*proxy.shape, 1, 1)[:3]
     if len(proxy.shape) < 2 or 0 in proxy.shape:
-        raise UnusableError(f"{name}: shape {proxy.shape} is not one of an image; export the volume again.")
+        raise UnusableError(f"{name}: shape {proxy.shape} is not that of an image; export the volume again.")
     volumes = math.prod(proxy.shape[3:])
     if not 0 <= number < volumes:
         there = f"{volumes} volumes, 0 to {volumes - 1}" if volumes > 1 else "one volume, number 0"
-        raise UnusableError(f"{name}: holds {there}; there is no number {number}.")
+        raise UnusableError(f"{name}: holds {there}; there is no number {number}: choose another.")
     size = columns * rows * dtype.itemsize
     slope, inter = float(proxy.slope), float(proxy.inter)
     data = np.empty((planes, rows, columns), np.float32)

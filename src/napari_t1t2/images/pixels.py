@@ -22,7 +22,7 @@ def make_finite(values: Image, name: str) -> tuple[Image, tuple[str, ...]]:
         return values, ()
     good = np.isfinite(values)
     if not good.any():
-        raise UnusableError(f"{name}: no pixel is a finite number.")
+        raise UnusableError(f"{name}: no pixel is a finite number; leave it out.")
     note = f"{(~good).sum()} pixels are NaN or infinite and were set to the lowest value"
     np.copyto(values, values.min(where=good, initial=np.inf), where=~good)  # a large volume is not copied
     return values, (note,)
