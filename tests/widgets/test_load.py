@@ -7,7 +7,9 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from napari_t1t2.widgets.load import SHOWN, LoadWidget
+from napari_t1t2.widgets._folders import SHOWN
+from napari_t1t2.widgets._job import KEPT
+from napari_t1t2.widgets.load import LoadWidget
 from napari_t1t2.widgets.train import TrainWidget
 
 
@@ -49,13 +51,13 @@ def test_the_summary_tells_count_size_range_and_what_was_skipped(widget, config)
     assert "skipped notes.txt: not an image" in said
 
 
-def test_slices_are_shown_as_the_networks_see_them(widget, viewer, config):
+def test_slices_are_shown_as_prepared_for_training(widget, viewer, config):
     fill(widget, config)
-    widget.form["as_seen"].value = True
+    widget.form["prepared"].value = True
     widget.form["size"].value = 32
     widget.go.click()
     widget.wait(60)
-    seen = viewer.layers["T2 as the networks see it"].data
+    seen = viewer.layers["T2 as prepared for training"].data
     assert seen.shape[1:] == (32, 32)
     assert seen.min() == -1 and seen.max() <= 1
 
@@ -199,7 +201,7 @@ def test_one_folder_of_both_contrasts_serves_both_sides(widget, viewer, mixed):
     load(widget, mixed, mixed)
     assert names(viewer, "t1") == ["T1: 2: t1_se, tra, TE 12 ms, TR 550 ms, 2 axial slices"]
     assert len(names(viewer, "t2")) == 2
-    assert "nothing says which contrast it is" in widget.status.text() + widget.status.toolTip()
+    assert "nothing says which contrast it is" in widget.status.text()
 
 
 def test_the_table_shows_what_was_found_and_what_it_is_used_as(widget, mixed):
@@ -299,11 +301,11 @@ def test_a_wrong_series_is_told_and_the_table_still_helps(widget, viewer, nifti,
 def test_loading_again_adds_no_layers_but_shows_what_the_files_hold_now(widget, viewer, nifti, head):
     own = viewer.add_image(head)
     folder = nifti("T1/a_T1.nii", "T1").parent
-    load(widget, folder, as_seen=True)
+    load(widget, folder, prepared=True)
     nifti("T1/a_T1.nii", "T2")
     before = viewer.layers["T1: a_T1"].data.copy()
     load(widget, folder)
-    assert [layer.name for layer in viewer.layers] == [own.name, "T1: a_T1", "T1 as the networks see it"]
+    assert [layer.name for layer in viewer.layers] == [own.name, "T1: a_T1", "T1 as prepared for training"]
     assert np.abs(viewer.layers["T1: a_T1"].data - before).max() > 50
 
 
@@ -323,30 +325,31 @@ def test_the_train_widget_follows_each_choice_also_back_to_the_first(widget, vie
         assert (train.form["t1_folder"].value, train.form["t1_series"].value) == (mixed, series)
 
 
-def test_both_folders_decide_the_pixels_that_the_networks_see(widget, viewer, nifti):
+def test_both_folders_decide_the_resolution_of_the_prepared_images(widget, viewer, nifti):
     t1 = nifti("T1/a_T1.nii", "T1", (1, 1, 3)).parent
     t2 = nifti("T2/a_T2.nii", "T2", (2, 2, 3)).parent
-    load(widget, t1, t2, as_seen=True)
-    seen = [viewer.layers[f"{label} as the networks see it"] for label in ("T1", "T2")]
+    load(widget, t1, t2, prepared=True)
+    seen = [viewer.layers[f"{label} as prepared for training"] for label in ("T1", "T2")]
     assert [tuple(layer.scale) for layer in seen] == [(3, 1.5, 1.5)] * 2
     assert seen[0].data.shape[1:] == (32, 24) and seen[1].data.shape[1:] == (60, 48)
-    assert "axial, pixels of 1.5 mm" in widget.status.text()
+    assert "axial, in-plane resolution 1.5 mm" in widget.status.text()
     beside = viewer.layers["T2: a_T2"].extent.world[1, 2]
     assert all(layer.extent.world[0, 2] > beside for layer in seen)
 
 
-def test_the_networks_see_the_plane_that_was_asked_for(widget, viewer, nifti):
-    load(widget, nifti("T1/a_T1.nii", "T1", (1, 1, 1), slices=24).parent, as_seen=True, plane="sagittal")
-    assert viewer.layers["T1 as the networks see it"].data.shape[1:] == (24, 44)
+def test_images_are_prepared_in_the_plane_that_was_asked_for(widget, viewer, nifti):
+    load(widget, nifti("T1/a_T1.nii", "T1", (1, 1, 1), slices=24).parent, prepared=True, plane="sagittal")
+    assert viewer.layers["T1 as prepared for training"].data.shape[1:] == (24, 44)
 
 
-def test_a_long_list_of_notes_is_cut_short_with_the_rest_in_the_tooltip(widget, nifti):
+def test_a_long_list_of_notes_is_scrolled_and_leaves_room_for_other_docks(widget, nifti):
     folder = nifti("T1/a_T1.nii", "T1").parent
     for i in range(20):
         Image.fromarray(np.full((9, 9), i + 1, np.uint8)).save(folder / f"flat{i}.png")
+    widget.show()
     load(widget, folder)
-    assert widget.status.text().count("\n") <= 9 and "13 more" in widget.status.text()
-    assert "flat19.png: every pixel is 20" in widget.status.toolTip()
+    assert "flat19.png: every pixel is 20" in widget.status.text()
+    assert widget.status.minimumSizeHint().height() <= KEPT < widget.status.sizeHint().height()
 
 
 @pytest.fixture
