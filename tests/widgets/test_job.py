@@ -177,7 +177,7 @@ def test_a_run_is_saved_when_napari_quits(config, tmp_path):
 
 
 def turn_wheel(over: QWidget) -> None:
-    """A turn of the wheel towards the user, with the pointer over a widget; offered upwards, as Qt does, until taken."""
+    """A turn of the wheel towards the user, with the pointer over a widget: offered upwards until taken, as Qt does."""
     taken = False
     while over is not None and not taken:  # an empty QComboBox is false
         at, none = QPointF(over.rect().center()), QPoint()

@@ -317,12 +317,68 @@ def test_what_is_no_longer_chosen_is_hidden(widget, viewer, nifti):
     assert {layer.name: layer.visible for layer in viewer.layers} == {"T1: a_T1 (earlier)": False, "T1: b_T1": True}
 
 
-def test_the_train_widget_follows_each_choice_also_back_to_the_first(widget, viewer, qtbot, mixed):
-    train = TrainWidget(viewer)
-    qtbot.addWidget(train)
+@pytest.fixture
+def train(viewer, qtbot, told):
+    """Opens the Train widget beside it."""
+
+    def opened():
+        train = TrainWidget(viewer)
+        qtbot.addWidget(train)
+        return train
+
+    return opened
+
+
+def rows(train, side="t1"):
+    return train.form[f"{side}_folder"].value, train.form[f"{side}_series"].value
+
+
+def test_train_follows_each_choice_also_back_to_the_first(widget, train, mixed):
+    opened = train()
     for series in ("t1_se", "head", "head", "t1_se"):
         load(widget, mixed, t1_series=series)
-        assert (train.form["t1_folder"].value, train.form["t1_series"].value) == (mixed, series)
+        assert rows(opened) == (mixed, series)
+
+
+def test_train_follows_the_series_chosen_in_the_table(widget, train, mixed):
+    opened = train()
+    load(widget, mixed, mixed)
+    use(widget, "2: t1_se", "neither")
+    use(widget, "5: head", "T1")
+    assert rows(opened) == (mixed, "")  # until Load is pressed
+    load(widget)
+    assert rows(opened) == (mixed, "5 head") == rows(train())
+
+
+def test_train_follows_a_second_folder(widget, train, nifti):
+    opened = train()
+    for name in ("one", "two"):
+        folder = nifti(f"{name}/a_T1.nii", "T1").parent
+        load(widget, folder)
+        assert rows(opened) == (folder, "")
+
+
+def test_train_opened_later_takes_the_last_choice_though_its_layers_are_gone(widget, viewer, train, mixed):
+    for series in ("t1_se", "head"):
+        load(widget, mixed, t1_series=series)
+    viewer.layers.clear()
+    assert rows(train()) == (mixed, "head")
+
+
+def test_what_could_not_be_read_is_not_handed_on_to_train(widget, train, nifti, tmp_path):
+    opened = train()
+    folder = nifti("T1/a_T1.nii", "T1").parent
+    load(widget, folder)
+    load(widget, tmp_path / "nowhere")
+    assert rows(opened) == (folder, "")
+
+
+def test_a_choice_that_comes_back_gets_its_layers_back(widget, viewer, nifti):
+    folder = nifti("T1/a_T1.nii", "T1").parent
+    nifti("T1/b_T1.nii", "T1")
+    for series in ("a_T1", "b_T1", "a_T1"):
+        load(widget, folder, t1_series=series)
+    assert {layer.name: layer.visible for layer in viewer.layers} == {"T1: a_T1": True, "T1: b_T1 (earlier)": False}
 
 
 def test_both_folders_decide_the_resolution_of_the_prepared_images(widget, viewer, nifti):

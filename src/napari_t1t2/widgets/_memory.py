@@ -14,6 +14,8 @@ from ..config import Side
 if TYPE_CHECKING:
     import napari
 
+    from ..model.about import About
+
 
 class Memory(QObject):
     """Kept in the user's settings, also after napari was closed. `model_changed` carries the path."""
@@ -67,3 +69,10 @@ _selections: WeakKeyDictionary[napari.Viewer, Selection] = WeakKeyDictionary()
 def selection_of(viewer: napari.Viewer) -> Selection:
     """The one that all docks of a window share."""
     return _selections.setdefault(viewer, Selection())
+
+
+def described(about: About) -> str:
+    """What a model is, in one line."""
+    c = about.config
+    finer = f", {c.pixel:.2g} mm" if c.pixel else ""
+    return f"Trained {about.step:,} steps on {len(about.seen)} images, {c.t1_label} and {c.t2_label}, {c.plane}{finer}."

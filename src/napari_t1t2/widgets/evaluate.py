@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QPushButton
 
 from .. import __version__
 from ..errors import Refusal
-from ..images.volume import NOTICE, Image
+from ..images.volume import NOTICE
 from ._comparison import Evaluated, Source, Stage, evaluated
 from ._form import narrow
 from ._job import JobWidget
@@ -44,7 +44,7 @@ class EvaluateWidget(JobWidget):
                 narrow(ComboBox(name="synthetic", choices=self._images, tooltip="The image to score.")),
                 narrow(ComboBox(name="real", choices=self._images, tooltip="The scan that it should look like.")),
                 CheckBox(
-                    name="match",
+                    name="match_intensities",
                     text="Match intensities first",
                     tooltip="Scale the synthetic image so that both heads have the same median: MR intensities have no "
                     "fixed unit.",
@@ -94,7 +94,7 @@ class EvaluateWidget(JobWidget):
         one, other = Source.of(fake, fake), Source.of(real, fake)
         for sentence in (*one.notices, *other.notices, *_warnings(fake, real)):
             self.tell(sentence)
-        label, match = self.form["label"].value, self.form["match"].value
+        label, match = self.form["label"].value, self.form["match_intensities"].value
         self._compared, self._matched = (fake, real), match
         return lambda stop: evaluated(one, other, drawn, label, match=match, stop=stop)
 
@@ -127,33 +127,33 @@ class EvaluateWidget(JobWidget):
         self.copy.setEnabled(True)
         self.table.show_score(score)
         self.histogram.draw(event.counts, event.edges, score.region, (real.name, fake.name))
-        name = f"difference: {fake.name} minus {real.name}"
-        self._show_difference(name, event.difference, event.limit, fake)
+        name = self._show_difference(event, fake, real)
         self.status.setText(
             f"{fake.name!r} against {real.name!r}: {score.head_voxels:,} voxels {score.region}; made {name!r}."
         )
 
-    def _show_difference(self, name: str, data: Image, limit: float, fake: Layer) -> None:
-        """Lay it over the synthetic layer, in place of the one that an earlier press made."""
+    def _show_difference(self, event: Evaluated, fake: Layer, real: Layer) -> str:
+        """Lay it over the synthetic layer, into the layer that an earlier press made; returns what that is called."""
+        name = f"difference: {fake.name} minus {real.name}"
+        shown = {"contrast_limits": (-event.limit, event.limit)} | place_of(fake).geometry
         layers = self._viewer.layers
         old = next((layer for layer in layers if layer.metadata.get("difference") == name), None)
+        if old is not None and old.ndim == fake.ndim:
+            for key, value in ({"data": event.difference} | shown).items():
+                setattr(old, key, value)
+            return name
         active = layers.selection.active
-        index, visible = (layers.index(old), old.visible) if old else (len(layers), True)
-        if old:
-            layers.remove(old)
-        made = ImageLayer(
-            data,
+        self._viewer.add_image(
+            event.difference,
             name=name,
             rgb=False,
             colormap=Colormap([[0.3, 0.7, 1], [0, 0, 0], [1, 0.55, 0.2]], name="blue-black-orange"),
-            contrast_limits=(-limit, limit),
-            visible=visible,
             metadata={key: fake.metadata[key] for key in OF_PLACE if key in fake.metadata}
             | {"difference": name, "contrast": "difference", "synthetic": True, "notice": NOTICE, "dtype": "float32"},
-            **place_of(fake).geometry,
+            **shown,
         )
-        layers.insert(index, made)
-        layers.selection.active = made if active is old else active  # what the user has selected stays selected
+        layers.selection.active = active  # what the user has selected stays selected
+        return name
 
     def _on_copy(self) -> None:
         clipboard = QGuiApplication.clipboard()

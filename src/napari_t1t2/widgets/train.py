@@ -92,6 +92,7 @@ class TrainWidget(JobWidget):
         if not config.threads:  # a core is left to the window
             config = replace(config, threads=max(1, cores() - 1))
         self._labels = (config.model.t1_label, config.model.t2_label)
+        self._trained, self._data = clock(0), ""
         self.curve.clear()
 
         def begin(stop: Callable[[], bool]) -> Iterator[TrainEvent]:
@@ -106,18 +107,15 @@ class TrainWidget(JobWidget):
             case Reading(done=done, total=total, doing=doing):
                 self.show_fraction(done / total, f"{doing} {done} of {total} files")
             case Started(notes=notes):
-                t1, t2 = event.slices
-                height, width = event.shape
-                self.status.setText(
-                    f"{t1} {self._labels[0]} and {t2} {self._labels[1]} slices, {height}x{width}, on {event.device}"
-                )
+                (t1, t2), (height, width) = event.slices, event.shape
+                self._data = f"{t1} {self._labels[0]} and {t2} {self._labels[1]} slices of {height}x{width} pixels"
+                self.status.setText(f"Training on {self._data}, on {event.device}.")
                 if notes:
                     self.mention("\n".join(notes))
             case Progress():
-                left = clock(event.seconds_left)
-                self.show_fraction(
-                    event.fraction, f"step {event.step}, {left} left, {event.slices_per_second:.1f} slices/s"
-                )
+                self._trained, left = clock(event.seconds), clock(event.seconds_left)
+                text = f"step {event.step}, {left} left, {event.slices_per_second:.1f} slices/s"
+                self.show_fraction(event.fraction, text)
                 self.curve.add(event.step, event.losses)
             case Preview():
                 self._previewing = show_preview(self._viewer, self._named(event))  # in place of what is left of one
@@ -127,7 +125,8 @@ class TrainWidget(JobWidget):
             case Noted(sentence=sentence):
                 self.mention(sentence)
             case Finished(step=step, path=path, reason=reason):
-                self.status.setText(f"{reason.capitalize()} at step {step}. The model is {path}")
+                ended = "Finished" if reason == "completed" else "Stopped"
+                self.status.setText(f"{ended} at step {step}: trained {self._trained} on {self._data}.\nModel: {path}")
                 self.curve.draw_now()
                 for _ in self._previewing:
                     pass
