@@ -286,6 +286,15 @@ def test_the_layers_to_compare_are_suggested_and_a_choice_is_kept(widget, viewer
     assert widget.form["real"].value is t2
 
 
+def test_of_several_scans_the_one_of_the_same_size_is_suggested_and_no_prepared_images(widget, viewer, head):
+    about = {"contrast": "T2"}
+    right = viewer.add_image(np.stack([head] * 4), metadata=about)
+    viewer.add_image(np.stack([head] * 5), metadata=about)
+    viewer.add_image(np.stack([head] * 4), metadata=about | {"prepared": "axial"})
+    viewer.add_image(np.stack([head] * 4), metadata=about | {"synthetic": True})
+    assert widget.form["real"].value is right and len(widget.form["real"].choices) == 3
+
+
 def test_pixels_that_are_no_numbers_count_as_air(widget, viewer, head):
     viewer.add_image(head, name="scan")
     broken = head.copy()

@@ -69,13 +69,15 @@ def test_a_run_ends_with_a_model_previews_and_a_curve(widget, viewer, config):
     assert [layer.name for layer in viewer.layers] == [
         "preview T1",
         "preview T2 (synthetic)",
-        "preview T1 -> T2 -> T1 (synthetic, check)",
+        "T1 -> T2 -> T1 (check)",
         "preview T2",
         "preview T1 (synthetic)",
-        "preview T2 -> T1 -> T2 (synthetic, check)",
+        "T2 -> T1 -> T2 (check)",
     ]
+    assert [layer.metadata["synthetic"] for layer in viewer.layers] == [False, True, True] * 2
     assert set(widget.curve.losses) == {"adversarial", "cycle", "structure", "identity", "discriminators"}
     assert widget.go.isEnabled() and str(config.run_folder) in widget.status.text()
+    assert "Finished at step 4: trained 0:0" in widget.status.text() and "7 T1 and 7 T2 slices" in widget.status.text()
 
 
 def test_previews_change_while_it_learns_and_do_not_pile_up(widget, viewer):

@@ -30,15 +30,19 @@ class Source:
     name: str
     affine: Affine | None
     dtype: str = ""
-    notices: tuple[str, ...] = ()  # what the user should know of how it is compared
 
     @classmethod
-    def of(cls, layer: Layer, fake: Layer) -> Source:
-        """A layer that is to be compared with a synthetic one. Raises `Refusal` where they cannot be."""
+    def of(cls, layer: Layer, fake: Layer, tell: Callable[[str], None]) -> Source:
+        """A layer that is to be compared with a synthetic one; raises `Refusal` where they cannot be.
+
+        What the user should know of how they are is told.
+        """
         if isinstance(layer, Labels):
             pixels, notice = layer.data[0] if layer.multiscale else layer.data, None
         else:
             pixels, notice = pixels_of(layer)
+        if notice:
+            tell(notice)
         shape, wanted = pixels.shape, _shape(fake)
         if math.prod(shape[:-3]) != 1:
             raise Refusal(
@@ -53,11 +57,10 @@ class Source:
                 f"{layer.name!r} is {_times(shape)} and {fake.name!r} {_times(wanted)}, and they do not both say where "
                 "they lie: choose layers of one shape, or open them from NIfTI or DICOM files."
             )
-        notices = [notice] if notice else []
         if not placed and not np.allclose(to_world(layer), to_world(fake)):
-            notices += [f"{layer.name!r} and {fake.name!r} do not share a space: they are compared pixel by pixel."]
+            tell(f"{layer.name!r} and {fake.name!r} do not share a space: they are compared pixel by pixel.")
         dtype = str(layer.metadata.get("dtype") or layer.dtype)
-        return cls(pixels, layer.name, affine_in_window(layer) if placed else None, dtype, tuple(notices))
+        return cls(pixels, layer.name, affine_in_window(layer) if placed else None, dtype)
 
     def volume(self, label: int | None = None) -> Volume:
         """Its pixels, read now; with a label, 1 where it is (0: where any is) and 0 elsewhere."""

@@ -5,21 +5,21 @@ from __future__ import annotations
 import time
 from typing import Any, Literal
 
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
+
+from ._form import stack
 
 POINTS = 500  # drawn at most, whatever the length of the run
 SECONDS = 1.0  # between two drawings, as each takes the GUI thread some 25 ms
 LOSSES = {  # what each is, and which way is good
-    "adversarial": "how well the discriminators still tell synthetic slices from real ones; should fall, or at least "
-    "not rise for long",
+    "adversarial": "how well the discriminators tell synthetic slices from real ones; should fall, not rise for long",
     "cycle": "how far T1 -> T2 -> T1 is from the original; should fall once its weight has risen",
     "structure": "how far the anatomy of the synthetic slices is from that of their sources; should fall",
     "identity": "how much a generator changes a slice that already has its contrast; should fall",
     "paired": "how far synthetic slices are from the real ones of the same place; should fall",
-    "discriminators": "how often the discriminators are wrong; should stay well above 0, as a generator learns little "
-    "from one that is never wrong",
+    "discriminators": "how often the discriminators are wrong; should stay above 0, or the generators learn little",
 }
-MARGINS = {"left": 0.45, "bottom": 0.34, "right": 0.08, "top": 0.08}  # inches
+MARGINS = {"left": 0.45, "bottom": 0.34, "right": 0.08, "top": 0.2}  # inches
 
 
 def load_matplotlib() -> None:
@@ -33,7 +33,7 @@ class Plot(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        QVBoxLayout(self).setContentsMargins(0, 0, 0, 0)
+        stack(self)
         self.canvas: Any = None
         self.axes: Any = None
         self.hide()
@@ -83,6 +83,7 @@ class LossCurve(Plot):
             return
         if self.canvas is None:
             self.make_canvas(60, 180).mpl_connect("resize_event", self._fit)
+            self._fit()
         if self.losses.keys() != self._lines.keys():
             self._make_lines()
         every = -(-len(self.steps) // POINTS)
@@ -105,10 +106,11 @@ class LossCurve(Plot):
         self.axes.yaxis.set_minor_locator(NullLocator())
         self.axes.set_xlabel("step; rest the mouse here to read what each line is", fontsize=7, labelpad=1)
         self.axes.tick_params(labelsize=7)
-        self.axes.legend(fontsize=7, loc="upper right")
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 0.97), "ncols": len(LOSSES), "frameon": False}
+        self.axes.legend(fontsize=6, handlelength=1, columnspacing=1, borderpad=0, **place)
         self.setToolTip("\n".join(f"{name}: {LOSSES[name]}." for name in self.losses if name in LOSSES))
 
-    def _fit(self, _: Any) -> None:
+    def _fit(self, _: Any = None) -> None:
         """Leave room for the labels, whatever the size."""
         width, height = self.axes.figure.get_size_inches()
         self.axes.figure.subplots_adjust(

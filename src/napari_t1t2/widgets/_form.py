@@ -22,9 +22,9 @@ LABELS = {  # of rows whose field is not called as its readers call it
     "tone_curve": "intensity mapping", "depth": "distance to head surface", "disc_norm": "instance normalisation",
     "coarse": "multi-scale factor", "adversarial": "adversarial loss", "cycle_warmup": "cycle weight rises for",
     "decay_from": "learning rate falls from", "beta1": "Adam's beta 1", "pool": "image buffer",
-    "flip": "mirror left-right", "hold_out": "patients kept for checking", "memory": "memory, GiB",
-    "threads": "CPU threads", "report_every": "steps between reports", "preview_every": "steps between previews",
-    "save_every": "steps between checkpoints",
+    "flip": "mirror left-right", "upsample": "upsampling", "hold_out": "patients kept for checking",
+    "memory": "memory, GiB", "threads": "CPU threads", "report_every": "steps between reports",
+    "preview_every": "steps between previews", "save_every": "steps between checkpoints",
 }
 # fmt: on
 
@@ -34,17 +34,19 @@ class TrainForm(QWidget):
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
-        described = [*_rows(config, TrainConfig), *_rows(config.model, ModelConfig)]
+        described: list[tuple[Field[Any], Widget]] = [
+            (f, field_row(type(part), f.name, getattr(part, f.name)))
+            for part in (config, config.model)
+            for f in fields(part)
+            if f.name != "model"
+        ]
         self._rows: dict[str, Any] = {row.name: row for _, row in described}
         self._base = config
         basic = Container(widgets=[row for f, row in described if not f.metadata["advanced"]])
         advanced = Container(widgets=[row for f, row in described if f.metadata["advanced"]])
         self._folded = QCollapsible("More settings")
         self._folded.addWidget(advanced.native)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(basic.native)
-        layout.addWidget(self._folded)
+        stack(self, basic.native, self._folded)
         self._given: dict[str, Any] = {}
         self._shown: dict[str, Any] = {}
         self.fill(config)
@@ -68,12 +70,6 @@ class TrainForm(QWidget):
             if name not in keep:
                 _show(row, values[name])
                 self._given[name], self._shown[name] = values[name], row.value
-
-
-def _rows(config: Any, config_class: type) -> list[tuple[Field[Any], Widget]]:
-    return [
-        (f, field_row(config_class, f.name, getattr(config, f.name))) for f in fields(config_class) if f.name != "model"
-    ]
 
 
 def field_row(config_class: type, name: str, value: Any = None) -> Widget:
@@ -107,6 +103,15 @@ def narrow(row: ComboBox) -> ComboBox:
     row.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     row.native.setMinimumContentsLength(12)
     return row
+
+
+def stack(holder: QWidget, *parts: QWidget) -> QWidget:
+    """Lay the parts out in their holder, one below the other; returns the holder."""
+    layout = QVBoxLayout(holder)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for part in parts:
+        layout.addWidget(part)
+    return holder
 
 
 class _LeaveWheel(QObject):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import QCoreApplication, QEvent, QSize, Qt
-from qtpy.QtGui import QResizeEvent, QTextOption
+from qtpy.QtGui import QTextOption
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -28,7 +28,7 @@ from qtpy.QtWidgets import (
 
 from ..events import Failed, Finished
 from ..runs.session import Session, explain
-from ._form import leave_wheel
+from ._form import leave_wheel, stack
 
 State = Literal["running", "stopping", "stopped", "completed", "failed"]
 THREAD = "napari-t1t2 job"  # its name
@@ -78,6 +78,7 @@ class Status(QTextEdit):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
         self.document().setDocumentMargin(0)
+        self.document().documentLayout().documentSizeChanged.connect(lambda _: self.updateGeometry())
 
     def text(self) -> str:
         """What it says."""
@@ -87,12 +88,6 @@ class Status(QTextEdit):
         """Say something else; never read as HTML."""
         self._text = text
         self.setPlainText(text)
-        self.updateGeometry()
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        """Another width takes another number of lines."""
-        super().resizeEvent(event)
-        self.updateGeometry()
 
     def sizeHint(self) -> QSize:
         """All lines."""
@@ -106,9 +101,9 @@ class Status(QTextEdit):
 class Rows(QScrollArea):
     """Scrolls the form up and down, so that a small screen still shows the buttons; no row is cut off at the side."""
 
-    def __init__(self, rows: QWidget) -> None:
+    def __init__(self, form: QWidget) -> None:
         super().__init__()
-        self.setWidget(rows)
+        self.setWidget(rows := stack(QWidget(), form, QWidget()))  # the last takes the room that the form leaves
         for row in (*rows.findChildren(QAbstractSpinBox), *rows.findChildren(QComboBox)):
             leave_wheel(row)
         self.setWidgetResizable(True)
@@ -145,13 +140,8 @@ class JobWidget(QWidget):
         self.status = Status()
         self._form = form
 
-        rows = QWidget()
-        packed = QVBoxLayout(rows)
-        packed.setContentsMargins(0, 0, 0, 0)
-        packed.addWidget(form)
-        packed.addStretch()
         self.body = QVBoxLayout(self)
-        self.body.addWidget(Rows(rows), 1)
+        self.body.addWidget(Rows(form), 1)
         self.body.addLayout(self.buttons)
         self.body.addWidget(self.progress)
         self.body.addWidget(self.status)

@@ -66,7 +66,7 @@ class EvaluateWidget(JobWidget):
             ]
         )
         super().__init__(self.form.native, "Evaluate")
-        self._suggested = {name: self.form[name].value for name in ("synthetic", "real")}
+        self._own: dict[str, Layer | None] = {}  # what the user has chosen
         self.form["label"].enabled = False
         self.table = ScoreTable()
         self.histogram = JointHistogram()
@@ -77,7 +77,8 @@ class EvaluateWidget(JobWidget):
         self.body.addWidget(self.histogram)
         self.copy.clicked.connect(self._on_copy)
         self.form["region"].changed.connect(self._on_region)
-        self.form["synthetic"].changed.connect(self._on_synthetic)
+        for name in ("synthetic", "real"):
+            self.form[name].changed.connect(lambda layer, name=name: self._on_choice(name, layer))
         napari_viewer.layers.events.inserted.connect(self._on_layers)
         napari_viewer.layers.events.removed.connect(self._on_layers)
         self._on_layers()
@@ -90,9 +91,9 @@ class EvaluateWidget(JobWidget):
             raise Refusal("There is no layer to evaluate: open a synthetic image and the real one.")
         if fake is real:
             raise Refusal(f"{fake.name!r} is chosen twice: choose the real image that it should look like.")
-        drawn = Source.of(region, fake) if isinstance(region, Labels) else None
-        one, other = Source.of(fake, fake), Source.of(real, fake)
-        for sentence in (*one.notices, *other.notices, *_warnings(fake, real)):
+        one, other = (Source.of(layer, fake, self.tell) for layer in (fake, real))
+        drawn = Source.of(region, fake, self.tell) if isinstance(region, Labels) else None
+        for sentence in _warnings(fake, real):
             self.tell(sentence)
         label, match = self.form["label"].value, self.form["match_intensities"].value
         self._compared, self._matched = (fake, real), match
@@ -165,7 +166,7 @@ class EvaluateWidget(JobWidget):
         return [
             layer
             for layer in self._viewer.layers
-            if isinstance(layer, ImageLayer) and not (NO_IMAGE | {"preview"}) & layer.metadata.keys()
+            if isinstance(layer, ImageLayer) and not (NO_IMAGE | {"preview", "prepared"}) & layer.metadata.keys()
         ]
 
     def _regions(self, _: Any) -> list[str | Layer]:
@@ -174,35 +175,23 @@ class EvaluateWidget(JobWidget):
     def _on_region(self, region: str | Layer) -> None:
         self.form["label"].enabled = isinstance(region, Labels)
 
+    def _on_choice(self, name: str, layer: Layer | None) -> None:
+        self._own[name] = layer
+        if name == "synthetic" and self._own.get("real") is layer:
+            del self._own["real"]
+        self._on_layers()
+
     def _on_layers(self, _: Any = None) -> None:
-        images, before = self._images(None), self._suggested
-        chosen = {name: self.form[name].value for name in before}
-        with self.form["synthetic"].changed.blocked():
-            for name in (*before, "region"):
+        """Suggest a synthetic image and a scan like it, the newest first, where the user has chosen none."""
+        images = self._images(None)[::-1]
+        own = {name: layer for name, layer in self._own.items() if layer in images}
+        with self.form["synthetic"].changed.blocked(), self.form["real"].changed.blocked():
+            for name in ("synthetic", "real", "region"):
                 self.form[name].reset_choices()
-            self._suggest(
-                {name: layer for name, layer in chosen.items() if layer in images and layer is not before[name]}
-            )
-
-    def _on_synthetic(self, fake: Layer | None) -> None:
-        real = self.form["real"].value
-        if fake is not None:
-            self._suggest({"synthetic": fake} | ({} if real in (fake, self._suggested["real"]) else {"real": real}))
-
-    def _suggest(self, chosen: dict[str, Layer]) -> None:
-        """A synthetic image and a scan of the same contrast, where the user has chosen none."""
-        images = self._images(None)
-        scans = [layer for layer in images if not layer.metadata.get("synthetic")]
-        if not images:
-            return
-        made = [layer for layer in images if layer not in scans]
-        fake = chosen.get("synthetic") or (made or images)[-1]
-        scans = [layer for layer in scans if layer is not fake] or images
-        alike = [layer for layer in scans if _contrast(layer) == _contrast(fake)]
-        for name, layer in (("synthetic", fake), ("real", (alike or scans)[-1])):
-            if name not in chosen:
-                self._suggested[name] = layer
-            self.form[name].value = chosen.get(name, layer)
+            if images:
+                fake = own.get("synthetic", max(images, key=lambda layer: bool(layer.metadata.get("synthetic"))))
+                real = own.get("real", max(images, key=lambda layer: _likeness(layer, fake)))
+                self.form["synthetic"].value, self.form["real"].value = fake, real
 
 
 def _warnings(fake: Layer, real: Layer) -> Iterator[str]:
@@ -218,5 +207,8 @@ def _warnings(fake: Layer, real: Layer) -> Iterator[str]:
         )
 
 
-def _contrast(layer: Layer) -> str:
-    return str(layer.metadata.get("contrast", "")).casefold()
+def _likeness(layer: Layer, fake: Layer) -> tuple[bool, ...]:
+    """The greater, the likelier it is the scan that a synthetic image should look like."""
+    contrasts = {str(one.metadata.get("contrast", "")).casefold() for one in (layer, fake)}
+    scan = layer is not fake, not layer.metadata.get("synthetic")
+    return *scan, len(contrasts) == 1, layer.data.shape == fake.data.shape

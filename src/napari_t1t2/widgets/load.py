@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from magicgui.widgets import CheckBox, Container
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
 from ..config import ModelConfig, Side, TrainConfig
 from ..errors import Refusal
 from ..events import Failed
 from ._folders import Found, Loaded, look, right_of
-from ._form import field_row
+from ._form import field_row, stack
 from ._job import JobWidget
 from ._memory import Chosen, selection_of
 from ._series import SeriesTable
@@ -22,7 +22,6 @@ from ._series import SeriesTable
 if TYPE_CHECKING:
     import napari
 
-WIDTH = 460  # pixels of the dock, where the series are listed
 EARLIER = " (earlier)"  # in the names of layers whose series are no longer chosen
 SIDES: tuple[Side, Side] = ("t1", "t2")
 
@@ -50,19 +49,12 @@ class LoadWidget(JobWidget):
             ]
         )
         self.table = SeriesTable()
-        whole = QWidget()
-        layout = QVBoxLayout(whole)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.form.native)
-        layout.addWidget(self.table)
-        layout.addWidget(self.table.more)
-        super().__init__(whole, "Load")
+        super().__init__(stack(QWidget(), self.form.native, self.table, self.table.more), "Load")
         self._viewer = napari_viewer
         self._selection = selection_of(napari_viewer)
         self._summary: list[str] = []
         self._notes: list[str] = []
         self._made: dict[tuple[Side, Path], set[UUID]] = {}
-        self._outdated: set[tuple[Side, Path]] = set()
         self._written: dict[Side, str] = dict.fromkeys(SIDES, "")
         self._deselected: set[Side] = set()
         self.table.used.connect(self._on_used)
@@ -85,7 +77,6 @@ class LoadWidget(JobWidget):
             if side in self._deselected and not one.series:
                 raise Refusal(f"No series is used as {one.label}: choose one in the table.")
         self._summary, self._notes = [], []
-        self._outdated = set(self._made)
         return lambda stop: look(chosen, model, prepared=rows["prepared"], stop=stop)
 
     def on_event(self, event: Loaded | Found | Failed) -> None:
@@ -99,7 +90,6 @@ class LoadWidget(JobWidget):
                 self._notes += [note for note in event.notes if note not in self._notes]
             case Found(series=series):
                 self.table.fill(series, self._labels())
-                self.setMinimumWidth(WIDTH if series else 0)
                 self._deselected.clear()
                 if both := [s.title for s in series if len(s.uses) > 1]:
                     t1, t2 = self._labels().values()
@@ -116,11 +106,9 @@ class LoadWidget(JobWidget):
         key = event.side, event.chosen.folder
         made = self._made.setdefault(key, set())
         there = [layer for layer in self._viewer.layers if layer.unique_id in made]
-        if key in self._outdated:
-            self._outdated.remove(key)
+        if not event.prepared:  # which come later
             for layer in there:
-                layer.visible = False
-                layer.name = layer.name.removesuffix(EARLIER) + EARLIER
+                layer.visible, layer.name = False, layer.name.removesuffix(EARLIER) + EARLIER
         first = None
         for data, about, _ in event.layers:
             layer = next((old for old in there if old.metadata == about["metadata"]), None)

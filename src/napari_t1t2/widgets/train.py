@@ -13,7 +13,7 @@ import numpy as np
 from magicgui.widgets import CheckBox, ComboBox, Container
 from napari.layers import Image as ImageLayer
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QWidget
 
 from ..config import PresetName, Side, cores, preset
 from ..errors import Refusal
@@ -22,7 +22,7 @@ from ..runs.folder import is_taken, load_config
 from ..runs.process import train_in_process
 from ..runs.session import clock
 from ._curve import LossCurve, load_matplotlib
-from ._form import TrainForm
+from ._form import TrainForm, stack
 from ._job import JobWidget
 from ._layers import show_preview
 from ._memory import memory, selection_of
@@ -57,12 +57,7 @@ class TrainWidget(JobWidget):
                 ),
             ]
         )
-        whole = QWidget()
-        layout = QVBoxLayout(whole)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.start_rows.native)
-        layout.addWidget(self.form)
-        super().__init__(whole, "Train")
+        super().__init__(stack(QWidget(), self.start_rows.native, self.form), "Train")
         self.pause = QPushButton("Pause")
         self.pause.setEnabled(False)
         self.buttons.insertWidget(1, self.pause, 1)
@@ -203,8 +198,8 @@ class TrainWidget(JobWidget):
         return {
             f"preview {t1}": event.t1,
             f"preview {t2} (synthetic)": event.fake_t2,
-            f"preview {t1} -> {t2} -> {t1} (synthetic, check)": event.back_t1,
+            f"{t1} -> {t2} -> {t1} (check)": event.back_t1,
             f"preview {t2}": event.t2,
             f"preview {t1} (synthetic)": event.fake_t1,
-            f"preview {t2} -> {t1} -> {t2} (synthetic, check)": event.back_t2,
+            f"{t2} -> {t1} -> {t2} (check)": event.back_t2,
         }
