@@ -1,8 +1,10 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from heads import write_data_set
 from PIL import Image
 
 from napari_t1t2.config import ModelConfig, TrainConfig
@@ -83,6 +85,15 @@ def trained(tmp_path_factory) -> Path:
     folders = [write_folder(home / contrast, contrast) for contrast in ("T1", "T2")]
     list(train(tiny_config(*folders, home / "run")))
     return home / "run"
+
+
+@pytest.fixture(scope="session")
+def made_data(tmp_path_factory) -> SimpleNamespace:
+    """Two patients of ellipsoids as NIfTI, DICOM, PNG and 4D files (tests/heads.py); read it, never write to it.
+
+    It stands in for real data in a clone without them: each kind is a pair of folders, T1 and T2.
+    """
+    return write_data_set(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture(scope="session")
