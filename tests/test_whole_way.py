@@ -111,7 +111,7 @@ def test_each_kind_of_file_goes_the_whole_way_through_the_library(made_data, tmp
     back = only_one(path)
     assert back.synthetic
     assert back.data.shape == made.data.shape
-    assert evaluate_volumes(back, t2s[0], own_scale=False).psnr > 5
+    assert evaluate_volumes(back, t2s[0], match_intensities=False).psnr > 5
 
 
 def test_the_made_heads_show_the_contrasts_of_a_spin_echo():

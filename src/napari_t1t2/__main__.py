@@ -132,7 +132,10 @@ def _parser() -> ArgumentParser:
     evaluates.add_argument("fake", type=_path, metavar="FAKE", help="synthetic file, or folder")
     evaluates.add_argument("real", type=_path, metavar="REAL", help="real file, or folder with equal names")
     evaluates.add_argument(
-        "--own-scale", action="store_true", help="first bring the median of both heads together: MR units are arbitrary"
+        "--match-intensities",
+        "--own-scale",  # its name before
+        action="store_true",
+        help="first scale the synthetic image so that both heads have the same median: MR units are arbitrary",
     )
     evaluates.add_argument("--json", action="store_true", help="print JSON, each image by itself too")
 

@@ -141,19 +141,14 @@ def display_axes(shape: tuple[int, ...], planes: npt.ArrayLike) -> tuple[Doubles
 
 def smooth_field(random: np.random.Generator, axes: tuple[Doubles, Doubles, Doubles], *, every: float) -> Doubles:
     """A random (X, Y, Z) field of about unit spread: a cubic B-spline over knots `every` mm (Rueckert et al. 1999)."""
+    from scipy.interpolate import BSpline
+
     # The knots span any template whatever the planes are, so that one seed is one field.
-    knots = every * np.arange(-1, np.ceil(256 / every) + 2)
-    weights = [cubic_b_spline((axis[:, None] - knots) / every) for axis in axes]
-    heights = 3 * random.standard_normal((knots.size,) * 3)  # the spline's averaging takes two thirds of the spread
+    knots = every * np.arange(-3, np.ceil(256 / every) + 4)
+    weights = [BSpline.design_matrix(axis, knots, 3).toarray() for axis in axes]
+    heights = 3 * random.standard_normal((knots.size - 4,) * 3)  # the spline's averaging takes two thirds of the spread
     field: Doubles = np.einsum("xi,yj,zk,ijk->xyz", *weights, heights, optimize=True)
     return field
-
-
-def cubic_b_spline(distance: Doubles) -> Doubles:
-    """Weight of a knot that lies `distance` knots away."""
-    u = np.abs(distance)
-    near, far = 2 / 3 - u**2 + u**3 / 2, np.maximum(2 - u, 0) ** 3 / 6
-    return np.where(u < 1, near, far)
 
 
 def _write(slices: Pixels, folder: Path, stem: str, contrast: str) -> None:

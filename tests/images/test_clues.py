@@ -158,7 +158,7 @@ def test_a_synthetic_file_meets_the_real_one_of_its_contrast():
     reals = [
         Path(f"real/{n}") for n in ("sub-1_T1w.nii", "sub-1_T2w.nii", "p2_T2.nii.gz", "p2_T1.nii.gz", "Image #9.png")
     ]
-    met = {fake.name: real.name for fake, real in paired(fakes, reals).values()}
+    met = {fake.name: real.name for fake, real in paired(fakes, reals)[0].values()}
     assert met == {
         "sub-1_desc-synthetic_T2w.nii.gz": "sub-1_T2w.nii",
         "p2_T1_synthetic-T2.nii": "p2_T2.nii.gz",
@@ -167,7 +167,7 @@ def test_a_synthetic_file_meets_the_real_one_of_its_contrast():
 
 
 def pairs_of(fakes: list[str], reals: list[str]) -> dict[str, tuple[str, str]]:
-    met = paired(map(Path, fakes), map(Path, reals))
+    met, _ = paired(map(Path, fakes), map(Path, reals))
     return {name: (fake.as_posix(), real.as_posix()) for name, (fake, real) in met.items()}
 
 

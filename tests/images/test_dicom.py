@@ -255,7 +255,7 @@ def test_slices_that_nothing_tells_apart_are_left_out_and_counted(tmp_path):
     series(tmp_path, (0, 3))
     volume = one(*tmp_path.iterdir())
     assert len(volume.data) == 4
-    assert volume.notes == ("2 slices at the place of another were left out; the first of each was taken",)
+    assert volume.notes == ("2 slices show places that others show as well: the first of each place was taken",)
 
 
 def test_a_localiser_of_three_directions_becomes_three_volumes(tmp_path):
@@ -296,7 +296,7 @@ def test_the_same_image_twice_counts_once(tmp_path):
     copy.write_bytes(paths[0].read_bytes())
     volumes, skipped = read_dicoms([*paths, *paths, copy])
     assert [len(v.data) for v in volumes] == [4]
-    assert [s.why for s in skipped] == ["the same image as copy; one is enough."]
+    assert [s.why for s in skipped] == ["another file here holds the same image; one is enough."]
 
 
 def test_different_images_under_one_identifier_are_both_kept(tmp_path):
@@ -517,7 +517,7 @@ def test_other_kinds_of_file_are_not_taken_for_dicom(tmp_path, head):
     (tmp_path / "short").write_bytes(b"\x08\0\x16")
     assert [p.name for p in tmp_path.iterdir() if is_dicom(p)] == []
     assert not is_dicom(tmp_path)
-    assert "not a DICOM file" in why(tmp_path / "a.png")
+    assert "not an image that can be read here" in why(tmp_path / "a.png")
 
 
 # Writing

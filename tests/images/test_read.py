@@ -249,7 +249,7 @@ def test_equal_reasons_are_told_once():
 def test_series_of_another_contrast_are_told_together():
     folder = folder_of(("1 t1", "1: t1", "T1"), *((f"{i} t2", f"{i}: t2", "T2") for i in range(2, 40)))
     (line,) = choose(folder, "T1").notes()
-    assert line.startswith("skipped 2 t2: 2: t2 and 37 more: it looks like T2, so it is not taken as T1")
+    assert line.startswith("skipped 2: t2 and 37 more: it looks like T2, so it is not used as T1. To use it, choose it")
 
 
 def test_grey_is_read_as_it_is(picture, head):
@@ -398,7 +398,7 @@ def test_one_folder_serves_both_contrasts_by_the_names_in_it(mixed):
     assert [v.name for v in t2.volumes] == ["sub-01_T2w", "sub-02_T2w"]
     assert [v.subject for v in t2.volumes] == ["sub-01", "sub-02"]
     reasons = {s.path.name: s.why for s in t1.skipped}
-    assert "looks like FLAIR, so it is not taken as T1" in reasons["sub-02_FLAIR.nii.gz"]
+    assert "looks like FLAIR, so it is not used as T1" in reasons["sub-02_FLAIR.nii.gz"]
     assert "nothing says which contrast it is" in reasons["sub-02_scan.nii.gz"]
     assert not any(name.endswith(".json") for name in reasons)
 
@@ -441,7 +441,7 @@ def test_what_is_synthetic_is_not_trained_on(tmp_path, t1_folder, name):
     write_image(t1_folder / "synthetic" / name, made, says)
     folder = read_folder(t1_folder, "T1")
     assert len(folder.volumes) == 8
-    assert any("it is synthetic, so it is not taken as T1" in s.why for s in folder.skipped)
+    assert any("it is synthetic, so it is not used as T1" in s.why for s in folder.skipped)
 
 
 def test_previews_of_a_run_are_not_trained_on(trained):

@@ -8,6 +8,7 @@ from qtpy.QtGui import QGuiApplication
 
 from napari_t1t2.events import Failed
 from napari_t1t2.images.volume import Volume
+from napari_t1t2.synthesis import evaluation
 from napari_t1t2.synthesis.evaluation import evaluate_volumes
 from napari_t1t2.widgets._layers import layer_of
 from napari_t1t2.widgets.evaluate import EvaluateWidget
@@ -80,7 +81,7 @@ def test_matching_intensities_is_handed_on_and_advised(widget, viewer, fake, rea
     assert "4 times the real one" in told[0] and "Match intensities first" in told[0]
     widget.form["match_intensities"].value = True
     evaluate(widget)
-    assert shown(widget) == as_shown(evaluate_volumes(louder, real, own_scale=True)) and len(told) == 1
+    assert shown(widget) == as_shown(evaluate_volumes(louder, real, match_intensities=True)) and len(told) == 1
 
 
 def test_a_real_layer_on_another_grid_is_resampled_and_that_is_said(widget, viewer, fake, real, informed):
@@ -172,7 +173,7 @@ def test_the_table_says_whether_the_image_was_trained_on_where_anything_is_known
 
 
 def test_the_window_of_ssim_is_said_beside_the_figure(widget):
-    assert "Gaussian 11x11, sigma 1.5" in widget.table.verticalHeaderItem(1).toolTip()
+    assert evaluation.SSIM_WINDOW in widget.table.verticalHeaderItem(1).toolTip()
 
 
 def test_a_synthetic_layer_that_was_moved_takes_its_difference_along(widget, viewer, fake, real):

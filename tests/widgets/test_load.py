@@ -290,7 +290,7 @@ def test_a_wrong_series_is_told_and_the_table_still_helps(widget, viewer, nifti,
     t1 = nifti("T1/a_T1.nii", "T1").parent
     t2 = nifti("T2/a_T1.nii", "T1").parent
     load(widget, t1, t2)
-    assert len(told) == 1 and "looks like T1, so it is not taken as T2" in told[0]
+    assert len(told) == 1 and "looks like T1, so it is not used as T2" in told[0]
     assert names(viewer, "t1") and not names(viewer, "t2")
     assert uses(widget) == ["T1", "neither"]
     widget.table.use(1).setCurrentText("T2")

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import Refusal
+from .names import other_half
 
 # A word for a contrast, whatever is written around it: sub-01_T1w, t1_se_tra, AxT2TSE, "T2 FLAIR", BraTS-00002-t2f.
 WORDS = {
@@ -145,11 +146,14 @@ def folder_of_head(path: Path) -> str:
     return ""
 
 
-def paired(fakes: Iterable[Path], reals: Iterable[Path], *, across: bool = False) -> dict[str, tuple[Path, Path]]:
+def paired(
+    fakes: Iterable[Path], reals: Iterable[Path], *, across: bool = False
+) -> tuple[dict[str, tuple[Path, Path]], dict[Path, str]]:
     """Synthetic files and the real ones that belong to them, by folder and bare name; paths relative to those given.
 
-    A real file belongs to a fake where folder and bare name are equal and it does not call itself another contrast;
-    or else where it is the only such one of that bare name, in whatever folder. Raises `Refusal` where two do.
+    A real file belongs to a synthetic one where folder and bare name are equal and it does not call itself another
+    contrast; or else where it is the only such one of that bare name, in whatever folder. Raises `Refusal` where two
+    do in one folder; of several in other folders none is taken, and the second result says which fit a file.
     `across` contrasts both are real, and what they call themselves decides nothing.
     """
     fakes = _without_second_halves(fakes)
@@ -161,6 +165,7 @@ def paired(fakes: Iterable[Path], reals: Iterable[Path], *, across: bool = False
             anywhere.setdefault(bare_name(real), []).append(real)
     often = Counter((fake.parent / bare_name(fake)).as_posix() for fake in fakes)
     pairs: dict[str, tuple[Path, Path]] = {}
+    unclear: dict[Path, str] = {}
     for fake in fakes:
         bare, contrast = bare_name(fake), "" if across else _contrast_made(fake)
         found = _of_contrast(contrast, here.get((fake.parent, bare), []))
@@ -171,7 +176,9 @@ def paired(fakes: Iterable[Path], reals: Iterable[Path], *, across: bool = False
         if len(found) == 1:
             key = (fake.parent / bare).as_posix()
             pairs[fake.as_posix() if often[key] > 1 or key == "." else key] = fake, found[0]
-    return pairs
+        elif found:
+            unclear[fake] = f"{found[0]} and {found[1]} both have its name"
+    return pairs, unclear
 
 
 def _contrast_made(fake: Path) -> str:
@@ -193,6 +200,5 @@ def _of_contrast(contrast: str, reals: list[Path]) -> list[Path]:
 def _without_second_halves(paths: Iterable[Path]) -> list[Path]:
     """Paths without each header (.hdr) that only describes an .img beside it."""
     every = list(paths)
-    described = {p for p in every if re.search(r"(?i)\.img(\.gz)?$", p.name)}
-    headers = {p.with_name(re.sub(r"(?i)\.img(?=(\.gz)?$)", ".hdr", p.name)) for p in described}
-    return [p for p in every if p not in headers]
+    described = {other_half(p) for p in every if ".img" in p.name.casefold()}
+    return [p for p in every if p not in described]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import UnusableError
 from .clues import bare_name, bids_label, contrast_of, folder_of_head
-from .names import natural, readable_kinds
+from .names import KINDS, natural
 from .volume import Skipped, Volume
 
 NOT_RAW = frozenset({"derivatives", "sourcedata"})  # folders of a BIDS data set
@@ -112,10 +112,10 @@ def choose(everything: Folder, contrast: str, series: str = "") -> Folder:
     volumes, left_out = _chosen(everything.volumes, contrast, series, folder)
     skipped = everything.skipped + left_out
     if not volumes:
-        lines = together((s.path.name, s.why) for s in skipped)
+        lines = together((s.path.name, s.why.rstrip(".")) for s in skipped)
         reasons = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} other reasons" if len(lines) > 3 else "")
         found = f"nothing in it can be used ({reasons})" if skipped else "it is empty"
-        raise UnusableError(f"{folder} holds no images: {found}. Give a folder of {readable_kinds()} files.")
+        raise UnusableError(f"{folder} holds no images: {found}. Give a folder of {KINDS} files.")
     return Folder(folder, [replace(v, contrast=contrast) for v in volumes], skipped)
 
 
@@ -127,23 +127,16 @@ def _chosen(volumes: list[Volume], contrast: str, series: str, folder: Path) -> 
     mixed = any(v.looks not in ("", asked) for v in volumes)
     kept: list[Volume] = []
     left_out: list[Skipped] = []
-    of_dicom: dict[str, list[Volume]] = {}
     for v in volumes:
         if v.synthetic and contrast:
-            says = "it is synthetic"
+            found = "it is synthetic"
         elif not contrast_of([contrast]) or v.looks == asked or not (v.looks or mixed):
             kept.append(v)
             continue
         else:
-            says = f"it looks like {v.looks}" if v.looks else "nothing says which contrast it is"
-        why = f"{says}, so it is not taken as {contrast}; to take it all the same, name it as a series"
-        if v.files:
-            of_dicom.setdefault(why, []).append(v)
-        else:
-            left_out.append(Skipped(v.path or folder, why))
-    for why, alike in of_dicom.items():  # a folder may hold a hundred heads
-        (line,) = together((v.series, why) for v in alike)
-        left_out.append(Skipped(alike[0].path or folder, line))
+            found = f"it looks like {v.looks}" if v.looks else "nothing says which contrast it is"
+        why = f"{found}, so it is not used as {contrast}. To use it, choose it in the table (or name it as a series)"
+        left_out.append(Skipped(Path(v.series.replace("/", "_")) if v.files else v.path or folder, why))
     return kept, left_out
 
 

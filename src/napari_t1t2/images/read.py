@@ -11,11 +11,14 @@ import numpy as np
 
 from ..errors import UnusableError
 from .clues import contrast_of, subject_of
+from .dicom import in_order, read_dicoms, read_stacks
+from .dicom_slices import by_series
 from .folder import Folder, choose, files_in, named
-from .names import READABLE, SIDECARS, TIFF, is_nifti, is_second_half, readable_kinds
+from .names import SIDECARS, TIFF, is_known, is_nifti, is_second_half, refuse_missing
 from .nifti import read_nifti
 from .pictures import read_picture, read_tiff, says_synthetic
-from .pixels import finite
+from .pixels import finite, refuse_blank
+from .quiet import decoding
 from .volume import Skipped, Volume
 
 Source = tuple[Path, ...]  # files that are read together
@@ -23,25 +26,12 @@ VOXEL = 0.02, 100.0  # mm, the smallest and largest side that is believed
 
 
 def read_folder(folder: Path, contrast: str = "", *, series: str = "", frame: int = 0) -> Folder:
-    """Read every image of a folder and of the folders in it.
+    """Read every PNG, TIFF, JPEG, BMP, NIfTI, MGH and DICOM file of a folder and of the folders in it.
 
-    Parameters
-    ----------
-    folder
-        Of PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM files, in any mixture and order.
-    contrast
-        What the images show. What looks like another contrast, by its name or headers, is left out and named, so
-        that one folder of T1 and T2 series serves both.
-    series
-        Take these and no others: names, or parts of them, with commas between; then looks do not matter. A whole
-        name, which may hold commas, stands for itself alone, also where it is a part of others.
-    frame
-        Which volume of a 4D file to take, counted from 0.
-
-    Raises
-    ------
-    UnusableError
-        Where the folder is missing or holds no usable image; a sentence that names it.
+    What looks like another `contrast`, by its name or headers, is left out and named, so that one folder of T1 and T2
+    series serves both. With `series`, names or parts of them with commas between, these are taken and no others; a
+    whole name, which may hold commas, stands for itself alone. Of a 4D file the volume numbered `frame` is taken.
+    Raises `UnusableError` where the folder is missing or holds no usable image.
     """
     return choose(read_all(folder, frame=frame), contrast, series)
 
@@ -62,18 +52,10 @@ def read_files(paths: Sequence[Path], *, frame: int = 0) -> tuple[list[Volume], 
 
 def sources_in(paths: Sequence[Path]) -> list[Source]:
     """What can be read one after the other: pictures and volumes each alone, then the files of each DICOM series."""
-    from .dicom_slices import by_series, is_dicom
-
-    alone: list[Source] = []
-    dicoms: list[Path] = []
-    for path in paths:
-        if path.suffix.casefold() in SIDECARS or is_second_half(path):
-            continue
-        if not _is_known(path) and is_dicom(path):
-            dicoms.append(path)
-        else:
-            alone.append((path,))
-    return alone + by_series(dicoms)
+    images = [p for p in paths if p.suffix.casefold() not in SIDECARS and not is_second_half(p)]
+    series, unknown = by_series(path for path in images if not is_known(path))
+    alone = set(unknown)
+    return [(path,) for path in images if is_known(path) or path in alone] + series
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,34 +69,26 @@ class Part:
 
 def read_source(source: Source, *, frame: int = 0) -> Part:
     """Read one of `sources_in`."""
-    from .dicom import read_stacks
-    from .dicom_slices import is_dicom
-
-    path, *others = source
+    path = source[0]
     found: Sequence[tuple[Any, Volume]] = []
-    if others or (not _is_known(path) and is_dicom(path)):
+    if not is_known(path):
         found, skipped = read_stacks(source)
     else:
         try:
             found, skipped = [(None, read_image(path, frame=frame))], []
         except UnusableError as error:
             skipped = [Skipped(path, str(error).removeprefix(f"{path.name}: "))]
-    skipped += [Skipped(v.path or Path(v.name), why) for _, v in found if (why := _impossible(v))]
-    kept = [(order, v) for order, v in found if not _impossible(v)]
+    odd = [(v.path or Path(v.name), _impossible(v)) for _, v in found]
+    skipped += [Skipped(path, why) for path, why in odd if why]
+    kept = [one for one, (_, why) in zip(found, odd, strict=True) if not why]
     return Part([v for _, v in kept], skipped, [order for order, _ in kept if order])
 
 
 def gathered(parts: Sequence[Part]) -> tuple[list[Volume], list[Skipped]]:
     """The volumes of all sources, DICOM last and by the number of its series; and what was skipped."""
-    from .dicom import in_order
-
     alone = [v for part in parts if not part.orders for v in part.volumes]
     stacks = [pair for part in parts for pair in zip(part.orders, part.volumes, strict=False)]
     return alone + in_order(stacks), [s for part in parts for s in part.skipped]
-
-
-def _is_known(path: Path) -> bool:
-    return is_nifti(path) or path.suffix.casefold() in READABLE
 
 
 def _impossible(volume: Volume) -> str:
@@ -131,35 +105,20 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     Colour becomes grey and is noted. An image of one value is refused unless `flat` allows it; of a 4D file, the
     volume numbered `frame` is read. Raises `UnusableError` with a sentence where the file cannot be used.
     """
-    from .dicom import read_dicoms
-    from .dicom_slices import is_dicom
-
-    if not path.is_file():
-        raise UnusableError(f"{path} does not exist: check the name.")
-    if path.stat().st_size == 0:
-        raise UnusableError(f"{path.name}: the file is empty (0 bytes); copy it again.")
-    suffix = path.suffix.casefold()
     if is_nifti(path):
         return read_nifti(path, contrast, flat=flat, frame=frame)
-    if suffix not in READABLE:
-        if not is_dicom(path):
-            raise UnusableError(f"{path.name}: not an image that can be read here; give {readable_kinds()}.")
+    refuse_missing(path)
+    if not is_known(path):
         read, refused = read_dicoms([path])
         if not read:
             raise UnusableError(str(refused[0]))
         return replace(read[0], contrast=contrast)
-    try:
-        data, notes = read_tiff(path) if suffix in TIFF else read_picture(path)
+    with decoding(path):
+        data, notes = read_tiff(path) if path.suffix.casefold() in TIFF else read_picture(path)
         synthetic = says_synthetic(path)
-    except UnusableError:
-        raise
-    except Exception as error:  # decoders raise whatever they like on broken files
-        reason = str(error).replace(f" {str(path)!r}", "").rstrip(".") or type(error).__name__
-        raise UnusableError(f"{path.name}: cannot be decoded ({reason}); is it truncated, or no image?") from error
     values, more = finite(data.astype(np.float32), path.name)
-    if not flat and values.min() == values.max():
-        raise UnusableError(f"{path.name}: every pixel is {values.flat[0]:g}; there is no image in it; leave it out.")
     stack = values.reshape(-1, *values.shape[-2:])
+    refuse_blank(stack, path.name, flat=flat, two_values=True)
     return Volume(
         data=stack,
         name=path.stem,

@@ -113,7 +113,7 @@ def evaluated(
     if stop():
         return
     yield Stage(0.2, "Bringing them onto one grid ...")
-    aligned = align(*volumes, own_scale=match, region=region)
+    aligned = align(*volumes, match_intensities=match, region=region)
     if stop():
         return
     yield Stage(0.4, "Scoring ...")

@@ -17,7 +17,7 @@ from ._curve import Plot
 if TYPE_CHECKING:
     from ..synthesis.evaluation import Score
 
-SSIM_WINDOW = "Gaussian 11x11, sigma 1.5"
+SSIM_WINDOW = "Gaussian 11x11, sigma 1.5"  # that of synthesis.evaluation, which loads too slowly for a form
 MEASURES = {  # what each is, and the digits to show
     "PSNR dB": ("Peak signal-to-noise ratio; higher is better, 100 stands for equal images.", 2),
     "SSIM": (f"Structural similarity (window: {SSIM_WINDOW}); higher is better, at most 1.", 3),
