@@ -8,10 +8,25 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from magicgui.widgets import ComboBox, Container, Widget, create_widget
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from ..config import ModelConfig, TrainConfig
+
+# fmt: off
+LABELS = {  # of rows whose field is not called as its readers call it
+    "t1_label": "first contrast", "t2_label": "second contrast", "frame": "volume number",
+    "size": "slice size, pixels", "crop": "crop, pixels", "pixel": "resolution, mm", "batch": "batch size",
+    "channels": "base channels", "disc_channels": "discriminator channels", "levels": "U-Net levels",
+    "tone_curve": "intensity mapping", "depth": "distance to head surface", "disc_norm": "instance normalisation",
+    "coarse": "multi-scale factor", "adversarial": "adversarial loss", "cycle_warmup": "cycle weight rises for",
+    "decay_from": "learning rate falls from", "beta1": "Adam's beta 1", "pool": "image buffer",
+    "flip": "mirror left-right", "upsample": "upsampling", "hold_out": "patients kept for checking",
+    "memory": "memory, GiB", "threads": "CPU threads", "report_every": "steps between reports",
+    "preview_every": "steps between previews", "save_every": "steps between checkpoints",
+}
+# fmt: on
 
 
 class TrainForm(QWidget):
@@ -19,17 +34,19 @@ class TrainForm(QWidget):
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
-        described = [*_rows(config, TrainConfig), *_rows(config.model, ModelConfig)]
+        described: list[tuple[Field[Any], Widget]] = [
+            (f, field_row(type(part), f.name, getattr(part, f.name)))
+            for part in (config, config.model)
+            for f in fields(part)
+            if f.name != "model"
+        ]
         self._rows: dict[str, Any] = {row.name: row for _, row in described}
         self._base = config
         basic = Container(widgets=[row for f, row in described if not f.metadata["advanced"]])
         advanced = Container(widgets=[row for f, row in described if f.metadata["advanced"]])
         self._folded = QCollapsible("More settings")
         self._folded.addWidget(advanced.native)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(basic.native)
-        layout.addWidget(self._folded)
+        stack(self, basic.native, self._folded)
         self._given: dict[str, Any] = {}
         self._shown: dict[str, Any] = {}
         self.fill(config)
@@ -51,14 +68,8 @@ class TrainForm(QWidget):
         values |= {f.name: getattr(config.model, f.name) for f in fields(ModelConfig)}
         for name, row in self._rows.items():
             if name not in keep:
-                row.value = values[name]
+                _show(row, values[name])
                 self._given[name], self._shown[name] = values[name], row.value
-
-
-def _rows(config: Any, config_class: type) -> list[tuple[Field[Any], Widget]]:
-    return [
-        (f, field_row(config_class, f.name, getattr(config, f.name))) for f in fields(config_class) if f.name != "model"
-    ]
 
 
 def field_row(config_class: type, name: str, value: Any = None) -> Widget:
@@ -74,7 +85,17 @@ def field_row(config_class: type, name: str, value: Any = None) -> Widget:
         options.setdefault("max", 10_000_000)
     if hint is float:
         options["step"] = 10.0 ** (int(f"{value or 1:e}".split("e")[1]) - 1)
-    return create_widget(value=value, annotation=hint, name=field.name, options=options)
+    label = LABELS.get(name, name.replace("_", " ").replace("t1 ", "T1 ").replace("t2 ", "T2 "))
+    row = create_widget(value=value, annotation=hint, name=name, label=label, options=options)
+    _show(row, value)
+    return row
+
+
+def _show(row: Any, value: Any) -> None:
+    if value == Path():  # magicgui shows "." or the folder that napari was started in
+        row.line_edit.value = ""
+    else:
+        row.value = value
 
 
 def narrow(row: ComboBox) -> ComboBox:
@@ -82,3 +103,27 @@ def narrow(row: ComboBox) -> ComboBox:
     row.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     row.native.setMinimumContentsLength(12)
     return row
+
+
+def stack(holder: QWidget, *parts: QWidget) -> QWidget:
+    """Lay the parts out in their holder, one below the other; returns the holder."""
+    layout = QVBoxLayout(holder)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for part in parts:
+        layout.addWidget(part)
+    return holder
+
+
+class _LeaveWheel(QObject):
+    def eventFilter(self, row: QWidget, event: QEvent) -> bool:
+        """Hand a turn of the wheel to what the row lies in, which scrolls."""
+        if event.type() != QEvent.Type.Wheel or row.hasFocus():
+            return False
+        event.ignore()
+        return True
+
+
+def leave_wheel(row: QWidget) -> None:
+    """Let the wheel scroll past a number or a choice unless it has the focus, which the wheel does not give."""
+    row.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    row.installEventFilter(_LeaveWheel(row))

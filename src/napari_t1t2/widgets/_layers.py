@@ -226,7 +226,7 @@ def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> Iterator[No
             name=name,
             contrast_limits=(-1, 1),
             translate=origin + places[name],
-            metadata={"preview": name, "synthetic": "synthetic" in name},
+            metadata={"preview": name, "synthetic": "(synthetic)" in name or "(check)" in name},
             **({"units": others[0].units[-2:]} if others else {}),
         )
         viewer.layers.selection.active = active  # what the user has selected stays selected

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QComboBox, QHeaderView, QLabel, QTableWidget, QTableWidgetItem
 
 from ..config import Side
+from ._form import leave_wheel
 
 LISTED = 200  # rows
-HEIGHT = 260  # pixels, at most before it scrolls
+WIDTH, HEIGHT = 430, 260  # pixels, at least, and at most before it scrolls
 WIDEST = 140  # pixels of a choice
 
 
@@ -53,6 +53,7 @@ class SeriesTable(QTableWidget):
         columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         columns.setMinimumSectionSize(40)
+        self.setMinimumWidth(WIDTH)
         self.setWordWrap(False)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
@@ -71,7 +72,10 @@ class SeriesTable(QTableWidget):
                 item = QTableWidgetItem(text)
                 item.setToolTip(f"{one.title}\n{one.path}")
                 self.setItem(row, column, item)
-            combo = UseBox()
+            combo = QComboBox()
+            combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+            combo.setMaximumWidth(WIDEST)  # a label may be long
+            leave_wheel(combo)
             combo.addItems([""] * len(one.choices))
             combo.setCurrentIndex(one.choices.index(one.uses))
             combo.currentIndexChanged.connect(lambda index, row=row: self._on_choice(row, index))
@@ -104,17 +108,3 @@ class SeriesTable(QTableWidget):
         before, self._uses[row] = self._uses[row], self._series[row].choices[index]
         for side in sorted(before ^ self._uses[row]):
             self.used.emit(side)
-
-
-class UseBox(QComboBox):
-    """A choice that the wheel scrolls past."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
-        self.setMaximumWidth(WIDEST)  # a label may be long
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        """Leave it to the table."""
-        event.ignore()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from magicgui.widgets import CheckBox, ComboBox, Container, SpinBox
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
@@ -16,11 +14,11 @@ from qtpy.QtWidgets import QPushButton
 
 from .. import __version__
 from ..errors import Refusal
-from ..images.volume import NOTICE, Image
-from ._comparison import Evaluated, Job, Source, Stage, evaluated
+from ..images.volume import NOTICE
+from ._comparison import Evaluated, Source, Stage, evaluated
 from ._form import narrow
 from ._job import JobWidget
-from ._layers import NO_IMAGE, affine_in_window, pixels_of, place_of, share_space, to_world
+from ._layers import NO_IMAGE, place_of
 from ._scores import JointHistogram, ScoreTable, as_csv
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from ..events import Failed
 
 HEAD = "inside the head"
+YES = {True: "yes", False: "no", None: "unknown"}
 OF_PLACE = ("world", "stored_towards")  # what saving the difference must know
 
 
@@ -38,22 +37,23 @@ class EvaluateWidget(JobWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         self._viewer = napari_viewer
         self._compared: tuple[Layer, Layer] | None = None
-        self._own_scale = False
+        self._matched = False
         self._csv = ""
         self.form: Container[Any] = Container(
             widgets=[
                 narrow(ComboBox(name="synthetic", choices=self._images, tooltip="The image to score.")),
                 narrow(ComboBox(name="real", choices=self._images, tooltip="The scan that it should look like.")),
                 CheckBox(
-                    name="own_scale",
-                    text="Own scale",
-                    tooltip="First bring the median of both heads together: MR units are arbitrary.",
+                    name="match_intensities",
+                    text="Match intensities first",
+                    tooltip="Scale the synthetic image so that both heads have the same median: MR intensities have no "
+                    "fixed unit.",
                 ),
                 narrow(
                     ComboBox(
                         name="region",
                         choices=self._regions,
-                        tooltip="Where to score, beside the full frame: inside the head, or a labels layer.",
+                        tooltip="Where to score, besides the whole slices: inside the head, or a labels layer.",
                     )
                 ),
                 SpinBox(
@@ -61,12 +61,12 @@ class EvaluateWidget(JobWidget):
                     label="label (0: any)",
                     min=0,
                     max=2**31 - 1,
-                    tooltip="Of the labels layer: the pixels with this number, or all that are not 0.",
+                    tooltip="Of the labels layer: the label to score in; 0 takes all labels.",
                 ),
             ]
         )
         super().__init__(self.form.native, "Evaluate")
-        self._suggested = {name: self.form[name].value for name in ("synthetic", "real")}
+        self._own: dict[str, Layer | None] = {}  # what the user has chosen
         self.form["label"].enabled = False
         self.table = ScoreTable()
         self.histogram = JointHistogram()
@@ -77,7 +77,8 @@ class EvaluateWidget(JobWidget):
         self.body.addWidget(self.histogram)
         self.copy.clicked.connect(self._on_copy)
         self.form["region"].changed.connect(self._on_region)
-        self.form["synthetic"].changed.connect(self._on_synthetic)
+        for name in ("synthetic", "real"):
+            self.form[name].changed.connect(lambda layer, name=name: self._on_choice(name, layer))
         napari_viewer.layers.events.inserted.connect(self._on_layers)
         napari_viewer.layers.events.removed.connect(self._on_layers)
         self._on_layers()
@@ -90,17 +91,13 @@ class EvaluateWidget(JobWidget):
             raise Refusal("There is no layer to evaluate: open a synthetic image and the real one.")
         if fake is real:
             raise Refusal(f"{fake.name!r} is chosen twice: choose the real image that it should look like.")
-        job = Job(
-            self._source(fake, fake),
-            self._source(real, fake),
-            region=self._source(region, fake) if isinstance(region, Labels) else None,
-            label=self.form["label"].value,
-            own_scale=self.form["own_scale"].value,
-        )
+        one, other = (Source.of(layer, fake, self.tell) for layer in (fake, real))
+        drawn = Source.of(region, fake, self.tell) if isinstance(region, Labels) else None
         for sentence in _warnings(fake, real):
             self.tell(sentence)
-        self._compared, self._own_scale = (fake, real), job.own_scale
-        return lambda stop: evaluated(job, stop)
+        label, match = self.form["label"].value, self.form["match_intensities"].value
+        self._compared, self._matched = (fake, real), match
+        return lambda stop: evaluated(one, other, drawn, label, match=match, stop=stop)
 
     def on_event(self, event: Stage | Evaluated | Failed) -> None:
         """Show how far it is, then what was found."""
@@ -119,46 +116,45 @@ class EvaluateWidget(JobWidget):
             self.tell(notice)
         if event.resampled:
             self.mention(f"{real.name!r} was resampled onto the grid of {fake.name!r}.")
-        seen = fake.metadata.get("seen_in_training")
         about = {
             "synthetic": fake.name,
             "real": real.name,
-            "own scale": _yes(self._own_scale),
-            "resampled": _yes(event.resampled),
-            "seen in training": "" if seen is None else _yes(seen),
+            "intensities matched": YES[self._matched],
+            "resampled": YES[event.resampled],
+            "seen in training": YES[fake.metadata.get("seen_in_training")] if fake.metadata.get("synthetic") else "",
             "napari-t1t2": __version__,
         }
         self._csv = as_csv(score, about)
         self.copy.setEnabled(True)
         self.table.show_score(score)
         self.histogram.draw(event.counts, event.edges, score.region, (real.name, fake.name))
-        name = f"difference: {fake.name} minus {real.name}"
-        self._show_difference(name, event.difference, event.limit, fake)
+        name = self._show_difference(event, fake, real)
         self.status.setText(
             f"{fake.name!r} against {real.name!r}: {score.head_voxels:,} voxels {score.region}; made {name!r}."
         )
 
-    def _show_difference(self, name: str, data: Image, limit: float, fake: Layer) -> None:
-        """Lay it over the synthetic layer, in place of the one that an earlier press made."""
+    def _show_difference(self, event: Evaluated, fake: Layer, real: Layer) -> str:
+        """Lay it over the synthetic layer, into the layer that an earlier press made; returns what that is called."""
+        name = f"difference: {fake.name} minus {real.name}"
+        shown = {"contrast_limits": (-event.limit, event.limit)} | place_of(fake).geometry
         layers = self._viewer.layers
         old = next((layer for layer in layers if layer.metadata.get("difference") == name), None)
+        if old is not None and old.ndim == fake.ndim:
+            for key, value in ({"data": event.difference} | shown).items():
+                setattr(old, key, value)
+            return name
         active = layers.selection.active
-        index, visible = (layers.index(old), old.visible) if old else (len(layers), True)
-        if old:
-            layers.remove(old)
-        made = ImageLayer(
-            data,
+        self._viewer.add_image(
+            event.difference,
             name=name,
             rgb=False,
             colormap=Colormap([[0.3, 0.7, 1], [0, 0, 0], [1, 0.55, 0.2]], name="blue-black-orange"),
-            contrast_limits=(-limit, limit),
-            visible=visible,
             metadata={key: fake.metadata[key] for key in OF_PLACE if key in fake.metadata}
             | {"difference": name, "contrast": "difference", "synthetic": True, "notice": NOTICE, "dtype": "float32"},
-            **place_of(fake).geometry,
+            **shown,
         )
-        layers.insert(index, made)
-        layers.selection.active = made if active is old else active  # what the user has selected stays selected
+        layers.selection.active = active  # what the user has selected stays selected
+        return name
 
     def _on_copy(self) -> None:
         clipboard = QGuiApplication.clipboard()
@@ -166,37 +162,11 @@ class EvaluateWidget(JobWidget):
         clipboard.setText(self._csv)
         self.status.setText("Copied the table as CSV: a header and two lines.")
 
-    def _source(self, layer: Layer, fake: Layer) -> Source:
-        if isinstance(layer, Labels):
-            pixels, notice = layer.data[0] if layer.multiscale else layer.data, None
-        else:
-            pixels, notice = pixels_of(layer)
-        if notice:
-            self.tell(notice)
-        shape, wanted = pixels.shape, _shape(fake)
-        if math.prod(shape[:-3]) != 1:
-            raise Refusal(
-                f"{layer.name!r} has {len(shape)} axes, {_times(shape)}: split it into volumes (right-click, Split "
-                "Stack) and choose one."
-            )
-        alike = _volume_shape(shape) == _volume_shape(wanted)
-        # labels were drawn where they are seen; an image of another shape that lies nowhere could be anything
-        placed = layer is fake or share_space(layer, fake) or (isinstance(layer, Labels) and not alike)
-        if not alike and (layer.ndim != fake.ndim or not placed):
-            raise Refusal(
-                f"{layer.name!r} is {_times(shape)} and {fake.name!r} {_times(wanted)}, and they do not both say where "
-                "they lie: choose layers of one shape, or open them from NIfTI or DICOM files."
-            )
-        if not placed and not np.allclose(to_world(layer), to_world(fake)):
-            self.tell(f"{layer.name!r} and {fake.name!r} do not share a space: they are compared pixel by pixel.")
-        dtype = str(layer.metadata.get("dtype") or layer.dtype)
-        return Source(pixels, layer.name, affine_in_window(layer) if placed else None, dtype)
-
     def _images(self, _: Any) -> list[Layer]:
         return [
             layer
             for layer in self._viewer.layers
-            if isinstance(layer, ImageLayer) and not (NO_IMAGE | {"preview"}) & layer.metadata.keys()
+            if isinstance(layer, ImageLayer) and not (NO_IMAGE | {"preview", "prepared"}) & layer.metadata.keys()
         ]
 
     def _regions(self, _: Any) -> list[str | Layer]:
@@ -205,35 +175,23 @@ class EvaluateWidget(JobWidget):
     def _on_region(self, region: str | Layer) -> None:
         self.form["label"].enabled = isinstance(region, Labels)
 
+    def _on_choice(self, name: str, layer: Layer | None) -> None:
+        self._own[name] = layer
+        if name == "synthetic" and self._own.get("real") is layer:
+            del self._own["real"]
+        self._on_layers()
+
     def _on_layers(self, _: Any = None) -> None:
-        images, before = self._images(None), self._suggested
-        chosen = {name: self.form[name].value for name in before}
-        with self.form["synthetic"].changed.blocked():
-            for name in (*before, "region"):
+        """Suggest a synthetic image and a scan like it, the newest first, where the user has chosen none."""
+        images = self._images(None)[::-1]
+        own = {name: layer for name, layer in self._own.items() if layer in images}
+        with self.form["synthetic"].changed.blocked(), self.form["real"].changed.blocked():
+            for name in ("synthetic", "real", "region"):
                 self.form[name].reset_choices()
-            self._suggest(
-                {name: layer for name, layer in chosen.items() if layer in images and layer is not before[name]}
-            )
-
-    def _on_synthetic(self, fake: Layer | None) -> None:
-        real = self.form["real"].value
-        if fake is not None:
-            self._suggest({"synthetic": fake} | ({} if real in (fake, self._suggested["real"]) else {"real": real}))
-
-    def _suggest(self, chosen: dict[str, Layer]) -> None:
-        """A synthetic image and a scan of the same contrast, where the user has chosen none."""
-        images = self._images(None)
-        scans = [layer for layer in images if not layer.metadata.get("synthetic")]
-        if not images:
-            return
-        made = [layer for layer in images if layer not in scans]
-        fake = chosen.get("synthetic") or (made or images)[-1]
-        scans = [layer for layer in scans if layer is not fake] or images
-        alike = [layer for layer in scans if _contrast(layer) == _contrast(fake)]
-        for name, layer in (("synthetic", fake), ("real", (alike or scans)[-1])):
-            if name not in chosen:
-                self._suggested[name] = layer
-            self.form[name].value = chosen.get(name, layer)
+            if images:
+                fake = own.get("synthetic", max(images, key=lambda layer: bool(layer.metadata.get("synthetic"))))
+                real = own.get("real", max(images, key=lambda layer: _likeness(layer, fake)))
+                self.form["synthetic"].value, self.form["real"].value = fake, real
 
 
 def _warnings(fake: Layer, real: Layer) -> Iterator[str]:
@@ -249,23 +207,8 @@ def _warnings(fake: Layer, real: Layer) -> Iterator[str]:
         )
 
 
-def _shape(layer: Layer) -> tuple[int, ...]:
-    """Of all pixels, without colour."""
-    data = layer.data[0] if layer.multiscale else layer.data
-    return tuple(data.shape[: layer.ndim])
-
-
-def _volume_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (1, *shape)[-3:]
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
-
-
-def _contrast(layer: Layer) -> str:
-    return str(layer.metadata.get("contrast", "")).casefold()
-
-
-def _yes(value: Any) -> str:
-    return "yes" if value else "no"
+def _likeness(layer: Layer, fake: Layer) -> tuple[bool, ...]:
+    """The greater, the likelier it is the scan that a synthetic image should look like."""
+    contrasts = {str(one.metadata.get("contrast", "")).casefold() for one in (layer, fake)}
+    scan = layer is not fake, not layer.metadata.get("synthetic")
+    return *scan, len(contrasts) == 1, layer.data.shape == fake.data.shape
