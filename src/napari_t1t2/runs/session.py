@@ -65,19 +65,16 @@ class Session(Generic[EventT]):
         return "running" if self._going.is_set() else "paused"
 
     def __iter__(self) -> Iterator[EventT | Failed]:
-        reason: State = "completed"
+        last: EventT | None = None
         try:
-            for event in self._start(self._should_stop):
-                yield event
-                if isinstance(event, Finished):
-                    reason = event.reason
-                elif self._stop.is_set():
-                    reason = "stopped"
+            for last in self._start(self._should_stop):
+                yield last
         except Exception as error:
             self._ended = "failed"
             yield Failed(explain(error))
         else:
-            self._ended = reason
+            stopped = last.reason == "stopped" if isinstance(last, Finished) else self._stop.is_set()
+            self._ended = "stopped" if stopped else "completed"
 
     def _should_stop(self) -> bool:
         self._going.wait()
