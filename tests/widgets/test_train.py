@@ -344,7 +344,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_starts(widget, to
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "lower batch"),
         (RuntimeError("something odd"), "something odd"),
         (KeyError("t1"), "KeyError"),
-        (OSError(28, "No space left on device", "/full/disk"), "/full/disk: No space left"),
+        (OSError(28, "No space left on device", "/full/disk"), "/full/disk: the disk is full"),
     ],
 )
 def test_whatever_the_engine_raises_reaches_the_user(widget, told, monkeypatch, error, sentence):
