@@ -49,6 +49,7 @@ WAYS = ("T1 -> T2", "T2 -> T1")
 KINDS = ("psnr", "ssim", "mae", "nmi")
 METRICS = [n for n in (*KINDS, *(f"head_{kind}" for kind in KINDS)) if n in {f.name for f in fields(Score)}]
 NEVER = 10**9
+ALONE = dict.fromkeys(("adversarial_weight", "cycle_weight", "structure_weight", "identity_weight"), 0.0)
 
 Pair = tuple[list[Volume], list[Volume]]  # T1 and T2 slices, one of each at a place
 
@@ -212,7 +213,7 @@ def config_of(row: str, data: Set, args: Namespace, seed: int) -> TrainConfig:
     for change in args.set if row != "paper" else ():
         config = changed(config, change)
     if row == "supervised":  # whatever was changed, its loss is that of the pairs alone
-        config = replace(config, adversarial_weight=0.0, cycle_weight=0.0, identity_weight=0.0, paired_weight=1.0)
+        config = replace(config, **ALONE, paired_weight=1.0)
     return replace(config, report_every=min(config.report_every, config.steps or NEVER))
 
 

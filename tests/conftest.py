@@ -52,7 +52,7 @@ def tiny_config(t1_folder: Path, t2_folder: Path, run_folder: Path) -> TrainConf
         report_every=2,
         preview_every=4,
         save_every=4,
-        model=ModelConfig(channels=4, levels=2),
+        model=ModelConfig(channels=4, levels=2, depth=False),
     )
 
 

@@ -84,8 +84,10 @@ def _parser() -> ArgumentParser:
     trains = command(train, "train")
     _folders(trains)
     trains.add_argument("--run", dest="run_folder", type=_path, required=True, metavar="RUN", help="folder of the run")
-    trains.add_argument("--preset", choices=get_args(PresetName), help="where the settings below start [laptop]")
-    trains.add_argument("--resume", action="store_true", help="go on with the run in RUN")
+    trains.add_argument(
+        "--preset", choices=get_args(PresetName), help="settings to begin with; the flags below change them [laptop]"
+    )
+    trains.add_argument("--resume", action="store_true", help="continue the earlier training in RUN")
     for config_class in (TrainConfig, ModelConfig):
         for f in fields(config_class):
             if not f.name.endswith("_folder") and f.name != "model":
@@ -101,16 +103,25 @@ def _parser() -> ArgumentParser:
         "--out", type=_path, required=True, metavar="PATH", help="file (.png, .tif, .nii.gz) or folder"
     )
     translates.add_argument(
-        "--series", default="", metavar="S", help="names, with commas, of the series to take from a folder"
+        "--series",
+        default="",
+        metavar="S",
+        help="series of a folder to use, separated by commas. Empty: chosen automatically",
     )
     _flag(translates, _named(TrainConfig, "frame"), int, default=0)
     translates.add_argument(
         "--planes",
         choices=get_args(Planes),
         default="one",
-        help="three averages axial, coronal and sagittal slices, against flicker, in 3 times the time or more [one]",
+        help="three: average the results of axial, coronal and sagittal slices: smoother between slices, 3 times slower [one]",
     )
-    translates.add_argument("--trust", action="store_true", help="write the error to expect beside each result")
+    translates.add_argument(
+        "--uncertainty",
+        "--trust",  # its name before
+        dest="uncertainty",
+        action="store_true",
+        help="write a map of the expected error beside each result",
+    )
     _ensemble(translates)
     translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
     translates.add_argument(
@@ -160,7 +171,7 @@ def _ensemble(parser: ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="RUN",
-        help="models trained with other seeds, for trust",
+        help="models trained with other seeds, for the uncertainty map",
     )
 
 

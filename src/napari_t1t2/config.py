@@ -36,6 +36,11 @@ def setting(
     return field(default=default, metadata={"help": help, "low": low, "high": high, "advanced": advanced})
 
 
+def spoken(name: str) -> str:
+    """What a setting is called where a sentence begins with it."""
+    return name.replace("_", " ").capitalize()
+
+
 class Checked:
     """Mixin: refuse a value outside the limits or choices that its field declares."""
 
@@ -45,25 +50,25 @@ class Checked:
             if hints[f.name] is Path:
                 object.__setattr__(self, f.name, Path(getattr(self, f.name)))
             if hints[f.name] is int and type(getattr(self, f.name)) is not int:
-                raise Refusal(f"{f.name} is {getattr(self, f.name)!r}, but must be a whole number.")
+                raise Refusal(f"{spoken(f.name)} is {getattr(self, f.name)!r}, but must be a whole number.")
             value, low, high = getattr(self, f.name), f.metadata.get("low"), f.metadata.get("high")
             choices = get_args(hints[f.name]) if get_origin(hints[f.name]) is Literal else None
             if choices and value not in choices:
-                raise Refusal(f"{f.name} is {value!r}, but must be one of {', '.join(map(str, choices))}.")
+                raise Refusal(f"{spoken(f.name)} is {value!r}: take one of {', '.join(map(str, choices))}.")
             if isinstance(value, float) and not math.isfinite(value):
-                raise Refusal(f"{f.name} is {value}, but must be a finite number.")
+                raise Refusal(f"{spoken(f.name)} is {value}, but must be a finite number.")
             if low is not None and value < low:
-                raise Refusal(f"{f.name} is {value:g}, but must be at least {low:g}.")
+                raise Refusal(f"{spoken(f.name)} is {value:g}, but must be at least {low:g}.")
             if high is not None and value > high:
-                raise Refusal(f"{f.name} is {value:g}, but must be at most {high:g}.")
+                raise Refusal(f"{spoken(f.name)} is {value:g}, but must be at most {high:g}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Checked):
     """What one must know to use the networks: a model file carries it."""
 
-    t1_label: str = setting("T1", "What the first contrast is called.", advanced=True)
-    t2_label: str = setting("T2", "What the second contrast is called.", advanced=True)
+    t1_label: str = setting("T1", "Name of the first contrast.", advanced=True)
+    t2_label: str = setting("T2", "Name of the second contrast.", advanced=True)
     size: int = setting(
         0, "Side of the square each slice is fitted into, in pixels, never stretched; 0 keeps it as it is.", low=0
     )
@@ -72,23 +77,28 @@ class ModelConfig(Checked):
     )
     pixel: float = setting(
         0.0,
-        "Side of a pixel inside the networks, in mm; 0 takes the median of the images. Without spacing, pixels stay.",
+        "In-plane resolution (mm) to which slices are resampled; 0: the median of the training images. Images without "
+        "spacing are not resampled.",
         low=0.0,
         high=20.0,
         advanced=True,
     )
-    channels: int = setting(32, "Channels after a generator's first convolution.", low=4, advanced=True)
-    levels: int = setting(2, "How many times the U-Net halves the image.", low=1, high=8, advanced=True)
+    channels: int = setting(
+        32, "Base channels of the generators: those after the first convolution.", low=4, advanced=True
+    )
+    levels: int = setting(2, "Levels of the U-Net: how many times it halves the image.", low=1, high=8, advanced=True)
     tone_curve: bool = setting(
-        True, "Give each generator a learned brightness curve, pixel by pixel, for the U-Net to correct.", advanced=True
+        True,
+        "Begin each generator with a learned intensity mapping, the same for every pixel, which the U-Net corrects.",
+        advanced=True,
     )
     depth: bool = setting(
-        False,
-        "Tell the networks how deep below the surface of the head each pixel lies: scalp, bone and fluid look alike.",
+        True,
+        "Give the networks the distance to the head surface as a second channel: scalp, bone and fluid look alike.",
         advanced=True,
     )
     upsample: Literal["resize", "transposed"] = setting(
-        "resize", "How the U-Net doubles: resize then convolve, or transposed convolution.", advanced=True
+        "resize", "Upsampling in the U-Net: bilinear resizing, or transposed convolution.", advanced=True
     )
 
     def __post_init__(self) -> None:
@@ -97,6 +107,11 @@ class ModelConfig(Checked):
         names = {self.t1_label.strip().casefold(), self.t2_label.strip().casefold()}
         if "" in names or len(names) < 2:
             raise Refusal(f"The contrasts are called {self.t1_label!r} and {self.t2_label!r}: give two names.")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """From plain values, as files hold them; those of before there was `depth` do not name it."""
+        return cls(**{"depth": False} | values)
 
     @property
     def multiple(self) -> int:
@@ -108,7 +123,8 @@ class ModelConfig(Checked):
         if side % self.multiple:
             near = max(side // self.multiple, 1) * self.multiple
             raise Refusal(
-                f"{name} is {side}, but a U-Net of {self.levels} levels needs a multiple of {self.multiple}: "
+                f"{spoken(name)} is {side}, but must be a multiple of {self.multiple} for a U-Net of "
+                f"{self.levels} levels: "
                 f"take {near} or {near + self.multiple}, or fewer levels."
             )
 
@@ -136,91 +152,115 @@ class TrainConfig(Checked):
     t1_folder: Path = setting(Path(), "Folder of images of the first contrast.")
     t2_folder: Path = setting(Path(), "Folder of images of the second contrast; they need not pair with the first.")
     t1_series: str = setting(
-        "", "Names, with commas, of the series or files to take as the first contrast; empty takes what looks right."
+        "", "Series or files to use as the first contrast, separated by commas. Empty: chosen automatically."
     )
     t2_series: str = setting(
-        "", "Names, with commas, of the series or files to take as the second contrast; empty takes what looks right."
+        "", "Series or files to use as the second contrast, separated by commas. Empty: chosen automatically."
     )
-    run_folder: Path = setting(Path(), "Where the model, checkpoint, losses and previews go.")
-    minutes: float = setting(5.0, "Train for this long; 0 for no limit.", low=0.0)
-    steps: int = setting(0, "Train for this many optimiser steps; 0 for no limit.", low=0)
-    batch: int = setting(1, "Slices of each contrast in one step.", low=1)
-    crop: int = setting(128, "Side of the square cut from each slice, in pixels, at most; 0 takes whole slices.", low=0)
+    run_folder: Path = setting(Path(), "Folder of the run: model, checkpoint, losses and previews are written there.")
+    minutes: float = setting(
+        5.0,
+        "Train for this long; 0: no limit. Schedules follow the clock: for a run that can be repeated, give steps.",
+        low=0.0,
+    )
+    steps: int = setting(
+        0, "Train for this many optimiser steps; 0: no limit. The same seed and steps give the same run.", low=0
+    )
+    batch: int = setting(1, "Batch size: T1 slices and T2 slices per training step.", low=1)
+    crop: int = setting(128, "Side of the square cut from each slice (pixels); 0: whole slices.", low=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting(
         "auto", "Where to compute; auto takes a GPU if it finds one."
     )
     memory: float = setting(
         0.0,
-        "GiB that training may take, of the GPU or else of the machine; 0 takes what is free. The result is the same.",
+        "Memory (GiB) that training may use, of the GPU or else of the machine; 0: what is free. Same result.",
         low=0.0,
         advanced=True,
     )
     precision: Precision = setting(
         "auto",
-        "Of the convolutions; auto takes bfloat16, half as many digits, where the hardware is made for it.",
+        "Number format of the convolutions. auto: bfloat16 on hardware with native support, otherwise float32.",
         advanced=True,
     )
     adversarial: Literal["least squares", "bce"] = setting(
-        "least squares", "How the discriminators judge (LSGAN, Mao 2017; or cross-entropy).", advanced=True
+        "least squares", "Adversarial loss: least squares (LSGAN, Mao 2017) or binary cross-entropy.", advanced=True
     )
-    disc_channels: int = setting(16, "Channels after a discriminator's first convolution.", low=4, advanced=True)
+    disc_channels: int = setting(16, "Base channels of the discriminators.", low=4, advanced=True)
     disc_norm: bool = setting(
-        False, "Normalise inside the discriminators; they then see little of the brightness.", advanced=True
+        False, "Instance normalisation in the discriminators. It hides absolute intensity from them.", advanced=True
     )
     coarse: int = setting(
-        4, "A second discriminator sees the slice shrunk by this factor; 1 for none.", low=1, high=16, advanced=True
+        4,
+        "Multi-scale: a second discriminator judges the slice downsampled by this factor; 1 turns it off.",
+        low=1,
+        high=16,
+        advanced=True,
     )
     cycle_weight: float = setting(
         2.0,
-        "Pull towards T1 -> T2 -> T1 giving back the input; the paper's 10 keeps the U-Nets from learning.",
+        "Cycle-consistency weight: how strictly T1 -> T2 -> T1 must return the original. 2 suits most data.",
         low=0.0,
         advanced=True,
     )
     cycle_warmup: float = setting(
         0.3,
-        "Part of the budget in which the cycle weight grows from a tenth; settles first which tissue is bright.",
+        "Fraction of the training during which the cycle weight rises from 10 % to 100 %, so that tissue contrast is "
+        "learnt first.",
         low=0.0,
         high=1.0,
         advanced=True,
     )
     structure_weight: float = setting(
         1.0,
-        "Pull towards the anatomy of the input; without it, some runs shift every sulcus by a few pixels.",
+        "Structure weight: how strictly anatomy must stay in place (MIND). Without it, sulci may shift by some pixels.",
         low=0.0,
         advanced=True,
     )
     identity_weight: float = setting(
         0.0,
-        "Pull towards leaving a T2 put in for a T1 alone; it favours keeping the brightness.",
+        "Identity loss: a real T2 given to the T1-to-T2 generator should come out unchanged. It discourages changing "
+        "intensities, so it is off.",
         low=0.0,
         advanced=True,
     )
     adversarial_weight: float = setting(
-        1.0, "Pull towards what the discriminators take for real; 0 trains without them.", low=0.0, advanced=True
-    )
-    paired_weight: float = setting(
-        0.0,
-        "Pull towards the other contrast of the same slice, where files pair up; 0 leaves the data unpaired.",
+        1.0,
+        "Adversarial weight: how strongly the discriminators' judgement counts; 0: train without them.",
         low=0.0,
         advanced=True,
     )
-    learning_rate: float = setting(5e-4, "Adam's step size.", low=0.0, advanced=True)
-    beta1: float = setting(0.5, "Adam's memory of past gradients.", low=0.0, high=0.999, advanced=True)
+    paired_weight: float = setting(
+        0.0,
+        "Paired loss: mean absolute error to the matching slice of the other contrast, where there "
+        "is one; 0: unpaired.",
+        low=0.0,
+        advanced=True,
+    )
+    learning_rate: float = setting(5e-4, "Learning rate of Adam.", low=0.0, advanced=True)
+    beta1: float = setting(0.5, "Adam's first momentum.", low=0.0, high=0.999, advanced=True)
     decay_from: float = setting(
-        0.5, "Part of the budget after which the learning rate falls linearly to 0.", low=0.0, high=1.0, advanced=True
+        0.5,
+        "Fraction of the training after which the learning rate falls linearly to 0.",
+        low=0.0,
+        high=1.0,
+        advanced=True,
     )
-    pool: int = setting(50, "Past synthetic slices that the discriminators also see; 0 for none.", low=0, advanced=True)
-    flip: bool = setting(True, "Mirror half of the slices left to right.", advanced=True)
+    pool: int = setting(
+        50, "Image buffer: past synthetic slices that the discriminators also see; 0: none.", low=0, advanced=True
+    )
+    flip: bool = setting(True, "Augmentation: mirror half of the slices left to right.", advanced=True)
     hold_out: int = setting(
-        1, "Subjects kept from training, for the previews; at most one in five.", low=0, advanced=True
+        1, "Patients kept from training, for the previews; at most one in five.", low=0, advanced=True
     )
-    frame: int = setting(0, "Which volume of a 4D file to take, counted from 0.", low=0, advanced=True)
+    frame: int = setting(0, "Volume number: which volume of a 4D file to use, counted from 0.", low=0, advanced=True)
     report_every: int = setting(5, "Steps between progress reports.", low=1, advanced=True)
     preview_every: int = setting(50, "Steps between previews.", low=1, advanced=True)
     save_every: int = setting(500, "Steps between checkpoints.", low=1, advanced=True)
-    seed: int = setting(0, "Makes a run repeatable.", low=0, advanced=True)
-    threads: int = setting(0, "CPU threads; 0 takes every core.", low=0, advanced=True)
-    model: ModelConfig = ModelConfig(depth=True)
+    seed: int = setting(
+        0, "Random seed. The same seed and number of steps give the same run on the same machine.", low=0, advanced=True
+    )
+    threads: int = setting(0, "CPU threads; 0: every core.", low=0, advanced=True)
+    model: ModelConfig = ModelConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -231,7 +271,7 @@ class TrainConfig(Checked):
         if not (self.adversarial_weight or self.paired_weight or any(weights)):
             raise Refusal("Every weight is 0, so nothing would be learned: raise adversarial_weight or paired_weight.")
         if not (self.minutes or self.steps):
-            raise Refusal("minutes and steps are both 0: give one of them, or training never ends.")
+            raise Refusal("Minutes and steps are both 0: give one of them, or training never ends.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, for JSON."""
@@ -241,7 +281,7 @@ class TrainConfig(Checked):
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_dict`."""
         paths = {k: Path(v) for k, v in values.items() if k.endswith("_folder")}
-        return cls(**values | paths | {"model": ModelConfig(**values["model"])})
+        return cls(**values | paths | {"model": ModelConfig.from_dict(values["model"])})
 
 
 def preset(name: PresetName) -> TrainConfig:
@@ -255,7 +295,7 @@ def preset(name: PresetName) -> TrainConfig:
         case "laptop":
             return laptop
         case "notebook":
-            model = ModelConfig(size=64, channels=64, levels=6, tone_curve=False, upsample="transposed")
+            model = ModelConfig(size=64, channels=64, levels=6, tone_curve=False, depth=False, upsample="transposed")
             return replace(
                 laptop,
                 model=model,
@@ -274,7 +314,7 @@ def preset(name: PresetName) -> TrainConfig:
                 report_every=1,
             )
         case "gpu":
-            model = ModelConfig(channels=64, depth=True)
+            model = ModelConfig(channels=64)
             return replace(
                 laptop, model=model, crop=0, batch=4, disc_channels=64, minutes=30.0, report_every=20, preview_every=200
             )

@@ -22,6 +22,10 @@ class Reading:
     total: int
     doing: Doing
 
+    def text(self) -> str:
+        """How far it is, in a few words."""
+        return f"{self.doing} {self.done} of {self.total} files"
+
 
 @dataclass(frozen=True, slots=True)
 class Started:

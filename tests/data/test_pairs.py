@@ -160,7 +160,7 @@ def test_both_contrasts_of_a_pair_are_cut_and_mirrored_alike(plain):
 
 
 def test_without_adversarial_weight_the_discriminators_stay_as_they_are(plain):
-    gan = CycleGAN(replace(plain, adversarial_weight=0, cycle_weight=0, paired_weight=1.0))
+    gan = CycleGAN(replace(plain, adversarial_weight=0, cycle_weight=0, structure_weight=0, paired_weight=1.0))
     before = [p.clone() for p in gan.disc_t1.parameters()]
     t1, t2 = torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32)
     losses = gan.step(t1, t2, np.random.default_rng(0), (t1, t2))
@@ -195,7 +195,7 @@ def test_a_paired_run_resumes_exactly(plain, tmp_path):
 
 def test_a_run_that_would_learn_nothing_is_refused(plain):
     with pytest.raises(ValueError, match="Every weight is 0"):
-        replace(plain, adversarial_weight=0, cycle_weight=0)
+        replace(plain, adversarial_weight=0, cycle_weight=0, structure_weight=0)
 
 
 def test_names_of_real_slices_are_believed_only_where_the_images_agree(real_data, plain, tmp_path):

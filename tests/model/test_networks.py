@@ -32,7 +32,7 @@ def test_depth_tells_pixels_of_one_brightness_apart():
 @pytest.mark.parametrize("upsample", ["resize", "transposed"])
 @pytest.mark.parametrize(("levels", "side"), [(1, 6), (3, 8), (6, 64)])
 def test_a_single_pixel_at_the_bottom_can_be_trained(upsample, levels, side):
-    generator = UNetGenerator(ModelConfig(channels=4, levels=levels, upsample=upsample)).train()
+    generator = UNetGenerator(ModelConfig(channels=4, levels=levels, upsample=upsample, depth=False)).train()
     image = torch.randn(1, 1, side, side)
     generator(image).mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in generator.parameters())
@@ -74,12 +74,12 @@ def test_arranging_changes_no_result():
 
 def test_the_output_lies_within_the_range_of_the_images():
     with torch.inference_mode():
-        made = UNetGenerator(ModelConfig(channels=4, levels=2))(1e4 * torch.randn(2, 1, 32, 32))
+        made = UNetGenerator(ModelConfig(channels=4, levels=2, depth=False))(1e4 * torch.randn(2, 1, 32, 32))
     assert -1 <= made.min() < made.max() <= 1
 
 
 def test_a_slice_is_translated_alike_alone_and_in_a_batch():
-    generator = UNetGenerator(ModelConfig(channels=4, levels=3))
+    generator = UNetGenerator(ModelConfig(channels=4, levels=3, depth=False))
     images = torch.randn(3, 1, 32, 40)
     with torch.inference_mode():
         alone = torch.cat([generator(image[None]) for image in images])
@@ -140,7 +140,7 @@ def test_a_tone_curve_begins_as_a_line_and_leaves_air_alone(falling):
 
 
 def test_a_fresh_generator_is_its_tone_curve():
-    generator = UNetGenerator(ModelConfig(channels=4, levels=2))
+    generator = UNetGenerator(ModelConfig(channels=4, levels=2, depth=False))
     image = torch.rand(1, 1, 16, 16) * 2 - 1
     with torch.inference_mode():
         torch.testing.assert_close(generator(image), torch.tanh(generator.tone(image)))

@@ -1,18 +1,19 @@
-"""How far a job is, in one line of a terminal or a log."""
+"""How far a job is: tqdm's bar on a terminal; in a log, a new line every ten seconds."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..events import Progress
+
+EVERY = 10.0  # seconds between the lines of a log
+BAR = "{percentage:3.0f}% |{bar:12}| {desc}"
 
 
-def reading_text(event: Any) -> str:
-    """How far a `Reading` is, in a few words."""
-    return f"{event.doing} {event.done} of {event.total} files"
-
-
-def progress_text(event: Any) -> str:
+def progress_text(event: Progress) -> str:
     """Step, losses, speed and time left of a `Progress`, in one line."""
     from ..runs.session import clock
 
@@ -21,24 +22,27 @@ def progress_text(event: Any) -> str:
 
 
 class ProgressLine:
-    """One line that is rewritten on a terminal; in a log, a new line every ten seconds."""
+    """The line that says how far a job is; `end` it before printing anything else."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stdout.isatty()
+        self._bar: Any = None
         self._shown_at = 0.0
-        self._open = False
 
-    def show(self, text: str, *, last: bool = False) -> None:
-        """Rewrite the line, or add one if it is time (or the last)."""
-        if self._terminal:
-            print(f"\r\033[K{text}", end="", flush=True)
-            self._open = True
-        elif last or time.monotonic() - self._shown_at >= 10:
+    def show(self, text: str, fraction: float, *, last: bool = False) -> None:
+        """Say how far it is, or, in a log, if it is time (or the last)."""
+        if sys.stdout.isatty():
+            if self._bar is None:
+                from tqdm import tqdm  # 0.1 s, which --help need not wait for
+
+                self._bar = tqdm(total=1.0, bar_format=BAR, file=sys.stdout, dynamic_ncols=True)
+            self._bar.n = min(fraction, 1.0)
+            self._bar.set_description_str(text)
+        elif last or time.monotonic() - self._shown_at >= EVERY:
             print(text, flush=True)
             self._shown_at = time.monotonic()
 
     def end(self) -> None:
-        """Go to a new line if the last one was rewritten."""
-        if self._open:
-            print()
-            self._open = False
+        """Go to a new line, if one was begun."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

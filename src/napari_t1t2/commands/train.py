@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import ModelConfig, TrainConfig, preset
 from ..errors import Refusal
-from .progress import ProgressLine, progress_text, reading_text
+from .progress import ProgressLine, progress_text
 
 if TYPE_CHECKING:
     from ..data.slices import Slices
@@ -60,7 +60,8 @@ def _read(config: TrainConfig) -> tuple[Slices, Slices, float]:
     steps, line = reading(config), ProgressLine()
     while True:
         try:
-            line.show(reading_text(next(steps)))
+            event = next(steps)
+            line.show(event.text(), event.done / event.total)
         except StopIteration as end:
             line.end()
             both: tuple[Slices, Slices, float] = end.value
@@ -108,7 +109,7 @@ def print_run(config: TrainConfig, *, resume: bool = False, ranks: Ranks | None 
                 case _ if not ranks.first:
                     pass
                 case Reading():
-                    line.show(reading_text(event))
+                    line.show(event.text(), event.done / event.total)
                 case Started():
                     line.end()
                     t1, t2 = event.slices
@@ -118,7 +119,7 @@ def print_run(config: TrainConfig, *, resume: bool = False, ranks: Ranks | None 
                     data = f"{t1} {config.model.t1_label} and {t2} {config.model.t2_label} slices"
                     print(f"{begin} on {event.device}: {data}, {height}x{width} at a time", flush=True)
                 case Progress():
-                    line.show(progress_text(event), last=event.fraction >= 1)
+                    line.show(progress_text(event), event.fraction, last=event.fraction >= 1)
                 case Noted(step=step, sentence=sentence):
                     line.end()
                     print(f"step {step}: {sentence}", file=sys.stderr)
@@ -131,7 +132,7 @@ def print_run(config: TrainConfig, *, resume: bool = False, ranks: Ranks | None 
 
 @contextmanager
 def _ctrl_c(session: Session[Any], ranks: Ranks) -> Iterator[None]:
-    """The first Ctrl-C (or a cluster's SIGTERM) stops and saves, a second one kills.
+    """The first Ctrl-C (or a cluster's SIGTERM, or a lost connection's SIGHUP) stops and saves, a second one kills.
 
     Not where there are several processes: one press may reach them twice, by way of torchrun too, which kills them
     itself if they take longer than its --shutdown-timeout.
@@ -140,11 +141,13 @@ def _ctrl_c(session: Session[Any], ranks: Ranks) -> Iterator[None]:
     def stop(number: int, _: Any) -> None:
         if ranks.first:
             more = "; once more to kill" if ranks.number == 1 else ""
-            print(f"\nStopping; what was learned is saved{more}.", file=sys.stderr)
+            with suppress(OSError):  # nobody is there any more to read it
+                print(f"\nStopping; what was learned is saved{more}.", file=sys.stderr)
         signal.signal(number, signal.SIG_DFL if ranks.number == 1 else signal.SIG_IGN)
         session.stop()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = {getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")} - {None}  # Windows lacks one
+    before = {number: signal.signal(number, stop) for number in numbers if number is not None}
     try:
         yield
     finally:

@@ -38,12 +38,12 @@ def translate(args: Namespace) -> None:
     from ..synthesis.translation import translate as translate_volume
     from ..synthesis.uncertainty import Doubt
 
-    if args.ensemble and not args.trust:
-        raise Refusal("--ensemble tells where models disagree: give --trust as well, or leave it out.")
+    if args.ensemble and not args.uncertainty:
+        raise Refusal("--ensemble tells where models disagree: give --uncertainty as well, or leave it out.")
     device = pick_device(args.device)
     model, *members = (load_model(path, device, args.precision) for path in (args.model, *args.ensemble))
     to = model.config.side(args.to)
-    doubt = Doubt(model, args.to, members) if args.trust else None
+    doubt = Doubt(model, args.to, members) if args.uncertainty else None
     trained = model.about.ranges[other(to)]
     volumes, notes = sources(args.inputs, model.config.label(other(to)), series=args.series, frame=args.frame)
     print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
@@ -95,7 +95,7 @@ def translate(args: Namespace) -> None:
         if doubts:
             name = f"expected error of {made.name}"
             write_image(beside[done - 1], replace(made, data=doubts[1], name=name), says | doubts[0].provenance())
-        line.show(f"{done} of {len(volumes)}: {target}", last=done == len(volumes))
+        line.show(f"{done} of {len(volumes)}: {target}", done / len(volumes), last=done == len(volumes))
     line.end()
     for count, what in ((unfamiliar_files, "do not look like the training images"), (seen_files, "were trained on")):
         if count and len(volumes) > 1:

@@ -64,7 +64,7 @@ class About:
             described = json.loads(header["ranges"])
             return cls(
                 path,
-                ModelConfig(**json.loads(header["config"])),
+                ModelConfig.from_dict(json.loads(header["config"])),
                 {side: Intensity(**described[side]) for side in SIDES},
                 int(header["step"]),
                 frozenset(header["seen"].split()),

@@ -81,8 +81,9 @@ def train(
     ranks.part(config.batch)  # refuses one that the processes cannot share
     with ExitStack() as stack:
         if ranks.first:
+            check_run_folder(config, resume)  # before a lock is put into somebody else's folder
             stack.enter_context(claimed(config.run_folder))
-            check_run_folder(config, resume)
+            check_run_folder(config, resume)  # another run may have ended meanwhile
         ranks.meet()  # where the first one refuses, the others do not begin to read
         yield from _train(config, stop, resume, ranks, stack)
 
