@@ -32,7 +32,7 @@ from ._form import leave_wheel, stack
 
 State = Literal["running", "stopping", "stopped", "completed", "failed"]
 THREAD = "napari-t1t2 job"  # its name
-KEPT = 160  # pixels of the status, at most, that other docks cannot take from it
+KEPT = 160  # pixels of the status, at most
 
 
 class SessionWorker(GeneratorWorker[Any, None, None]):
@@ -90,12 +90,12 @@ class Status(QTextEdit):
         self.setPlainText(text)
 
     def sizeHint(self) -> QSize:
-        """All lines."""
-        return QSize(0, math.ceil(self.document().size().height()) + 2)
+        """All lines, if they are few."""
+        return QSize(0, min(math.ceil(self.document().size().height()) + 2, KEPT))
 
     def minimumSizeHint(self) -> QSize:
-        """All lines, if they are few."""
-        return QSize(0, min(self.sizeHint().height(), KEPT))
+        """No less: other docks leave that much room."""
+        return self.sizeHint()
 
 
 class Rows(QScrollArea):
