@@ -1,26 +1,111 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and folders that one process at a time writes to."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from .errors import Refusal
+
+PARTIAL = ".partial"
+ABANDONED = 3600.0  # seconds without a write after which a partial file or folder is what a crash left behind
+LOCK_FILE = ".lock"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` at the end.
+def written_file(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of the file `path` at the end.
 
-    A power cut, a full disk or an error leaves the old file or the new one, never half of one.
+    A power cut, a full disk or an error leaves the old file or the new one, never half of one. Raises `Refusal` where
+    the disk is full.
     """
-    partial = path.with_name(f".{path.stem}.{uuid4().hex[:8]}.partial{path.suffix}")
-    try:
+    with _renamed_at_end(path, f".{path.stem}.{uuid4().hex[:8]}{PARTIAL}{path.suffix}") as partial:
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
+
+
+@contextmanager
+def written_folder(folder: Path, mode: int = 0o777) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `folder` at the end, as in `written_file`; no folder is in it."""
+    with _renamed_at_end(folder, f".{folder.name}.{uuid4().hex[:8]}{PARTIAL}") as partial:
+        partial.mkdir(mode=mode)
+        yield partial
+        for path in partial.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        if folder.exists():
+            shutil.rmtree(folder)  # nothing can be renamed onto a folder that holds something
+
+
+@contextmanager
+def _renamed_at_end(path: Path, name: str) -> Iterator[Path]:
+    partial = path.with_name(name)
+    try:
+        yield partial
         partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True) if partial.is_dir() else partial.unlink(missing_ok=True)
+        # PyTorch's writer tells of a full disk in its own way, and says no more than where in the file it was
+        if (isinstance(error, OSError) and error.errno in FULL) or "inline_container" in str(error):
+            raise Refusal(f"{path}: the disk is full: free some space. What was saved before is kept.") from error
         raise
+
+
+def remove_abandoned(folder: Path, *, older: float = ABANDONED) -> None:
+    """Remove the partial files and folders that killed processes left in a folder, unwritten for so many seconds."""
+    for path in folder.glob(f".*{PARTIAL}*"):
+        with suppress(OSError):
+            written = max(p.stat().st_mtime for p in (path, *(path.iterdir() if path.is_dir() else ())))
+            if time.time() - written >= older:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Keep the renaming over a power cut, where the system can."""
+    if os.name == "posix":
+        with suppress(OSError):  # some network file systems cannot
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def locked(folder: Path, in_use: str) -> Iterator[None]:
+    """Keep all others out of a folder, which is made where it is missing. Raises `Refusal(in_use)` where one is in it.
+
+    The lock lies in the folder, so that other machines see it too, and goes with a process that is killed. A folder
+    that holds nothing else in the end is removed.
+    """
+    from filelock import FileLock, Timeout  # 30 ms, which opening the widgets need not wait for
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK_FILE)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise Refusal(in_use) from error
+    except NotADirectoryError as error:
+        raise Refusal(f"{folder} lies in a file, not in a folder: give another place.") from error
+    except FileExistsError as error:
+        raise Refusal(f"{folder} is a file: give a folder.") from error
+    except (OSError, NotImplementedError) as error:
+        raise Refusal(f"{folder} cannot be written to ({error}): give a folder elsewhere.") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+                (folder / LOCK_FILE).unlink()
+                folder.rmdir()
+        lock.release()

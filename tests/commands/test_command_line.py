@@ -412,6 +412,16 @@ def test_files_without_a_partner_are_left_out_by_name(capsys, data):
     assert printed.err == "left out: no partner: Image #5.png, Image #12.png\n"
 
 
+def test_a_file_whose_name_two_others_have_is_told_with_both(capsys, data):
+    for folder in ("a", "b"):
+        (data[1] / folder).mkdir()
+        shutil.copy(data[1] / "Image #5.png", data[1] / folder)
+    (data[1] / "Image #5.png").unlink()
+    assert main(["evaluate", *map(str, data)]) == 0
+    both = f"{Path('a/Image #5.png')} and {Path('b/Image #5.png')} both have its name"
+    assert f"Image #5.png ({both})" in capsys.readouterr().err
+
+
 def test_where_nothing_can_be_scored_the_reasons_are_told(capsys, trained, data, tmp_path):
     made = tmp_path / "made"
     main(["translate", str(data[0]), "--model", str(trained), "--to", "T2", "--out", str(made)])

@@ -297,3 +297,11 @@ def test_the_depth_of_a_crop_is_that_of_the_slice_it_was_cut_from(plain):
     assert batches.shape == (20, 2, 16, 16)
     assert batches[:, 1].max() <= whole[:, 1].max()
     assert (batches[:, 1, 8, 8].unique().numel()) > 2  # by where it was cut, not the same in every crop
+
+
+def test_air_that_lies_above_0_is_told_once_and_is_the_darkest(head):
+    stack = np.stack([head(i, "T1") for i in range(3)]).astype(np.float32)
+    volumes = [Volume(data=stack + 1000 + i, name=str(i), dtype="uint16") for i in range(2)]
+    slices = prepare(Folder(Path("heads"), volumes, []), ModelConfig(channels=4, levels=2))
+    assert slices.notes == ("heads: Air is at about 1000, not 0: it was taken as the darkest.",)
+    assert np.median(slices.images[:, 0]) == -1

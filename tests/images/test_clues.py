@@ -215,3 +215,9 @@ def test_a_file_of_another_kind_or_contrast_is_no_partner():
     assert pairs_of(["sub-1_desc-synthetic_T2w.nii"], ["sub-1_T1w.nii", "sub-1_mask.nii"]) == {}
     assert pairs_of(["p1.nii"], ["p1_T1.nii"]) == {"p1": ("p1.nii", "p1_T1.nii")}
     assert pairs_of(["p1.nii"], ["p1_T1.nii", "p1_T2.nii"]) == {}  # it may be either
+
+
+def test_a_file_whose_name_two_have_is_told_with_both():
+    pairs, unclear = paired([Path("p1_synthetic-T2.nii")], [Path("a/p1_T2.nii"), Path("b/p1_T2.nii")])
+    assert not pairs
+    assert unclear == {Path("p1_synthetic-T2.nii"): "a/p1_T2.nii and b/p1_T2.nii both have its name"}

@@ -255,7 +255,7 @@ def test_slices_that_nothing_tells_apart_are_left_out_and_counted(tmp_path):
     series(tmp_path, (0, 3))
     volume = one(*tmp_path.iterdir())
     assert len(volume.data) == 4
-    assert volume.notes == ("2 slices show places that others show as well: the first of each place was taken",)
+    assert volume.notes == ("slices left out, as another shows the same place: 2",)
 
 
 def test_a_localiser_of_three_directions_becomes_three_volumes(tmp_path):

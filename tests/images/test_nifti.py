@@ -13,6 +13,7 @@ from napari_t1t2.errors import UnusableError
 from napari_t1t2.images.names import is_nifti, stem
 from napari_t1t2.images.nifti import read_nifti, read_provenance
 from napari_t1t2.images.nifti_write import write_nifti
+from napari_t1t2.images.read import read_all
 from napari_t1t2.images.volume import Volume
 
 OBLIQUE = nibabel.affines.from_matvec(
@@ -126,6 +127,21 @@ def test_either_half_of_a_pair_is_the_volume(saved, stack):
         read_nifti(path.with_suffix(".hdr"))
 
 
+def test_a_compressed_pair_is_one_volume(tmp_path, saved, stack):
+    (tmp_path / "z").mkdir()
+    for half in (saved("a.img", kind=nibabel.Nifti1Pair), tmp_path / "a.hdr"):
+        (tmp_path / "z" / f"{half.name}.gz").write_bytes(gzip.compress(half.read_bytes()))
+    (volume,) = read_all(tmp_path / "z").volumes
+    np.testing.assert_array_equal(volume.data, stack)
+    assert volume.series == "a.img.gz"
+
+
+def test_values_on_a_surface_are_refused(saved):
+    path = saved("a.dscalar.nii", kind=nibabel.Nifti2Image, intent_code=3006)
+    with pytest.raises(UnusableError, match=r"^a\.dscalar\.nii: holds values on a surface \(CIFTI\), not a volume"):
+        read_nifti(path)
+
+
 def test_an_analyze_file_says_that_its_orientation_was_assumed(saved):
     volume = read_nifti(saved("a.img", kind=nibabel.AnalyzeImage, affine=np.diag([-2.0, 2, 3, 1])))
     assert volume.notes == ("its header holds no orientation: its axes were taken to run left-anterior-superior",)
@@ -163,7 +179,7 @@ def test_a_file_in_metres_comes_in_millimetres(saved, code, factor, unit):
 def test_a_useless_sform_gives_way_to_the_qform_and_then_to_the_size_of_a_voxel(saved, row):
     volume = read_nifti(saved(srow_x=row, sform_code=1, qform_code=1))
     np.testing.assert_allclose(volume.affine, OBLIQUE, atol=1e-4)
-    assert volume.notes == ("its sform is singular or not finite: the qform was taken",)
+    assert volume.notes == ("its sform is singular or not finite: the qform was used",)
     volume = read_nifti(saved(srow_x=row, sform_code=1, qform_code=0))
     np.testing.assert_allclose(volume.spacing, (3, 0.9, 0.9), rtol=1e-5)
     assert "the orientation assumed" in volume.notes[0]
@@ -180,7 +196,7 @@ def test_of_a_4d_file_one_volume_is_taken_and_that_is_said(saved, stack):
         assert read_nifti(path).notes == ("4D with 3 volumes: number 0 was taken",)
         np.testing.assert_array_equal(read_nifti(path, frame=2).data, stack + 2)
         for frame in (3, -1):
-            with pytest.raises(UnusableError, match=rf"holds 3 volumes, 0 to 2; there is no number {frame}\."):
+            with pytest.raises(UnusableError, match=rf"holds 3 volumes, 0 to 2; there is no number {frame}:"):
                 read_nifti(path, frame=frame)
 
 

@@ -455,3 +455,11 @@ def test_voxels_that_no_head_has_are_refused(tmp_path, head, mm):
     nibabel.Nifti1Image(stack.T, np.diag([mm, mm, 3, 1])).to_filename(tmp_path / "a.nii")
     with pytest.raises(UnusableError, match=r"a\.nii: its voxels are .* mm, which no scan of a head has"):
         read_folder(tmp_path)
+
+
+def test_a_folder_of_another_contrast_is_told_from_one_without_images(mixed):
+    for path in mixed.rglob("*T1w*"):
+        path.unlink()
+    (mixed / "notes.txt").write_text("hello")
+    with pytest.raises(UnusableError, match=r"bids holds images, but none to use as T1: sub-0\d_T2w\.nii\.gz"):
+        read_folder(mixed, "T1")

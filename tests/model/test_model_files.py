@@ -1,12 +1,20 @@
+import io
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from napari_t1t2.errors import Refusal
+from napari_t1t2.events import Started
 from napari_t1t2.model.about import read_about
-from napari_t1t2.model.saved import load_model
+from napari_t1t2.model.saved import describe_anew, load_model
+from napari_t1t2.runs.folder import load_config
+from napari_t1t2.runs.training import train
+from napari_t1t2.synthesis.uncertainty import weights_sha256
 
 
 @pytest.fixture
@@ -109,3 +117,33 @@ def test_weights_that_do_not_fit_the_description_are_refused(rewritten):
     path = rewritten(weights={"t1_to_t2.head.weight": np.zeros(3, np.float32)})
     with pytest.raises(ValueError, match=r"model\.safetensors: the weights do not fit"):
         load_model(path)
+
+
+def test_what_describes_a_model_anew_keeps_its_weights(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    model = load_model(run)
+    describe_anew(model, replace(model.about, calibration={"t1": []}))
+    again = load_model(run)
+    assert again.about.calibration == {"t1": []}
+    assert weights_sha256(again) == weights_sha256(model)
+
+
+def test_a_model_that_was_trained_on_meanwhile_is_not_described_anew(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    model = load_model(run)
+    config = replace(load_config(run), run_folder=run, steps=6)
+    training = train(config, resume=True)
+    next(event for event in training if isinstance(event, Started))
+    with pytest.raises(Refusal, match="is being trained in: wait"):
+        describe_anew(model, model.about)
+    list(training)
+    with pytest.raises(Refusal, match="another model than when it was read"):
+        describe_anew(model, model.about)
+
+
+def test_a_model_is_read_once(trained, monkeypatch):
+    opened = []
+    real = io.open
+    monkeypatch.setattr(io, "open", lambda file, *args, **kw: opened.append(str(file)) or real(file, *args, **kw))
+    load_model(trained)
+    assert sum(name.endswith("model.safetensors") for name in opened) == 1

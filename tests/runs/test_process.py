@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_t1t2.errors import Refusal
 from napari_t1t2.events import Failed, Finished, Preview, Progress, Saved
 from napari_t1t2.model.about import MODEL_FILE, read_about
 from napari_t1t2.runs import process
@@ -215,8 +216,9 @@ def test_what_was_not_foreseen_is_logged_where_the_window_runs(config, counting,
     assert "Traceback" in caplog.text
 
 
-def test_a_folder_in_which_a_child_trains_is_refused_to_others(config, counting):
-    with claimed(config.run_folder), pytest.raises(ValueError, match="is being trained in right now"):
+def test_a_folder_in_which_somebody_trains_is_refused_to_a_child(config):
+    config.t1_folder.rename(config.t1_folder.with_name("hidden"))  # the child would refuse that next
+    with claimed(config.run_folder), pytest.raises(Refusal, match="is being trained in by another process"):
         next(train_in_process(config))
 
 

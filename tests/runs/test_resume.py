@@ -1,5 +1,6 @@
 import csv
 import pickle
+import shutil
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -10,8 +11,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from napari_t1t2.events import Finished, Preview, Progress, Started
+from napari_t1t2.events import Finished, Preview, Progress, Saved, Started
 from napari_t1t2.model.about import read_about
+from napari_t1t2.model.cyclegan import CycleGAN
+from napari_t1t2.model.saved import load_model
+from napari_t1t2.runs import training
 from napari_t1t2.runs.training import train
 
 
@@ -74,10 +78,85 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_bit_for_bit(config, tmp_p
     list(train(config))
     killed = train(parts)
     assert any(event.step == 5 for event in killed if isinstance(event, Progress))
+    left = replace(parts, run_folder=tmp_path / "left")  # a process that is killed writes nothing more
+    shutil.copytree(parts.run_folder, left.run_folder)
     killed.close()
-    assert state(parts.run_folder)["step"] == 4
+    assert state(left.run_folder)["step"] == 4
+    list(train(left, resume=True))
+    assert_equal_runs(config.run_folder, left.run_folder)
+
+
+@pytest.mark.parametrize("way", ["break", "interrupt"])
+def test_who_leaves_the_loop_loses_nothing(config, tmp_path, way, monkeypatch):
+    config = replace(config, report_every=1, save_every=500)
+    parts = replace(config, run_folder=tmp_path / "parts")
+    list(train(config))
+    if way == "break":
+        for event in train(parts):
+            if isinstance(event, Progress) and event.step == 3:
+                break
+    else:
+
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        run = train(parts)
+        assert any(event.step == 3 for event in run if isinstance(event, Progress))
+        monkeypatch.setattr(CycleGAN, "set_learning_rate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(run)
+        monkeypatch.undo()
+    assert state(parts.run_folder)["step"] == load_model(parts.run_folder).about.step == 3
     list(train(parts, resume=True))
     assert_equal_runs(config.run_folder, parts.run_folder)
+
+
+def test_a_run_is_saved_after_minutes_as_well_as_steps(config, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    events = list(train(replace(config, save_every=500)))
+    assert [e.step for e in events if isinstance(e, Saved)] == list(range(1, 8))
+
+
+@pytest.mark.parametrize("left", ["without its model", "with the model before"])
+def test_a_run_killed_between_its_two_files_goes_on(config, tmp_path, left):
+    parts = replace(config, run_folder=tmp_path / "parts")
+    list(train(config))
+    sitting(parts, until=2)
+    model = parts.run_folder / "model.safetensors"
+    before = model.read_bytes()
+    model.unlink()
+    if left == "with the model before":
+        sitting(replace(parts, run_folder=tmp_path / "other"), until=1)
+        model.write_bytes((tmp_path / "other" / "model.safetensors").read_bytes())
+    list(train(parts, resume=True))
+    assert model.read_bytes() != before
+    assert_equal_runs(config.run_folder, parts.run_folder)
+
+
+def test_a_larger_budget_never_raises_a_weight_again_and_says_what_the_rate_does(config, monkeypatch):
+    config = replace(config, steps=40, decay_from=0.5, cycle_warmup=0.9, report_every=100, preview_every=100)
+    rates, weights = [], []
+
+    def note(gan, rate):
+        rates.append(rate)
+
+    monkeypatch.setattr(CycleGAN, "set_learning_rate", note)
+    monkeypatch.setattr(
+        CycleGAN, "step", lambda gan, *_: weights.append(gan.cycle_weight) or {"cycle": torch.zeros(())}
+    )
+    sitting(config, until=24)  # still above half of the rate
+    longer = replace(config, steps=80)
+    started = next(e for e in sitting(longer, until=30, resume=True) if isinstance(e, Started))
+    assert any("the budget is new: the learning rate goes on from" in note for note in started.notes)
+    again = next(e for e in train(longer, resume=True) if isinstance(e, Started))
+    assert not any("the budget is new" in note for note in again.notes)
+    list(train(longer, resume=True))
+    assert len(rates) == 80
+    assert rates == sorted(rates, reverse=True) and rates[-1] < 0.03 * rates[0]
+    assert weights == sorted(weights) and weights[-1] == config.cycle_weight
+    list(train(replace(config, steps=100), resume=True))  # of a run that is done, the rate begins again at half
+    assert rates[80] == pytest.approx(rates[0] / 2)
+    assert rates[80:] == sorted(rates[80:], reverse=True)
 
 
 def test_a_resumed_run_begins_where_it_stopped(config):
@@ -104,7 +183,7 @@ def test_a_resumed_run_may_be_given_a_larger_budget(config):
 def test_resuming_a_run_that_is_done_asks_for_a_larger_budget_and_changes_nothing(config):
     list(train(config))
     before = state(config.run_folder)
-    with pytest.raises(ValueError, match=r"used up its budget \(7 steps.*raise minutes or steps"):
+    with pytest.raises(ValueError, match=r"This training is finished \(7 steps.*give more minutes or steps"):
         list(train(config, resume=True))
     torch.testing.assert_close(state(config.run_folder), before, rtol=0, atol=0)
 

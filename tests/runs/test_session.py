@@ -64,7 +64,9 @@ def driven():
         (StopIteration(), "unforeseen"),
         (FileNotFoundError(2, "No such file or directory", "a.png"), r"a\.png: No such file or directory\."),
         (PermissionError(13, "Permission denied", "run"), "run: no permission .* choose another folder"),
-        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(28, "No space left on device"), "the disk is full: free some space"),
+        (OSError(28, "No space left on device", "a.png"), r"a\.png: the disk is full: free some space"),
+        (ValueError("operands could not be broadcast together"), "unforeseen .*report it with the log"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -133,10 +135,10 @@ def test_a_pause_holds_the_run_until_it_goes_on(driven):
     session.pause()
     thread, events = driven(session)
     thread.join(0.2)
-    assert (session.paused, events) == (True, [])
+    assert (session.state, events) == ("paused", [])
     session.go_on()
     thread.join(WAIT)
-    assert (session.paused, events) == (False, ["a step"])
+    assert (session.state, events) == ("completed", ["a step"])
 
 
 def test_stop_ends_a_paused_run_and_keeps_its_weights(config, driven):

@@ -1,4 +1,5 @@
 import csv
+import shutil
 import threading
 from dataclasses import replace
 from itertools import count
@@ -11,10 +12,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from napari_t1t2.config import ModelConfig
+from napari_t1t2.errors import Refusal
 from napari_t1t2.events import Finished, Preview, Progress, Saved, Started
 from napari_t1t2.model.about import read_about
 from napari_t1t2.model.cyclegan import CycleGAN
-from napari_t1t2.runs.folder import load_config, locked
+from napari_t1t2.model.saved import load_model
+from napari_t1t2.runs.folder import claimed, load_config, save_config
 from napari_t1t2.runs.training import train
 
 
@@ -78,7 +81,15 @@ def test_a_preview_shows_one_held_out_slice_each_way_and_back(config):
 def test_the_run_folder_holds_all_that_a_run_leaves(config):
     list(train(config))
     names = {path.name for path in config.run_folder.iterdir()}
-    assert names == {"model.safetensors", "checkpoint.pt", "config.json", "losses.csv", "previews"}
+    assert names == {
+        "model.safetensors",
+        "checkpoint.pt",
+        "config.json",
+        "losses.csv",
+        "previews",
+        "notes.txt",
+        ".lock",
+    }
     assert [p.name for p in sorted((config.run_folder / "previews").iterdir())] == [
         "step-000000.png",
         "step-000004.png",
@@ -316,6 +327,63 @@ def test_the_start_names_the_device_that_auto_took(config, monkeypatch):
 
 
 def test_a_run_folder_in_which_another_process_trains_is_refused(config):
-    with locked(config.run_folder), pytest.raises(ValueError, match="being trained in by another process"):
+    with claimed(config.run_folder), pytest.raises(ValueError, match="being trained in by another process"):
         next(train(config))
     assert isinstance(list(train(config))[-1], Finished)
+
+
+def test_what_killed_runs_left_half_written_is_removed(config):
+    config.run_folder.mkdir()
+    left = config.run_folder / ".checkpoint.0123abcd.partial.pt"
+    left.write_bytes(b"half")
+    list(train(config))
+    assert not left.exists()
+
+
+def test_a_refused_run_leaves_no_folder_behind(config):
+    shutil.rmtree(config.t1_folder)
+    with pytest.raises(Refusal, match="does not exist"):
+        list(train(config))
+    assert not config.run_folder.exists()
+
+
+def test_who_removes_the_run_folder_gets_it_again(config):
+    for event in train(replace(config, report_every=100)):
+        if isinstance(event, Started):
+            shutil.rmtree(config.run_folder)
+    assert load_model(config.run_folder).about.step == 4
+
+
+def test_a_link_in_place_of_the_losses_is_replaced_and_its_target_kept(config, tmp_path):
+    (precious := tmp_path / "precious.csv").write_text("mine")
+    config.run_folder.mkdir()
+    save_config(config.run_folder / "config.json", config)
+    (config.run_folder / "losses.csv").symlink_to(precious)
+    list(train(config))
+    assert precious.read_text() == "mine"
+
+
+def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_is_kept(config, monkeypatch):
+    list(train(config))
+    before = (config.run_folder / "checkpoint.pt").read_bytes()
+
+    def full(state, path):
+        path.write_bytes(b"as much as fits")
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(Refusal, match=r"checkpoint\.pt: the disk is full: free some space"):
+        list(train(replace(config, steps=6), resume=True))
+    assert (config.run_folder / "checkpoint.pt").read_bytes() == before
+    assert not list(config.run_folder.glob(".*partial*"))
+
+
+def test_the_notes_of_each_sitting_are_kept_in_the_run_folder(config):
+    (started,) = of(Started, list(train(config)))
+    list(train(replace(config, steps=6), resume=True))
+    lines = (config.run_folder / "notes.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.split("from ")[1] for line in lines if "napari-t1t2" in line] == [
+        "step 0 on cpu (1 thread)",
+        "step 4 on cpu (1 thread)",
+    ]
+    assert started.notes and [f"- {note}" for note in started.notes] == lines[1 : 1 + len(started.notes)]

@@ -104,6 +104,7 @@ class Plan:
         ]
         framed = max(f.framed[0] for f in frames), max(f.framed[1] for f in frames)
         ranges, spoken = measure_set(folder.volumes, glimpses)
+        notes += dict.fromkeys(filter(None, (r.remark() for r in ranges)))
         return cls(folder, views, [f.padded_to(framed) for f in frames], ranges, spoken, notes)
 
     def most(self) -> int:

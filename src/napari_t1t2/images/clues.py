@@ -62,7 +62,7 @@ def contrast_of(
     empty where nothing is said, or where T1 and T2 are both named. The first text that says something decides.
     """
     for text in texts:
-        if said := _suffix_says(text) or _words_say(text):
+        if said := _contrast_of_suffix(text) or _contrast_of_words(text):
             return said
     if te is None or tr is None or te <= 0 or tr <= 0:
         return ""
@@ -75,13 +75,13 @@ def contrast_of(
     return "PD" if te <= 40 and tr >= 1800 else ""
 
 
-def _suffix_says(text: str) -> str:
+def _contrast_of_suffix(text: str) -> str:
     """What the suffix of a BIDS name stands for; empty for other names, and for suffixes that BIDS does not know."""
     name = BIDS.fullmatch(text)
     return SUFFIXES.get(name["suffix"].casefold(), "") if name else ""
 
 
-def _words_say(text: str) -> str:
+def _contrast_of_words(text: str) -> str:
     """The one contrast that free text names."""
     text = re.sub(r"(?<=[a-z])(?=T[12])", " ", text)  # inplaneT1
     text = re.sub(r"space-t[12]w", "", text.casefold())  # where it was brought, not what it is

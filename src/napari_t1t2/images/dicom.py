@@ -64,20 +64,20 @@ def read_stacks(paths: Sequence[Path]) -> tuple[list[tuple[Order, Volume]], list
             else:
                 seen.add(image)
                 slices += read
-        for stack in _stacks(slices):
+        for stack in _group_into_stacks(slices):
             try:
-                found.append((_order(stack), _volume(stack)))
+                found.append((_order_of(stack), _make_volume(stack)))
             except UnusableError as error:
-                skipped += [Skipped(path, str(error)) for path in _files(stack)]
+                skipped += [Skipped(path, str(error)) for path in _files_of(stack)]
     return found, skipped
 
 
 def in_order(found: Sequence[tuple[Order, Volume]]) -> list[Volume]:
     """Volumes of any number of series by the series' number, each with a name of its own."""
-    return _told_apart([volume for _, volume in sorted(found, key=lambda pair: pair[0])])
+    return _name_apart([volume for _, volume in sorted(found, key=lambda pair: pair[0])])
 
 
-def _stacks(slices: list[Slice]) -> list[list[Slice]]:
+def _group_into_stacks(slices: list[Slice]) -> list[list[Slice]]:
     """The slices of each volume, in order: of one series, size, echo time, direction, and one for each place."""
 
     def kind(s: Slice) -> Hashable:
@@ -92,7 +92,7 @@ def _stacks(slices: list[Slice]) -> list[list[Slice]]:
         )
 
     stacks: list[list[Slice]] = []
-    for alike in _by(kind, slices):
+    for alike in _group(kind, slices):
         directions: list[list[Slice]] = []
         for s in alike:
             for stack in directions:
@@ -101,41 +101,41 @@ def _stacks(slices: list[Slice]) -> list[list[Slice]]:
                     break
             else:
                 directions.append([s])
-        stacks += [part for stack in directions for part in _separated(stack, REPEATS)]
-    return sorted(stacks, key=_order)
+        stacks += [part for stack in directions for part in _split_repeats(stack, REPEATS)]
+    return sorted(stacks, key=_order_of)
 
 
-def _order(stack: list[Slice]) -> Order:
+def _order_of(stack: list[Slice]) -> Order:
     return stack[0].number("SeriesNumber") or 0, min(s.order() for s in stack)
 
 
-def _by(key: Callable[[Slice], Hashable], slices: list[Slice]) -> list[list[Slice]]:
+def _group(key: Callable[[Slice], Hashable], slices: list[Slice]) -> list[list[Slice]]:
     groups: dict[Hashable, list[Slice]] = {}
     for s in sorted(slices, key=Slice.order):
         groups.setdefault(key(s), []).append(s)
     return list(groups.values())
 
 
-def _separated(stack: list[Slice], keywords: Sequence[str]) -> list[list[Slice]]:
+def _split_repeats(stack: list[Slice], keywords: Sequence[str]) -> list[list[Slice]]:
     """Split what shows the same places again, by the first keywords that tell the times apart."""
-    places = len(set(_places(stack)))
+    places = len(set(_number_places(stack)))
     if places == len(stack):
-        return [[s for _, s in sorted(zip(_places(stack), stack, strict=True), key=lambda pair: pair[0])]]
+        return [[s for _, s in sorted(zip(_number_places(stack), stack, strict=True), key=lambda pair: pair[0])]]
     if not keywords:  # nothing does: the first of each place
         ordered = sorted(stack, key=Slice.order)
         first: dict[int, Slice] = {}
-        for place, s in zip(_places(ordered), ordered, strict=True):
+        for place, s in zip(_number_places(ordered), ordered, strict=True):
             first.setdefault(place, s)
-        note = f"{len(stack) - places} slices show places that others show as well: the first of each place was taken"
+        note = f"slices left out, as another shows the same place: {len(stack) - places}"
         return [[replace(first[place], notes=(*first[place].notes, note)) for place in sorted(first)]]
     keyword, *others = keywords
-    parts = _by(lambda s: s.text(keyword), stack)
-    if len(parts) > 1 and max(len(set(_places(part))) for part in parts) == places:
-        return [whole for part in parts for whole in _separated(part, keywords)]
-    return _separated(stack, others)
+    parts = _group(lambda s: s.text(keyword), stack)
+    if len(parts) > 1 and max(len(set(_number_places(part))) for part in parts) == places:
+        return [whole for part in parts for whole in _split_repeats(part, keywords)]
+    return _split_repeats(stack, others)
 
 
-def _places(stack: list[Slice]) -> list[int]:
+def _number_places(stack: list[Slice]) -> list[int]:
     """The number of each slice's place along the normal; slices at one place share it."""
     if stack[0].axes is None:
         return list(range(len(stack)))
@@ -145,11 +145,11 @@ def _places(stack: list[Slice]) -> list[int]:
     return [int(place) for place in steps[np.argsort(order)]]
 
 
-def _volume(stack: list[Slice]) -> Volume:
+def _make_volume(stack: list[Slice]) -> Volume:
     """One volume of slices that belong together. Raises `UnusableError` with a sentence."""
     first, count = stack[0], len(stack)
-    data, dtype = _rescaled(stack)
-    notes = [*dict.fromkeys(note for s in stack for note in s.notes), *_uneven(stack)]
+    data, dtype = _rescale(stack)
+    notes = [*dict.fromkeys(note for s in stack for note in s.notes), *_note_uneven_steps(stack)]
     if first.text("PhotometricInterpretation") == "MONOCHROME1":
         data = data.min() + data.max() - data
         notes.append("low values were white (MONOCHROME1) and were inverted")
@@ -163,16 +163,16 @@ def _volume(stack: list[Slice]) -> Volume:
     if first.axes is None and count > 1:
         notes.append("the headers give no positions; the slices are in the order of their numbers")
 
-    affine, pixel = _affine(stack), first.pixel()
+    affine, pixel = _affine_of(stack), first.pixel()
     te, tr = first.number("EffectiveEchoTime", "EchoTime"), first.number("RepetitionTime")
     said = [first.text(k) for k in ("SeriesDescription", "ProtocolName", "AcquisitionContrast", "SequenceName")]
     looks = contrast_of(said, te=te, tr=tr, ti=first.number("InversionTime", "InversionTimes"))
     number, what = first.text("SeriesNumber"), said[0] or said[1] or first.path.stem
     times = [f"{name} {time:g} ms" for name, time in (("TE", te), ("TR", tr)) if time]
-    spacing = (_between(first), float(pixel[0]), float(pixel[1])) if pixel is not None else None
+    spacing = (_step_of(first), float(pixel[0]), float(pixel[1])) if pixel is not None else None
     if affine is not None:
         spacing = spacing_of(affine)
-    slices = f"{count} {_plane(affine)} slice{'s' * (count > 1)}".replace("  ", " ")
+    slices = f"{count} {_plane_of(affine)} slice{'s' * (count > 1)}".replace("  ", " ")
     return Volume(
         data=data,
         name=f"{number} {what}".strip(),
@@ -182,7 +182,7 @@ def _volume(stack: list[Slice]) -> Volume:
         affine=affine,
         dtype=dtype,
         path=first.path,
-        files=_files(stack),
+        files=_files_of(stack),
         subject=first.text("PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID"),
         uid=first.text("SeriesInstanceUID"),
         synthetic="SYNTHETIC" in first.text("ImageType"),
@@ -190,7 +190,7 @@ def _volume(stack: list[Slice]) -> Volume:
     )
 
 
-def _rescaled(stack: list[Slice]) -> tuple[Image, str]:
+def _rescale(stack: list[Slice]) -> tuple[Image, str]:
     """(Z, Y, X) in the units of the header, and the type that holds them: an integer one where all steps are whole."""
     data = np.empty((len(stack), *stack[0].stored.shape), np.float32)
     whole = all(np.issubdtype(s.stored.dtype, np.integer) for s in stack)
@@ -203,7 +203,7 @@ def _rescaled(stack: list[Slice]) -> tuple[Image, str]:
     return data, next((name for name, i in limits if i.min <= data.min() and data.max() <= i.max), "float32")
 
 
-def _uneven(stack: list[Slice]) -> list[str]:
+def _note_uneven_steps(stack: list[Slice]) -> list[str]:
     """A note where the steps between slices differ. Raises `UnusableError` where one is missing."""
     if stack[0].axes is None or len(stack) < 3:
         return []
@@ -219,7 +219,7 @@ def _uneven(stack: list[Slice]) -> list[str]:
     return [f"slices are unevenly spaced: {where}; their mean is used"] if off[worst] > UNEVEN else []
 
 
-def _affine(stack: list[Slice]) -> Affine | None:
+def _affine_of(stack: list[Slice]) -> Affine | None:
     """(X, Y, Z, 1) index to RAS+ mm; DICOM's x and y point the other way."""
     first, last, pixel = stack[0], stack[-1], stack[0].pixel()
     if first.axes is None or first.position is None or last.position is None or pixel is None:
@@ -227,31 +227,29 @@ def _affine(stack: list[Slice]) -> Affine | None:
     affine = np.eye(4)
     affine[:3, 0] = first.axes[0] * pixel[1]  # along a row, from column to column: the second of PixelSpacing
     affine[:3, 1] = first.axes[1] * pixel[0]
-    if len(stack) > 1:
-        affine[:3, 2] = (last.position - first.position) / (len(stack) - 1)
-    else:
-        affine[:3, 2] = np.cross(*first.axes) * _between(first)
+    alone = np.cross(*first.axes) * _step_of(first)
+    affine[:3, 2] = (last.position - first.position) / (len(stack) - 1) if len(stack) > 1 else alone
     affine[:3, 3] = first.position
     affine[:2] *= -1
     return affine
 
 
-def _between(s: Slice) -> float:
+def _step_of(s: Slice) -> float:
     """Mm to the next slice, where positions do not tell."""
     return abs(s.number("SpacingBetweenSlices") or s.number("SliceThickness") or 1.0)
 
 
-def _plane(affine: Affine | None) -> str:
+def _plane_of(affine: Affine | None) -> str:
     if affine is None:
         return ""
     return ("sagittal", "coronal", "axial")[int(np.abs(np.cross(affine[:3, 0], affine[:3, 1])).argmax())]
 
 
-def _files(stack: list[Slice]) -> tuple[Path, ...]:
+def _files_of(stack: list[Slice]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(s.path for s in stack))
 
 
-def _told_apart(volumes: list[Volume]) -> list[Volume]:
+def _name_apart(volumes: list[Volume]) -> list[Volume]:
     """The volumes with a count behind each name and series that another has too."""
     counts: dict[tuple[str, str], int] = {}
 

@@ -45,7 +45,7 @@ class Slice:
     position: Vector | None = None  # of the first pixel, (3,) in mm, LPS as DICOM has it
     axes: Vector | None = None  # (2, 3): where a row's pixels lead, and a column's
 
-    def said(self, keyword: str) -> Any:
+    def value(self, keyword: str) -> Any:
         """What is said of this slice, by its functional groups or else by the header; None for nothing."""
         if keyword in self.own:
             return self.own[keyword]
@@ -56,7 +56,7 @@ class Slice:
     def numbers(self, keyword: str, count: int) -> Vector | None:
         """So many finite numbers that a tag holds, or None."""
         with suppress(TypeError, ValueError):
-            values = np.array(self.said(keyword), np.float64).ravel()
+            values = np.array(self.value(keyword), np.float64).ravel()
             if len(values) == count and np.isfinite(values).all():
                 return values
         return None
@@ -73,7 +73,7 @@ class Slice:
 
     def text(self, *keywords: str) -> str:
         """The text of the first of these tags to have one, its white space folded."""
-        texts = (" ".join(str(self.said(keyword) or "").split()) for keyword in keywords)
+        texts = (" ".join(str(self.value(keyword) or "").split()) for keyword in keywords)
         return next((text for text in texts if text), "")
 
     def order(self) -> tuple[Any, ...]:
@@ -83,7 +83,7 @@ class Slice:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, by its first bytes; a header without preamble counts."""
-    return _identified(path) is not None
+    return _identify(path) is not None
 
 
 def by_series(paths: Iterable[Path]) -> tuple[list[tuple[Path, ...]], list[Path]]:
@@ -94,13 +94,13 @@ def by_series(paths: Iterable[Path]) -> tuple[list[tuple[Path, ...]], list[Path]
     series: dict[str, list[Path]] = {}
     others: list[Path] = []
     for path in paths:
-        header = _identified(path)
+        header = _identify(path)
         files = others if header is None else series.setdefault(str(header.get("SeriesInstanceUID", "")), [])
         files.append(path)
     return [tuple(files) for files in series.values()], others
 
 
-def _identified(path: Path) -> Dataset | None:
+def _identify(path: Path) -> Dataset | None:
     """What tells the kind and the series of a DICOM file, as far as it can be read; None for other files."""
     try:
         with path.open("rb") as file, quiet():
@@ -136,19 +136,19 @@ def slices_of(path: Path) -> list[Slice]:
             header = None if signed is None else dcmread(file, force=True)
         if header is None or not (signed or len(header)):
             raise UnusableError(f"not an image that can be read here; give {KINDS}.")
-        _check(header)
-        frames, notes = _decoded(header)
+        _refuse_no_image(header)
+        frames, notes = _decode(header)
         del header.PixelData  # decoded above; a series in memory twice is enough
-        shared = _grouped(header, "SharedFunctionalGroupsSequence", 0)
-        own = (shared | _grouped(header, "PerFrameFunctionalGroupsSequence", i) for i in range(len(frames)))
+        shared = _read_groups(header, "SharedFunctionalGroupsSequence", 0)
+        own = (shared | _read_groups(header, "PerFrameFunctionalGroupsSequence", i) for i in range(len(frames)))
         slices = [
             Slice(path, header, said, i, frame, notes) for i, (said, frame) in enumerate(zip(own, frames, strict=True))
         ]
     placed = len(frames) == 1 or "PerFrameFunctionalGroupsSequence" in header  # else one position stands for many
-    return [_placed(s) for s in slices] if placed else slices
+    return [_place(s) for s in slices] if placed else slices
 
 
-def _grouped(header: Dataset, groups: str, index: int) -> dict[str, Any]:
+def _read_groups(header: Dataset, groups: str, index: int) -> dict[str, Any]:
     """What the functional groups of one frame say, without the sequences they are wrapped in."""
     if index >= len(header.get(groups) or ()):
         return {}
@@ -156,7 +156,7 @@ def _grouped(header: Dataset, groups: str, index: int) -> dict[str, Any]:
     return {element.keyword: element.value for macro in macros for element in macro}
 
 
-def _check(header: FileDataset) -> None:
+def _refuse_no_image(header: FileDataset) -> None:
     """Refuse what is no image, or no image of the kind wanted, before its pixels are looked at."""
     if not len(header):
         raise UnusableError("the file ends before its pixels do; it is truncated, copy it again.")
@@ -174,7 +174,7 @@ def _check(header: FileDataset) -> None:
         raise UnusableError("a Siemens mosaic: all slices tiled into one image; convert it with dcm2niix first.")
 
 
-def _decoded(header: FileDataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+def _decode(header: FileDataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     """The stored values, (frames, rows, columns), and what was done to them."""
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import get_expected_length, pixel_array
@@ -191,7 +191,7 @@ def _decoded(header: FileDataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_compressed and (has := len(header.PixelData)) < (wants := get_expected_length(header)):
         raise UnusableError(f"only {has} of {wants} bytes of its pixels are there; it is truncated, copy it again.")
-    pixels = _decompressed(header) if syntax.is_compressed else pixel_array(header)
+    pixels = _decompress(header) if syntax.is_compressed else pixel_array(header)
     palette = header.PhotometricInterpretation == "PALETTE COLOR"
     if palette:
         pixels = apply_color_lut(pixels, header)
@@ -206,7 +206,7 @@ def _decoded(header: FileDataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     return pixels.reshape(-1, header.Rows, header.Columns), notes
 
 
-def _decompressed(header: FileDataset) -> npt.NDArray[Any]:
+def _decompress(header: FileDataset) -> npt.NDArray[Any]:
     """The pixels, by the decoder that bears broken data; GDCM comes last, as it then ends the whole process."""
     from pydicom.encaps import generate_frames
     from pydicom.pixels.decoders.base import get_decoder
@@ -228,7 +228,7 @@ def _decompressed(header: FileDataset) -> npt.NDArray[Any]:
     return pixel_array(header, decoding_plugin=next((p for p in ("pydicom", "pillow") if p in plugins), ""))
 
 
-def _placed(s: Slice) -> Slice:
+def _place(s: Slice) -> Slice:
     """The slice with its position and directions, where the header gives both and they make sense."""
     position, directions = s.numbers("ImagePositionPatient", 3), s.numbers("ImageOrientationPatient", 6)
     if position is None or directions is None:

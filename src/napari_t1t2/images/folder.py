@@ -48,7 +48,7 @@ class Folder:
 
     def call(self, volume: Volume) -> str:
         """What to give as `series` to get this volume and no other: its name, or its series where that is clearer."""
-        named = sum(_words(volume.name) in (_words(v.name), _words(v.series)) for v in self.volumes)
+        named = sum(_split(volume.name) in (_split(v.name), _split(v.series)) for v in self.volumes)
         return volume.name if named == 1 and "," not in volume.name else volume.series
 
 
@@ -109,20 +109,22 @@ def _heads_by_folder(volumes: list[Volume], folder: Path) -> list[Volume]:
 def choose(everything: Folder, contrast: str, series: str = "") -> Folder:
     """What `read_folder` takes of all that a folder holds. Raises `UnusableError` where that is nothing."""
     folder = everything.path
-    volumes, left_out = _chosen(everything.volumes, contrast, series, folder)
+    volumes, left_out = _pick(everything.volumes, contrast, series, folder)
     skipped = everything.skipped + left_out
     if not volumes:
-        lines = together((s.path.name, s.why.rstrip(".")) for s in skipped)
+        lines = together((s.path.name, s.why.rstrip(".")) for s in left_out + everything.skipped)
         reasons = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} other reasons" if len(lines) > 3 else "")
+        if left_out:
+            raise UnusableError(f"{folder} holds images, but none to use as {contrast}: {reasons}.")
         found = f"nothing in it can be used ({reasons})" if skipped else "it is empty"
         raise UnusableError(f"{folder} holds no images: {found}. Give a folder of {KINDS} files.")
     return Folder(folder, [replace(v, contrast=contrast) for v in volumes], skipped)
 
 
-def _chosen(volumes: list[Volume], contrast: str, series: str, folder: Path) -> tuple[list[Volume], list[Skipped]]:
+def _pick(volumes: list[Volume], contrast: str, series: str, folder: Path) -> tuple[list[Volume], list[Skipped]]:
     """The volumes of one contrast, or those whose names the user gave; and the others, each with the reason."""
-    if wanted := _words(series):
-        return _named(volumes, wanted, folder), []
+    if wanted := _split(series):
+        return _find_series(volumes, wanted, folder), []
     asked = contrast_of([contrast]) or contrast
     mixed = any(v.looks not in ("", asked) for v in volumes)
     kept: list[Volume] = []
@@ -140,19 +142,19 @@ def _chosen(volumes: list[Volume], contrast: str, series: str, folder: Path) -> 
     return kept, left_out
 
 
-def _words(text: str) -> tuple[str, ...]:
+def _split(text: str) -> tuple[str, ...]:
     """What stands between the commas."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _named(volumes: list[Volume], wanted: tuple[str, ...], folder: Path) -> list[Volume]:
+def _find_series(volumes: list[Volume], wanted: tuple[str, ...], folder: Path) -> list[Volume]:
     """The volumes that a user named: by a whole name, of as many words as it has, else by a part of one."""
     whole: dict[tuple[str, ...], set[int]] = {}
     of_any_case: dict[tuple[str, ...], set[int]] = {}
     for i, v in enumerate(volumes):
         for title in (v.series, v.name):
-            whole.setdefault(_words(title), set()).add(i)
-            of_any_case.setdefault(_words(title.casefold()), set()).add(i)
+            whole.setdefault(_split(title), set()).add(i)
+            of_any_case.setdefault(_split(title.casefold()), set()).add(i)
     longest = max(map(len, whole), default=1)
     taken: set[int] = set()
     while wanted:

@@ -73,7 +73,8 @@ class Intensity:
 
     def remark(self) -> str | None:
         """A sentence where air was found above 0."""
-        return f"Air is at {self.low:g}, not 0: it was taken as the darkest." if self.low > 0 else None
+        about = float(f"{self.low:.3g}")
+        return f"Air is at about {about:g}, not 0: it was taken as the darkest." if self.low > 0 else None
 
     def with_headroom(self, headroom: float) -> Intensity:
         """The same head with another number of its medians between low and high."""
@@ -89,7 +90,7 @@ def measure(data: Sequence[Image], dtype: str = "float32") -> Intensity:
     from skimage.filters import threshold_otsu  # brings scipy, a quarter of a second: not when a widget opens
 
     total = sum(d.size for d in data)
-    sample = np.concatenate([_some(np.asarray(d), total / SAMPLES) for d in data]).astype(np.float32)
+    sample = np.concatenate([_subsample(np.asarray(d), total / SAMPLES) for d in data]).astype(np.float32)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         raise Refusal("No pixel of the image is a finite number: choose another image.")
@@ -125,7 +126,7 @@ def _is_offset(data: Sequence[Image], low: float, top: float) -> bool:
     return edge - low < min(STILL * edge, DARK * (top - low))
 
 
-def _some(data: Image, every: float) -> Image:
+def _subsample(data: Image, every: float) -> Image:
     """About one in `every` pixels, evenly along each axis; nothing else is copied."""
     step = max(1, int(np.ceil(every ** (1 / max(1, data.ndim)))))
     return data[tuple(slice(None, None, min(step, max(1, side // 8))) for side in data.shape)].ravel()

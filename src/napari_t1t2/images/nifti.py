@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..errors import UnusableError
 from .clues import contrast_of, subject_of
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
-from .pixels import finite, refuse_blank, to_grey
+from .pixels import make_finite, refuse_blank, to_grey
 from .quiet import decoding
 from .volume import Affine, Image, Volume, spacing_of
 
@@ -34,8 +34,8 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     with opened_nifti(path) as (image, notes):
         synthetic = _said(image) is not None
         affine, placed = _affine_of(image)
-        data, dtype, made = _voxels_of(image.dataobj, path.name, frame)
-    data, filled = finite(data, path.name)
+        data, dtype, made = _read_voxels(image.dataobj, path.name, frame)
+    data, filled = make_finite(data, path.name)
     refuse_blank(data, path.name, flat=flat)
     return Volume(
         data=data,
@@ -111,7 +111,7 @@ def _affine_of(image: Any) -> tuple[Affine | None, tuple[str, ...]]:
     if not _is_regular(affine):
         notes = ("its affine is singular or not finite: the size of the voxels is kept, the orientation assumed",)
         if "qform_code" in header and header["qform_code"] > 0 and _is_regular(header.get_qform()):
-            notes = ("its sform is singular or not finite: the qform was taken",)
+            notes = ("its sform is singular or not finite: the qform was used",)
             affine = header.get_qform()
         elif hasattr(header, "get_base_affine"):
             affine = header.get_base_affine()
@@ -137,7 +137,7 @@ def _is_regular(affine: Affine) -> bool:
     return bool(abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-6)
 
 
-def _voxels_of(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[str, ...]]:
+def _read_voxels(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[str, ...]]:
     """One volume, (Z, Y, X); the type it was stored in; and what was done to it.
 
     Read plane by plane: nibabel would hold a compressed file twice, and a scaled one in float64.
@@ -147,12 +147,13 @@ def _voxels_of(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[st
     dtype: np.dtype[Any] = proxy.dtype
     columns, rows, planes = (*proxy.shape, 1, 1)[:3]
     if len(proxy.shape) < 2 or 0 in proxy.shape:
-        raise UnusableError(f"{name}: shape {proxy.shape} is not one of an image; export the volume again.")
+        raise UnusableError(f"{name}: shape {proxy.shape} is not that of an image; export the volume again.")
     volumes = math.prod(proxy.shape[3:])
     if not 0 <= number < volumes:
         there = f"{volumes} volumes, 0 to {volumes - 1}" if volumes > 1 else "one volume, number 0"
-        raise UnusableError(f"{name}: holds {there}; there is no number {number}.")
+        raise UnusableError(f"{name}: holds {there}; there is no number {number}: choose another.")
     size = columns * rows * dtype.itemsize
+    slope, inter = float(proxy.slope), float(proxy.inter)
     data = np.empty((planes, rows, columns), np.float32)
     with ImageOpener(proxy.file_like) as file:
         file.seek(proxy.offset + number * planes * size)
@@ -160,7 +161,7 @@ def _voxels_of(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[st
             block = file.read(size)
             if len(block) < size:
                 raise UnusableError(f"{name}: it is truncated, {z} of {planes} slices are there; copy it again.")
-            plane[:] = _real(np.frombuffer(block, dtype).reshape(rows, columns), float(proxy.slope), float(proxy.inter))
+            plane[:] = _scale(np.frombuffer(block, dtype).reshape(rows, columns), slope, inter)
         file.read(2**20)  # to the end of a compressed file, where its checksum is looked at
 
     notes: tuple[str, ...] = ()
@@ -170,12 +171,12 @@ def _voxels_of(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[st
         return data, "uint8", (*notes, "colour was turned to grey")
     if dtype.kind == "c":
         return data, "float32", (*notes, "complex values: their magnitude was taken")
-    whole = dtype.kind in "iu" and float(proxy.slope).is_integer() and float(proxy.inter).is_integer()
+    whole = dtype.kind in "iu" and slope.is_integer() and inter.is_integer()
     inside = whole and np.iinfo(dtype).min <= data.min() and data.max() <= np.iinfo(dtype).max
     return data, dtype.name if inside else "float32", notes
 
 
-def _real(stored: npt.NDArray[Any], slope: float, inter: float) -> npt.NDArray[Any]:
+def _scale(stored: npt.NDArray[Any], slope: float, inter: float) -> npt.NDArray[Any]:
     """A plane in its units: scaled, of colours the luminance, of complex values the magnitude."""
     real = stored
     if stored.dtype.names:

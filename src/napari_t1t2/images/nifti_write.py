@@ -32,7 +32,7 @@ def write_nifti(path: Path, volume: Volume, provenance: dict[str, Any] | None) -
     A synthetic image says so in its header: in the description, and in full in an extension. With `provenance`
     None the image is a real one. Raises `Refusal` with a sentence.
     """
-    from ..atomic import written_beside
+    from ..atomic import written_file
 
     if ending_of(path).casefold() not in (".nii", ".nii.gz"):
         raise Refusal(f"{path.name}: a NIfTI file is written as .nii or .nii.gz; change the ending.")
@@ -41,7 +41,7 @@ def write_nifti(path: Path, volume: Volume, provenance: dict[str, Any] | None) -
         raise Refusal(f"{path.name}: {sidecar.name} beside it belongs to another image; choose another name.")
     image = _image_of(volume, provenance)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(path) as partial, ExitStack() as stack:
+    with written_file(path) as partial, ExitStack() as stack:
         file: Any = stack.enter_context(partial.open("wb"))
         if path.suffix.casefold() == ".gz":  # no name and no time inside: the same image makes the same file
             file = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=3, fileobj=file, mtime=0))
@@ -50,7 +50,7 @@ def write_nifti(path: Path, volume: Volume, provenance: dict[str, Any] | None) -
         if sidecar.exists() and _is_ours(sidecar):  # of a synthetic image that was here before
             sidecar.unlink()
         return [path]
-    with written_beside(sidecar) as partial:
+    with written_file(sidecar) as partial:
         partial.write_text(json.dumps(_bids(provenance), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return [path, sidecar]
 

@@ -16,13 +16,13 @@ def evenly(n: int, most: int) -> npt.NDArray[np.intp]:
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.intp))
 
 
-def finite(values: Image, name: str) -> tuple[Image, tuple[str, ...]]:
+def make_finite(values: Image, name: str) -> tuple[Image, tuple[str, ...]]:
     """The values, their NaN and infinities now the lowest finite one, in place; and a note that counts them."""
     if np.isfinite(values.min()) and np.isfinite(values.max()):
         return values, ()
     good = np.isfinite(values)
     if not good.any():
-        raise UnusableError(f"{name}: no pixel is a finite number.")
+        raise UnusableError(f"{name}: no pixel is a finite number; leave it out.")
     note = f"{(~good).sum()} pixels are NaN or infinite and were set to the lowest value"
     np.copyto(values, values.min(where=good, initial=np.inf), where=~good)  # a large volume is not copied
     return values, (note,)

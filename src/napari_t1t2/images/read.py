@@ -17,7 +17,7 @@ from .folder import Folder, choose, files_in, named
 from .names import SIDECARS, TIFF, is_known, is_nifti, is_second_half, refuse_missing
 from .nifti import read_nifti
 from .pictures import read_picture, read_tiff, says_synthetic
-from .pixels import finite, refuse_blank
+from .pixels import make_finite, refuse_blank
 from .quiet import decoding
 from .volume import Skipped, Volume
 
@@ -78,7 +78,7 @@ def read_source(source: Source, *, frame: int = 0) -> Part:
             found, skipped = [(None, read_image(path, frame=frame))], []
         except UnusableError as error:
             skipped = [Skipped(path, str(error).removeprefix(f"{path.name}: "))]
-    odd = [(v.path or Path(v.name), _impossible(v)) for _, v in found]
+    odd = [(v.path or Path(v.name), _why_impossible(v)) for _, v in found]
     skipped += [Skipped(path, why) for path, why in odd if why]
     kept = [one for one, (_, why) in zip(found, odd, strict=True) if not why]
     return Part([v for _, v in kept], skipped, [order for order, _ in kept if order])
@@ -91,7 +91,7 @@ def gathered(parts: Sequence[Part]) -> tuple[list[Volume], list[Skipped]]:
     return alone + in_order(stacks), [s for part in parts for s in part.skipped]
 
 
-def _impossible(volume: Volume) -> str:
+def _why_impossible(volume: Volume) -> str:
     """A sentence where the voxels cannot be those of a head."""
     if not volume.spacing or all(VOXEL[0] <= mm <= VOXEL[1] for mm in volume.spacing):
         return ""
@@ -116,7 +116,7 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     with decoding(path):
         data, notes = read_tiff(path) if path.suffix.casefold() in TIFF else read_picture(path)
         synthetic = says_synthetic(path)
-    values, more = finite(data.astype(np.float32), path.name)
+    values, more = make_finite(data.astype(np.float32), path.name)
     stack = values.reshape(-1, *values.shape[-2:])
     refuse_blank(stack, path.name, flat=flat, two_values=True)
     return Volume(

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 
-from ..atomic import written_beside
+from ..atomic import written_file
 from ..errors import Refusal
 from .names import TIFF, is_nifti, stem
 from .nifti_write import write_nifti
@@ -36,7 +36,7 @@ def write_image(path: Path, volume: Volume, provenance: dict[str, Any]) -> list[
         return write_dicom(path, volume, provenance)
     description = json.dumps(provenance, ensure_ascii=True)
     data = as_stored(volume)
-    with written_beside(path) as partial:
+    with written_file(path) as partial:
         if path.suffix.casefold() == ".png":
             info = PngInfo()
             info.add_text("Description", description)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from safetensors import SafetensorError, safe_open
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from .. import __version__
 from ..config import ModelConfig, Side
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
 FORMAT = "2"
 MODEL_FILE = "model.safetensors"
+LONGEST = 100 * 2**20  # bytes of a header, as safetensors has it
+SIDES: tuple[Side, Side] = ("t1", "t2")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,30 +51,59 @@ class About:
             "notice": "Makes synthetic images. Not for diagnosis.",
         }
 
+    @classmethod
+    def of_header(cls, path: Path, header: Mapping[str, str]) -> Self:
+        """The inverse of `to_header`, of the file `path`. Raises `Refusal` with a sentence."""
+        from .known import from_json  # brings scipy, a quarter of a second: not when a widget opens
+
+        found = header.get("format", "")
+        if found != f"napari-t1t2 model {FORMAT}":
+            what = f"is a '{found}'" if found.startswith("napari-t1t2") else "was not written by napari-t1t2"
+            raise Refusal(f"{path} {what}; this version reads a 'napari-t1t2 model {FORMAT}'. Train a new one.")
+        try:
+            described = json.loads(header["ranges"])
+            return cls(
+                path,
+                ModelConfig(**json.loads(header["config"])),
+                {side: Intensity(**described[side]) for side in SIDES},
+                int(header["step"]),
+                frozenset(header["seen"].split()),
+                from_json(json.loads(header.get("familiar", "{}"))),
+                json.loads(header.get("calibration", "{}")),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise Refusal(f"{path} describes itself in a way this version cannot read ({error}).") from error
+
 
 def read_about(path: Path) -> About:
     """Read the description in a model file, or in that of a run folder. Raises `Refusal` with a sentence."""
-    from .known import from_json  # brings scipy, a quarter of a second: not when a widget opens
+    path = model_file(path)
+    with path.open("rb") as file:
+        return About.of_header(path, header_of(path, file))
 
+
+def model_file(path: Path) -> Path:
+    """The model file of a run folder, or the file itself. Raises `Refusal` where there is none."""
     path = path / MODEL_FILE if path.is_dir() else path
     if not path.is_file():
         raise Refusal(f"{path} does not exist: give a run folder, or a {MODEL_FILE} that training has written.")
+    return path
+
+
+def header_of(path: Path, content: BinaryIO) -> dict[str, str]:
+    """What a safetensors file says of itself, from its beginning: 8 bytes of length, then JSON.
+
+    Raises `Refusal` with a sentence where `content`, of the file `path`, is none.
+    """
     try:
-        with safe_open(path, framework="np") as file:
-            header: dict[str, str] = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+        length = int.from_bytes(content.read(8), "little")
+        if length > LONGEST:
+            raise ValueError("its header has no sensible length")
+        tensors = json.loads(content.read(length))
+        header: dict[str, str] = tensors.pop("__metadata__", {})
+        ends = [tensor["data_offsets"][1] for tensor in tensors.values()]
+        if content.seek(0, os.SEEK_END) != 8 + length + max(ends, default=0):
+            raise ValueError("it is not as long as it says")
+        return header
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise Refusal(f"{path} is no model file, or is damaged ({error}): give a {MODEL_FILE}.") from error
-    found = header.get("format", "")
-    if found != f"napari-t1t2 model {FORMAT}":
-        what = f"is a '{found}'" if found.startswith("napari-t1t2") else "was not written by napari-t1t2"
-        raise Refusal(f"{path} {what}; this version reads a 'napari-t1t2 model {FORMAT}'. Train a new one.")
-    try:
-        described = json.loads(header["ranges"])
-        ranges: dict[Side, Intensity] = {"t1": Intensity(**described["t1"]), "t2": Intensity(**described["t2"])}
-        seen = frozenset(header["seen"].split())
-        familiar = from_json(json.loads(header.get("familiar", "{}")))
-        calibration = json.loads(header.get("calibration", "{}"))
-        config = ModelConfig(**json.loads(header["config"]))
-        return About(path, config, ranges, int(header["step"]), seen, familiar, calibration)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise Refusal(f"{path} describes itself in a way this version cannot read ({error}).") from error

@@ -4,57 +4,94 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..atomic import written_beside
+from ..atomic import written_file
+from ..config import TrainConfig
 from ..errors import Refusal
-from .about import FORMAT
+from .about import FORMAT, MODEL_FILE, About, read_about
 from .cyclegan import CycleGAN
+
+Began = tuple[float, int, float]  # where a budget began: the schedules' position, 0 to 1, the step and the seconds
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run is: steps, seconds of training, and the losses since the last report."""
+    """How far a run is: steps, seconds of training, the losses since the last report, where its budget began."""
 
     step: int
     seconds: float
     window: list[dict[str, Tensor]]
+    began: Began = (0.0, 0, 0.0)
 
 
-def save_checkpoint(path: Path, gan: CycleGAN, position: Position) -> None:
-    """All that a run needs to go on as if it had not stopped."""
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A saved run."""
+
+    path: Path
+    about: About  # of the model saved with it
+    position: Position
+    budget: tuple[float, int]  # the minutes and steps that it was trained for
+    state: dict[str, Any]  # of the networks, optimizers and image buffers
+
+    def restore(self, gan: CycleGAN) -> None:
+        """Put the saved state into `gan`. Raises `Refusal` where it does not fit."""
+        try:
+            gan.load_state_dict(self.state["networks"])
+            gan.generator_adam.load_state_dict(self.state["generator_adam"])
+            gan.discriminator_adam.load_state_dict(self.state["discriminator_adam"])
+            gan.pool_t1.images, gan.pool_t2.images = self.state["pool_t1"], self.state["pool_t2"]
+        except Exception as error:  # torch raises several types on what does not fit
+            raise _damaged(self.path) from error
+
+
+def save_checkpoint(path: Path, gan: CycleGAN, position: Position, about: About) -> None:
+    """All that a run needs, the model's description too: a run resumes from this file alone."""
     state = {
         "format": FORMAT,
         "config": gan.config.to_dict(),
+        "about": about.to_header(),
         "step": position.step,
         "seconds": position.seconds,
         "window": position.window,
+        "began": position.began,
         "networks": gan.state_dict(),
         "generator_adam": gan.generator_adam.state_dict(),
         "discriminator_adam": gan.discriminator_adam.state_dict(),
         "pool_t1": gan.pool_t1.images,
         "pool_t2": gan.pool_t2.images,
     }
-    with written_beside(path) as partial:
+    with written_file(path) as partial:
         torch.save(state, partial)
 
 
-def load_checkpoint(path: Path, gan: CycleGAN, device: torch.device) -> Position:
-    """Put the run's state into `gan`; returns how far it was. Raises `Refusal` with a sentence."""
+def read_checkpoint(path: Path, device: torch.device) -> Checkpoint:
+    """Read a saved run. Raises `Refusal` with a sentence."""
     if not path.is_file():
         raise Refusal(f"{path.parent} has no {path.name}, so there is no run to resume: train without resume.")
     try:
         data = torch.load(path, map_location=device, weights_only=True)
         if data["format"] != FORMAT:
             raise Refusal(f"{path} has format {data['format']}; this version reads format {FORMAT}.")
-        gan.load_state_dict(data["networks"])
-        gan.generator_adam.load_state_dict(data["generator_adam"])
-        gan.discriminator_adam.load_state_dict(data["discriminator_adam"])
-        gan.pool_t1.images, gan.pool_t2.images = data["pool_t1"], data["pool_t2"]
-        return Position(int(data["step"]), float(data["seconds"]), data["window"])
+        position, step, seconds = data.get("began", (0.0, 0, 0.0))  # earlier versions wrote neither this nor "about"
+        config = TrainConfig.from_dict(data["config"])
+        model = path.with_name(MODEL_FILE)
+        return Checkpoint(
+            path,
+            About.of_header(model, data["about"]) if "about" in data else read_about(model),
+            Position(int(data["step"]), float(data["seconds"]), data["window"], (position, step, seconds)),
+            (config.minutes, config.steps),
+            data,
+        )
     except Refusal:
         raise
     except Exception as error:  # torch raises several types on a damaged or foreign file
-        raise Refusal(f"{path} is no checkpoint of this run, or is damaged: start a new run folder.") from error
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> Refusal:
+    return Refusal(f"{path} is no checkpoint of this run, or is damaged: start a new run folder.")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import nn
 
-from ..atomic import written_beside
+from ..atomic import locked, written_file
 from ..config import ModelConfig, Precision, Side
 from ..errors import Refusal
-from .about import About, read_about
+from .about import About, header_of, model_file
 from .cpu_layers import arrange
 from .cyclegan import CycleGAN
+from .memory import ran_out
 from .networks import UNetGenerator
 
 
@@ -41,22 +44,42 @@ def save_model(path: Path, gan: CycleGAN, about: About) -> None:
         for name in ("t1_to_t2", "t2_to_t1")
         for key, tensor in getattr(gan, name).state_dict().items()
     }
-    with written_beside(path) as partial:
+    with written_file(path) as partial:
         partial.write_bytes(save(weights, metadata=about.to_header()))  # save_file lets nobody else read it
 
 
 def load_model(path: Path, device: torch.device | str = "cpu", precision: Precision = "float32") -> Model:
-    """Read a model file, or the one of a run folder, to translate with. Raises `Refusal` with a sentence."""
-    about = read_about(path)
-    weights = load_file(about.path)
+    """Read a model file, or the one of a run folder, to translate with. Raises `Refusal` with a sentence.
+
+    The file is read once: description, weights and hash are of one moment, also while training saves the next ones.
+    """
+    path = model_file(path)
+    content = path.read_bytes()
+    about = About.of_header(path, header_of(path, BytesIO(content)))
     generators: dict[Side, nn.Module] = {}
     names: dict[Side, str] = {"t2": "t1_to_t2.", "t1": "t2_to_t1."}
-    for side, prefix in names.items():
-        network = UNetGenerator(about.config)
-        try:
+    try:
+        weights = load(content)
+        for side, prefix in names.items():
+            network = UNetGenerator(about.config)
             network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-        except RuntimeError as error:
-            raise Refusal(f"{about.path}: the weights do not fit the file's own description; it is damaged.") from error
-        generators[side] = arrange(network).to(device).eval().requires_grad_(False)
-    sha256 = hashlib.sha256(about.path.read_bytes()).hexdigest()
-    return Model(about, sha256, generators, precision)
+            generators[side] = arrange(network).to(device).eval().requires_grad_(False)
+    except (SafetensorError, RuntimeError) as error:
+        if ran_out(error):
+            raise
+        raise Refusal(f"{path}: the weights do not fit the file's own description; it is damaged.") from error
+    return Model(about, sha256(content).hexdigest(), generators, precision)
+
+
+def describe_anew(model: Model, about: About) -> None:
+    """Give the file of a model another description, and leave its weights as they are.
+
+    Raises `Refusal` where the model is being trained, or is another one than when it was read.
+    """
+    path = model.about.path
+    with locked(path.parent, f"{path.parent} is being trained in: wait until that has ended, then try again."):
+        content = path.read_bytes()
+        if sha256(content).hexdigest() != model.sha256:
+            raise Refusal(f"{path} is another model than when it was read: try again with the new one.")
+        with written_file(path) as partial:
+            partial.write_bytes(save(load(content), metadata=about.to_header()))

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from hashlib import blake2b
+from datetime import datetime
 from pathlib import Path
 
-from ..atomic import written_beside
+from .. import __version__
+from ..atomic import locked, remove_abandoned, written_file
 from ..config import TrainConfig
 from ..errors import Refusal
 from ..events import Progress
 from ..model.about import MODEL_FILE
 
 CHECKPOINT_FILE, CONFIG_FILE = "checkpoint.pt", "config.json"
-LOSSES_FILE, PREVIEW_FOLDER = "losses.csv", "previews"
-_CLAIMED: set[Path] = set()
+LOSSES_FILE, PREVIEW_FOLDER, NOTES_FILE = "losses.csv", "previews", "notes.txt"
 
 
 def save_config(path: Path, config: TrainConfig) -> None:
     """As JSON, for people and for resuming."""
-    with written_beside(path) as partial:
+    with written_file(path) as partial:
         partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
@@ -40,6 +38,13 @@ def load_config(run_folder: Path) -> TrainConfig:
         raise Refusal(f"{path} cannot be read ({error}): it was changed, or written by another version.") from error
 
 
+def add_notes(path: Path, step: int, where: str, notes: Sequence[str]) -> None:
+    """Append what the user was told when a sitting began, with its date, version and device."""
+    begun = f"{datetime.now():%Y-%m-%d %H:%M}, napari-t1t2 {__version__}, from step {step} on {where}"
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n".join([begun, *(f"- {note}" for note in notes)]) + "\n")
+
+
 def is_taken(run_folder: Path) -> bool:
     """Whether a run has already left something there."""
     return any((run_folder / name).exists() for name in (MODEL_FILE, CHECKPOINT_FILE))
@@ -47,39 +52,16 @@ def is_taken(run_folder: Path) -> bool:
 
 @contextmanager
 def claimed(run_folder: Path) -> Iterator[None]:
-    """Keep other runs of this process, and of those that it starts, out of a run folder. Raises `Refusal`."""
-    folder = run_folder.resolve()
-    if folder in _CLAIMED:
-        raise Refusal(f"{run_folder} is being trained in right now: give another run folder.")
-    _CLAIMED.add(folder)
-    try:
-        yield
-    finally:
-        _CLAIMED.discard(folder)
+    """Keep all other runs, of this machine and others, out of a run folder, and clear up after killed ones.
 
-
-@contextmanager
-def locked(run_folder: Path) -> Iterator[None]:
-    """Keep all other processes of this machine out of a run folder. Raises `Refusal`.
-
-    The lock lies in the system's folder for temporary files: it leaves nothing in the run folder, and goes with a
-    process that is killed.
+    Raises `Refusal`.
     """
-    from filelock import FileLock, Timeout  # 30 ms, which opening the widgets need not wait for
-
-    owner = os.getuid() if hasattr(os, "getuid") else ""  # another user could not open the file
-    name = blake2b(str(run_folder.resolve()).encode(), digest_size=8).hexdigest()
-    lock = FileLock(Path(tempfile.gettempdir()) / f"napari-t1t2-{owner}-{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise Refusal(
-            f"{run_folder} is being trained in by another process: wait for it, end it, or give another run folder."
-        ) from error
-    try:
+    with locked(
+        run_folder,
+        f"{run_folder} is being trained in by another process: wait for it, end it, or give another run folder.",
+    ):
+        remove_abandoned(run_folder, older=0)
         yield
-    finally:
-        lock.release()
 
 
 MAY_CHANGE = frozenset(  # between two sittings of one run
@@ -96,7 +78,7 @@ class LossTable:
         text = path.read_text(encoding="utf-8") if keep_to and path.is_file() else ""
         rows = list(csv.reader(text.splitlines()))
         kept = rows[:1] + [row for row in rows[1:] if row and row[0].isdecimal() and int(row[0]) <= keep_to]
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with written_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(kept)
         self._empty = not kept
 
@@ -111,12 +93,9 @@ class LossTable:
             writer.writerow([progress.step, progress.images, f"{progress.seconds:.2f}", *numbers])
 
 
-def _check_run_folder(config: TrainConfig, resume: bool) -> None:
+def check_run_folder(config: TrainConfig, resume: bool) -> None:
+    """Refuse a run folder that cannot be begun in, or gone on with. Raises `Refusal` with a sentence."""
     run = config.run_folder
-    if run == Path():
-        raise Refusal("No run folder was given: choose where the model goes.")
-    if run.exists() and not run.is_dir():
-        raise Refusal(f"{run} is a file: give a folder for the run.")
     if not resume:
         if is_taken(run):
             raise Refusal(f"{run} already holds a trained model: resume it, or give another run folder.")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
+from ..atomic import FULL
 from ..errors import Refusal
-from ..events import Failed
+from ..events import Failed, Finished
 from ..model.memory import ran_out
 
 EventT = TypeVar("EventT")
+State = Literal["running", "paused", "stopping", "stopped", "completed", "failed"]
 log = logging.getLogger(__name__)
 
 
@@ -38,6 +40,7 @@ class Session(Generic[EventT]):
         self._stop = threading.Event()
         self._going = threading.Event()
         self._going.set()
+        self._ended: State | None = None
 
     def stop(self) -> None:
         """Ask the run to save itself and end, also when paused. Safe from any thread, and twice."""
@@ -53,15 +56,28 @@ class Session(Generic[EventT]):
         self._going.set()
 
     @property
-    def paused(self) -> bool:
-        """Whether the run is held, or will be before its next step."""
-        return not self._going.is_set()
+    def state(self) -> State:
+        """How the run stands, or how it has ended."""
+        if self._ended:
+            return self._ended
+        if self._stop.is_set():
+            return "stopping"
+        return "running" if self._going.is_set() else "paused"
 
     def __iter__(self) -> Iterator[EventT | Failed]:
+        reason: State = "completed"
         try:
-            yield from self._start(self._should_stop)
+            for event in self._start(self._should_stop):
+                yield event
+                if isinstance(event, Finished):
+                    reason = event.reason
+                elif self._stop.is_set():
+                    reason = "stopped"
         except Exception as error:
+            self._ended = "failed"
             yield Failed(explain(error))
+        else:
+            self._ended = reason
 
     def _should_stop(self) -> bool:
         self._going.wait()
@@ -75,11 +91,13 @@ def explain(error: Exception) -> str:
         return (
             "The memory ran out. Train with a lower batch, crop or channels; translate on the cpu, or free some memory."
         )
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"{error.filename or 'Writing failed'}: the disk is full: free some space. What was saved is kept."
     if isinstance(error, PermissionError) and error.filename:
         return f"{error.filename}: no permission to read or write there; choose another folder."
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."
-    if isinstance(error, Refusal | ImportError | OSError):
+    if isinstance(error, Refusal | ImportError | ChildProcessError):
         return text
     log.error("unexpected error in a run", exc_info=error)
     return f"Something unforeseen went wrong ({type(error).__name__}: {text}). Please report it with the log."

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,8 @@ from ..errors import Refusal
 from ..events import Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from ..images.intensity import Intensity
 from ..images.volume import NOTICE, Image
-from ..model.about import MODEL_FILE, About, read_about
-from ..model.checkpoint import Position, load_checkpoint, save_checkpoint
+from ..model.about import MODEL_FILE, About
+from ..model.checkpoint import Position, read_checkpoint, save_checkpoint
 from ..model.cyclegan import CycleGAN
 from ..model.device import computes_in_bfloat16
 from ..model.known import learn
@@ -38,13 +38,17 @@ from .folder import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
     LOSSES_FILE,
+    NOTES_FILE,
     PREVIEW_FOLDER,
     LossTable,
-    _check_run_folder,
+    add_notes,
+    check_run_folder,
     claimed,
-    locked,
     save_config,
 )
+from .schedule import Schedule
+
+SAVE_SECONDS = 300.0  # of training between two saves, at most
 
 
 def train(
@@ -65,47 +69,170 @@ def train(
         The processes that train one model together, from `ranks.joined`. All of them yield the same events; the first
         one writes, and its clock counts. A stop of one is a stop of all.
 
+    Whoever leaves the loop early, with `break` or an interrupt, loses nothing: the run saves itself first.
+
     Raises
     ------
     Refusal
         A sentence for the user: unusable folders, a taken run folder, training that diverged, a stop before it began.
     """
-    with claimed(config.run_folder), ExitStack() as stack:
+    if config.run_folder == Path():
+        raise Refusal("No run folder was given: choose where the model goes.")
+    with ExitStack() as stack:
+        if ranks.first:
+            stack.enter_context(claimed(config.run_folder))
+            check_run_folder(config, resume)
+        ranks.meet()  # where the first one refuses, the others do not begin to read
         yield from _train(config, stop, resume, ranks, stack)
 
 
 def _train(
     config: TrainConfig, stop: Callable[[], bool], resume: bool, ranks: Ranks, stack: ExitStack
 ) -> Iterator[TrainEvent]:
-    run = config.run_folder
-    part = ranks.part(config.batch)
-    if ranks.first:
-        stack.enter_context(locked(run))
-        _check_run_folder(config, resume)
-    ranks.meet()  # where the first one refuses, the others do not begin to read
-    device = ranks.device(config.device)
+    # Set up: the images, the networks, and where a resumed run stands.
+    run, device = config.run_folder, ranks.device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
+    saved = read_checkpoint(run / CHECKPOINT_FILE, device) if resume else None
+    learned = yield from _read(config, saved.about if saved else None, device, stop, ranks)
+    torch.manual_seed(config.seed)
+    gan = CycleGAN(config, ranks).to(device).train()
+    if saved:
+        saved.restore(gan)
+        at, schedule = saved.position, Schedule.of_resumed(config, saved)
+    else:
+        gan.start(falling=learned.falling)
+        at, schedule = Position(0, 0.0, []), Schedule(config)
+    step, seconds, window = at.step, at.seconds, at.window
+    if saved and schedule.used(step, seconds) >= 1:
+        raise Refusal(
+            f"This training is finished ({step} steps, {seconds / 60:.1f} minutes): to train on, give more minutes or "
+            "steps, counted from its beginning."
+        )
+    ranks.agree(list(gan.parameters()))  # machines may draw other numbers from one seed
+    first = learned.t1.batch(step), learned.t2.batch(step)
+    gan.fit(*first)
+    notes = learned.notes
+    if saved and schedule.began != at.began:
+        rate = schedule.learning_rate(schedule.position(step, seconds))
+        notes += (f"the budget is new: the learning rate goes on from {rate:.2g} and falls to 0 at its end",)
+    if told := gan.footprint.take_told():
+        notes += (told,)
+    where = ranks.describe(device) + (", bfloat16" if computes_in_bfloat16(device, config.precision) else "")
+    if ranks.first:
+        save_config(run / CONFIG_FILE, config)
+        add_notes(run / NOTES_FILE, step, where, notes)
+        losses_csv = LossTable(run / LOSSES_FILE, keep_to=step)
 
-    before = read_about(run) if resume else None
+    saved_at, saved_seconds = (step, seconds) if saved else (-1, 0.0)
+
+    def look() -> Preview:
+        return preview(gan, *learned.shown, step, run if ranks.first else None)
+
+    def save() -> Saved:
+        """Write the checkpoint first: a run that is killed in between goes on from it."""
+        nonlocal saved_at, saved_seconds
+        _refuse_divergence(gan, step, saved_at)
+        if ranks.first:
+            about = replace(learned.about, step=step)
+            run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
+            save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window, schedule.began), about)
+            save_model(run / MODEL_FILE, gan, about)
+        saved_at, saved_seconds = step, seconds
+        return Saved(step, run / MODEL_FILE)
+
+    shape = first[0].shape[-2:]
+    yield Started(step, where, learned.counts, (shape[0], shape[1]), notes)
+    if step == 0:
+        yield look()
+
+    stack.enter_context(pages_kept())  # not before: it would also keep what reading has freed
+    since, reported_at = seconds, step
+    try:
+        while True:
+            # Ask whether to go on. What the answer takes is not training time.
+            asked = schedule.used(step, seconds) < 1 and stop()
+            began = time.perf_counter()
+            stopped, seconds = ranks.largest(asked, seconds if ranks.first else 0.0)
+            completed = schedule.used(step, seconds) >= 1
+            if stopped or completed:
+                break
+
+            # One step.
+            position = schedule.position(step, seconds)
+            gan.set_learning_rate(schedule.learning_rate(position))
+            gan.cycle_weight = schedule.cycle_weight(position)
+            rng = np.random.default_rng((config.seed, 4, step))
+            pair = (learned.pairs[0].batch(step), learned.pairs[1].batch(step)) if learned.pairs else None
+            losses = gan.step(learned.t1.batch(step), learned.t2.batch(step), rng, pair)
+            window, step = [*window, losses], step + 1
+            due = step % config.report_every == 0
+            means = _mean(window) if due else {}
+            seconds += time.perf_counter() - began
+
+            # Report.
+            if told := gan.footprint.take_told():
+                yield Noted(step, told)
+            if due:
+                _refuse_divergence(gan, step, saved_at)
+                fraction = schedule.used(step, seconds)
+                rate = (step - reported_at) * config.batch / max(seconds - since, 1e-9)
+                left = seconds * (1 / fraction - 1)
+                progress = Progress(step, step * config.batch, seconds, fraction, left, rate, means)
+                window, since, reported_at = [], seconds, step
+                if ranks.first:
+                    losses_csv.add(progress)
+                yield progress
+
+            # Preview and save.
+            if step % config.preview_every == 0:
+                yield look()
+            if step % config.save_every == 0 or seconds - saved_seconds >= SAVE_SECONDS:
+                yield save()
+    except (GeneratorExit, KeyboardInterrupt):  # a notebook's `break` or interrupt
+        if step not in (0, saved_at):
+            save()
+        raise
+
+    # The end: save what is not saved yet.
+    if saved_at != step:
+        yield save()
+    yield Finished(step, run / MODEL_FILE, "completed" if completed else "stopped")
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What a run learns from, and what its model will say of itself."""
+
+    t1: Bank
+    t2: Bank
+    pairs: tuple[Bank, Bank] | None
+    shown: tuple[Tensor, Tensor]  # a held-out slice of each contrast, (1, 1 or 2, H, W)
+    about: About
+    falling: bool  # whether what is dark in one contrast is bright in the other
+    counts: tuple[int, int]  # slices of each contrast
+    notes: tuple[str, ...]
+
+
+def _read(
+    config: TrainConfig, before: About | None, device: torch.device, stop: Callable[[], bool], ranks: Ranks
+) -> Generator[TrainEvent, None, Learned]:
+    """Read the folders, split them, look for pairs, and describe what is trained on.
+
+    A model keeps the units, the resolution and the description `before`, with which it was begun.
+    """
+    part = ranks.part(config.batch)
     if not ranks.first:
         ranks.meet()
     t1, t2, pixel = yield from reading(config, before.config.pixel if before else 0.0, stop)
     if ranks.first:
         ranks.meet()  # slices beyond memory go to disk once, and the others find them there
     parts = split(t1, t2, config)
-    bank_t1, bank_t2 = (Bank(s.images, config, device, i, parts.train[i], part) for i, s in enumerate((t1, t2)))
-    shown = tuple(
-        _middle(s.images, held, config.model).to(device) for s, held in zip((t1, t2), parts.held, strict=True)
-    )
-    knows = replace(config.model, pixel=pixel)  # what translating must know
+    pairs = find_pairs(t1, t2, parts, config)
+    notes = t1.notes + t2.notes + parts.notes + pairs.notes
     seen = t1.fingerprints_of(parts.train[0]) | t2.fingerprints_of(parts.train[1])
     ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
-    pairs = find_pairs(t1, t2, parts, config)
-    # of one stream, so that both contrasts of a pair are cut and mirrored alike
-    paired = [Bank(images, config, device, 5, part=part) for images in pairs.images if len(images)]
-    notes = t1.notes + t2.notes + parts.notes + pairs.notes
-    if before:  # the model keeps the units it was begun with, and remembers all that it has seen
+    if before:
         ranges = before.ranges
         if before.calibration:
             notes += ("the model's calibration ends with this, as its errors change: calibrate it again",)
@@ -116,90 +243,21 @@ def _train(
     if not familiar:
         familiar = learn(t1.images, parts.train[0], t2.images, parts.train[1])
 
-    torch.manual_seed(config.seed)
-    gan = CycleGAN(config, ranks).to(device).train()
-    at = Position(0, 0.0, [])
-    if resume:
-        at = load_checkpoint(run / CHECKPOINT_FILE, gan, device)
-    else:
-        gan.start(falling=polarity(t1.images, parts.train[0]) * polarity(t2.images, parts.train[1]) < 0)
-    step, seconds, window = at.step, at.seconds, at.window
-    saved_at = step if resume else -1
-    if resume and _fraction(config, step, seconds) >= 1:
-        raise Refusal(
-            f"{run} has used up its budget ({step} steps, {seconds / 60:.1f} minutes): raise minutes or steps to go on."
-        )
-    ranks.agree(list(gan.parameters()))  # machines may draw other numbers from one seed
-    if ranks.first:
-        (run / PREVIEW_FOLDER).mkdir(parents=True, exist_ok=True)
-        save_config(run / CONFIG_FILE, config)
-        losses_csv = LossTable(run / LOSSES_FILE, keep_to=step)
-
-    def look() -> Preview:
-        return preview(gan, shown[0], shown[1], step, run if ranks.first else None)
-
-    def save() -> Saved:
-        _refuse_divergence(gan, step, saved_at)
-        if ranks.first:
-            save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window))
-            save_model(run / MODEL_FILE, gan, About(run / MODEL_FILE, knows, ranges, step, seen, familiar))
-        return Saved(step, run / MODEL_FILE)
-
-    first = bank_t1.batch(step), bank_t2.batch(step)
-    gan.fit(*first)
-    if told := gan.footprint.take_told():
-        notes += (told,)
-    counts, shape = (len(parts.train[0]), len(parts.train[1])), first[0].shape[-2:]
-    where = ranks.describe(device) + (", bfloat16" if computes_in_bfloat16(device, config.precision) else "")
-    yield Started(step, where, counts, (shape[0], shape[1]), notes)
-    if step == 0:
-        yield look()
-
-    stack.enter_context(pages_kept())  # not before: it would also keep what reading has freed
-    since, reported_at = seconds, step
-    while True:
-        asked = _fraction(config, step, seconds) < 1 and stop()
-        began = time.perf_counter()
-        stopped, seconds = ranks.largest(asked, seconds if ranks.first else 0.0)
-        fraction = _fraction(config, step, seconds)
-        if stopped or fraction == 1:
-            break
-
-        gan.set_learning_rate(config.learning_rate * _decay(fraction, config.decay_from))
-        gan.cycle_weight = config.cycle_weight * _warmup(fraction, config.cycle_warmup)
-        rng = np.random.default_rng((config.seed, 4, step))
-        pair = (paired[0].batch(step), paired[1].batch(step)) if paired else None
-        window.append(gan.step(bank_t1.batch(step), bank_t2.batch(step), rng, pair))
-        step += 1
-        due = step % config.report_every == 0
-        losses = _mean(window) if due else {}
-        seconds += time.perf_counter() - began
-
-        if told := gan.footprint.take_told():
-            yield Noted(step, told)
-
-        if due:
-            _refuse_divergence(gan, step, saved_at)
-            fraction = _fraction(config, step, seconds)
-            rate = (step - reported_at) * config.batch / max(seconds - since, 1e-9)
-            progress = Progress(
-                step, step * config.batch, seconds, fraction, seconds * (1 / fraction - 1), rate, losses
-            )
-            if ranks.first:
-                losses_csv.add(progress)
-            yield progress
-            window, since, reported_at = [], seconds, step
-
-        if step % config.preview_every == 0:
-            yield look()
-
-        if step % config.save_every == 0:
-            yield save()
-            saved_at = step
-
-    if saved_at != step:
-        yield save()
-    yield Finished(step, run / MODEL_FILE, "completed" if fraction == 1 else "stopped")
+    banks = [Bank(s.images, config, device, i, parts.train[i], part) for i, s in enumerate((t1, t2))]
+    # of one stream, so that both contrasts of a pair are cut and mirrored alike
+    paired = [Bank(images, config, device, 5, part=part) for images in pairs.images if len(images)]
+    shown = [_middle(s.images, held, config.model).to(device) for s, held in zip((t1, t2), parts.held, strict=True)]
+    about = About(config.run_folder / MODEL_FILE, replace(config.model, pixel=pixel), ranges, 0, seen, familiar)
+    return Learned(
+        banks[0],
+        banks[1],
+        (paired[0], paired[1]) if paired else None,
+        (shown[0], shown[1]),
+        about,
+        polarity(t1.images, parts.train[0]) * polarity(t2.images, parts.train[1]) < 0,
+        (len(parts.train[0]), len(parts.train[1])),
+        notes,
+    )
 
 
 def _middle(images: Images, chosen: npt.NDArray[np.intp], model: ModelConfig) -> Tensor:
@@ -224,27 +282,11 @@ def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path | None) 
     width = max(top.shape[1], bottom.shape[1])
     rows = np.vstack([np.pad(r, ((0, 0), (0, width - r.shape[1])), constant_values=-1) for r in (top, bottom)])
     picture = Pillow.fromarray(np.rint((np.nan_to_num(rows) + 1) * 127.5).astype(np.uint8))
+    (run / PREVIEW_FOLDER).mkdir(parents=True, exist_ok=True)
     info = PngInfo()
     info.add_text("Description", f"Columns 2 and 3: {NOTICE}")
     picture.save(run / PREVIEW_FOLDER / f"step-{step:06d}.png", pnginfo=info)
     return event
-
-
-def _fraction(config: TrainConfig, step: int, seconds: float) -> float:
-    """How much of the budget is used, by steps or by time, whichever is further."""
-    by_steps = step / config.steps if config.steps else 0.0
-    by_time = seconds / (60 * config.minutes) if config.minutes else 0.0
-    return min(1.0, max(by_steps, by_time))
-
-
-def _decay(fraction: float, start: float) -> float:
-    """1 up to `start` of the budget, then linearly to 0."""
-    return 1.0 if fraction <= start else (1 - fraction) / (1 - start)
-
-
-def _warmup(fraction: float, end: float) -> float:
-    """A tenth at the start, linearly to 1 at `end` of the budget."""
-    return 1.0 if fraction >= end else 0.1 + 0.9 * fraction / end
 
 
 def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:

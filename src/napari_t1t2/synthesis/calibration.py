@@ -8,10 +8,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save
 from scipy.optimize import isotonic_regression
 
-from ..atomic import written_beside
 from ..config import Side, other
 from ..data.pairs import Couple
 from ..data.slices import fingerprint
@@ -22,7 +20,7 @@ from ..images.pixels import evenly
 from ..images.plane import View
 from ..images.volume import Image, Volume
 from ..model.about import About
-from ..model.saved import Model
+from ..model.saved import Model, describe_anew
 from .evaluation import same_grid
 from .familiarity import CONTRAST, judge
 from .translation import batches
@@ -147,9 +145,7 @@ def store(model: Model, forms: Sequence[dict[Side, Calibration]]) -> About:
     """Write calibrations, of the model alone and with an ensemble, into the model's file, the weights as they are."""
     known: dict[str, Any] = {side: [asdict(form[side]) for form in forms] for side in forms[0]}
     about = replace(model.about, calibration=known)
-    weights = load_file(about.path)
-    with written_beside(about.path) as partial:
-        partial.write_bytes(save(weights, metadata=about.to_header()))
+    describe_anew(model, about)
     return about
 
 

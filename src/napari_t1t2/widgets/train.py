@@ -142,11 +142,11 @@ class TrainWidget(JobWidget):
         session = self._slot.session
         if session is None:
             return
-        if session.paused:
+        if session.state == "paused":
             session.go_on()
         else:
             session.pause()
-        self.pause.setText("Continue" if session.paused else "Pause")
+        self.pause.setText("Continue" if session.state == "paused" else "Pause")
 
     def _on_preset(self, name: PresetName) -> None:
         self.form.fill(preset(name), keep=(*OF_LOAD, "run_folder"))

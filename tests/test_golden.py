@@ -1,0 +1,57 @@
+"""Models, checkpoints and configs that an earlier version wrote: they must load, translate and resume, always.
+
+`tests/data/golden` was written at commit e3cafe9: runs of six steps, saved at step 4, on the heads of `write_folder`.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_head, write_folder
+
+from napari_t1t2.model.saved import load_model
+from napari_t1t2.runs.folder import load_config
+from napari_t1t2.runs.training import train
+from napari_t1t2.synthesis.translation import translate
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+CLOSE = {"rtol": 1e-3, "atol": 0.05}  # of grey values up to 255: other processors round otherwise
+
+
+@pytest.fixture(params=["depth", "paper"])
+def golden(request) -> Path:
+    return GOLDEN / request.param
+
+
+@pytest.fixture
+def numbers(golden):
+    with np.load(golden / "numbers.npz") as stored:
+        return dict(stored)
+
+
+def test_an_old_model_translates_to_the_stored_numbers(golden, numbers):
+    model = load_model(golden)
+    for side, contrast in (("T2", "T1"), ("T1", "T2")):
+        made = translate(make_head(3, contrast).astype(np.float32), model, to=side)
+        np.testing.assert_allclose(made, numbers[f"to_{side.lower()}"], **CLOSE)
+
+
+def test_an_old_config_says_its_own_settings_whatever_the_defaults_are_now(golden):
+    config = load_config(golden)
+    assert config.model.depth is (golden.name == "depth")
+    assert (config.steps, config.save_every, config.model.channels) == (6, 4, 4)
+    assert config == type(config).from_dict(config.to_dict())
+
+
+def test_an_old_checkpoint_resumes_to_the_stored_losses_and_images(golden, numbers, tmp_path):
+    run = shutil.copytree(golden, tmp_path / "run")
+    folders = {f"{c.lower()}_folder": write_folder(tmp_path / c, c) for c in ("T1", "T2")}
+    list(train(replace(load_config(run), run_folder=run, **folders), resume=True))
+    losses = np.genfromtxt(run / "losses.csv", delimiter=",", names=True)
+    kept = [name for name in losses.dtype.names if name != "seconds"]
+    stored = numbers["losses"][:, [losses.dtype.names.index(name) for name in kept]]
+    np.testing.assert_allclose(np.array([list(row) for row in losses[kept]]), stored, rtol=2e-3)
+    made = translate(make_head(3, "T1").astype(np.float32), load_model(run), to="T2")
+    np.testing.assert_allclose(made, numbers["resumed_to_t2"], **CLOSE)
