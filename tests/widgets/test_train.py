@@ -315,7 +315,7 @@ def test_two_widgets_cannot_train_in_one_folder(widget, viewer, qtbot, told, con
     qtbot.addWidget(other)
     other.form.fill(config)
     other.go.click()
-    assert "is being trained in right now" in other.wait(20).sentence
+    assert "is being trained in by another process" in other.wait(20).sentence
     widget.stop.click()
     assert isinstance(widget.wait(20), Finished)
 
@@ -344,7 +344,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_starts(widget, to
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "lower batch"),
         (RuntimeError("something odd"), "something odd"),
         (KeyError("t1"), "KeyError"),
-        (OSError(28, "No space left on device", "/full/disk"), "/full/disk: No space left"),
+        (OSError(28, "No space left on device", "/full/disk"), "/full/disk: the disk is full"),
     ],
 )
 def test_whatever_the_engine_raises_reaches_the_user(widget, told, monkeypatch, error, sentence):

@@ -65,19 +65,17 @@ class Session(Generic[EventT]):
         return "running" if self._going.is_set() else "paused"
 
     def __iter__(self) -> Iterator[EventT | Failed]:
-        reason: State = "completed"
+        reason: State | None = None
         try:
             for event in self._start(self._should_stop):
                 yield event
                 if isinstance(event, Finished):
                     reason = event.reason
-                elif self._stop.is_set():
-                    reason = "stopped"
         except Exception as error:
             self._ended = "failed"
             yield Failed(explain(error))
         else:
-            self._ended = reason
+            self._ended = reason or ("stopped" if self._stop.is_set() else "completed")
 
     def _should_stop(self) -> bool:
         self._going.wait()

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from threading import Thread
-from typing import Any, Literal
+from typing import Any
 
 from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
@@ -27,10 +27,9 @@ from qtpy.QtWidgets import (
 )
 
 from ..events import Failed, Finished
-from ..runs.session import Session, explain
+from ..runs.session import Session, State, explain
 from ._form import leave_wheel, stack
 
-State = Literal["running", "stopping", "stopped", "completed", "failed"]
 THREAD = "napari-t1t2 job"  # its name
 KEPT = 160  # pixels of the status, at most
 
@@ -52,14 +51,12 @@ class SessionWorker(GeneratorWorker[Any, None, None]):
 
 
 class _Slot:
-    """The session under way and how it stands; outlives the widget, so that a closed dock can still stop it."""
+    """The session under way; outlives the widget, so that a closed dock can still stop it."""
 
     session: Session[Any] | None = None
-    state: State = "completed"
 
     def stop(self) -> None:
-        if self.session is not None and self.state == "running":
-            self.state = "stopping"
+        if self.session is not None:
             self.session.stop()
 
 
@@ -128,6 +125,7 @@ class JobWidget(QWidget):
         super().__init__()
         self._slot = slot = _Slot()
         self._last: Any = None
+        self._ended: State = "completed"
         self.go = QPushButton(go)
         self.stop = QPushButton("Stop")
         self.stop.setEnabled(False)
@@ -164,7 +162,7 @@ class JobWidget(QWidget):
     @property
     def state(self) -> State:
         """How the job stands, or how the last one ended."""
-        return self._slot.state
+        return self._slot.session.state if self._slot.session else self._ended
 
     def wait(self, seconds: float | None = None) -> Any:
         """Keep the window alive until the job has ended, however long; returns its last event.
@@ -217,7 +215,7 @@ class JobWidget(QWidget):
             self._fail(explain(error))
             return
         session: Session[Any] = Session(begin)
-        self._slot.session, self._slot.state = session, "running"
+        self._slot.session = session
         self._set_running(True)
 
         def drive() -> Iterator[Any]:
@@ -240,16 +238,12 @@ class JobWidget(QWidget):
         self._last = event
         if isinstance(event, Failed):
             self._fail(event.sentence)
-        elif isinstance(event, Finished):
-            self._slot.state = event.reason
         self.attempt(lambda: self.on_event(event))
 
     def _on_ended(self) -> None:
+        self._ended = "failed" if isinstance(self._last, Failed) else self.state
         self._slot.session = None
-        if self.state == "running":
-            self._slot.state = "completed"
-        elif self.state == "stopping":  # and no event has told of it
-            self._slot.state = "stopped"
+        if self._ended == "stopped" and not isinstance(self._last, Finished):  # which has told of it
             self.status.setText("Stopped.")
         self._set_running(False)
         self._on_finished()
@@ -269,6 +263,6 @@ class JobWidget(QWidget):
 
     def _fail(self, sentence: str) -> None:
         self._last = Failed(sentence)
-        self._slot.state = "failed"
+        self._ended = "failed"
         self.status.setText(sentence)
         show_error(sentence)
