@@ -227,7 +227,8 @@ class TrainConfig(Checked):
         self.model.check_side("crop", self.crop)
         if self.t1_series and self.t1_folder == self.t2_folder and self.t1_series == self.t2_series:
             raise Refusal(f"Both contrasts take {self.t1_series!r} of {self.t1_folder}: give a series for each.")
-        if not (self.adversarial_weight or self.cycle_weight or self.identity_weight or self.paired_weight):
+        weights = (self.cycle_weight, self.structure_weight, self.identity_weight)
+        if not (self.adversarial_weight or self.paired_weight or any(weights)):
             raise Refusal("Every weight is 0, so nothing would be learned: raise adversarial_weight or paired_weight.")
         if not (self.minutes or self.steps):
             raise Refusal("minutes and steps are both 0: give one of them, or training never ends.")

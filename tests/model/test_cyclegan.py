@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from napari_t1t2.events import Progress
 from napari_t1t2.model.cyclegan import CycleGAN, frozen
-from napari_t1t2.model.losses import ImagePool, cross_entropy, least_squares, structure
+from napari_t1t2.model.losses import ImagePool, cross_entropy, least_squares, self_similarity, structure
+from napari_t1t2.runs.training import train
 
 
 @pytest.fixture
@@ -129,6 +131,21 @@ def test_the_pool_neither_loses_nor_doubles_a_slice():
 def test_a_pool_of_none_gives_what_it_gets():
     fresh = torch.rand(2, 1, 2, 2)
     assert ImagePool(0).swap(fresh, np.random.default_rng(0)) is fresh
+
+
+def test_structure_compares_no_pixel_with_the_opposite_edge_of_the_crop():
+    crop = torch.zeros(1, 1, 32, 32)
+    crop[..., 12:20, 12:20] = 0.8
+    edged = crop.clone()
+    edged[..., :1] = 0.9  # a bright column on the left is no neighbour of what lies on the right
+    right = np.s_[..., 20:]
+    torch.testing.assert_close(self_similarity(edged)[right], self_similarity(crop)[right])
+
+
+def test_the_structure_alone_can_be_learned(config):
+    alone = {"adversarial_weight": 0.0, "cycle_weight": 0.0, "identity_weight": 0.0, "structure_weight": 1.0}
+    reports = [e for e in train(replace(config, **alone)) if isinstance(e, Progress)]
+    assert all(report.losses["structure"] > 0 for report in reports)
 
 
 def test_structure_minds_a_shift_and_not_the_brightness():

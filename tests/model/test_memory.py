@@ -1,3 +1,5 @@
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -140,6 +142,19 @@ def test_what_a_forward_keeps_is_counted_once_and_without_parameters():
     assert kept_for_backward(forward) == 8000
 
 
+def test_counting_what_a_forward_keeps_leaves_nothing_behind():
+    kept = []
+
+    def forward():
+        y = torch.ones(1000, requires_grad=True) * 2
+        kept.append(weakref.ref(y))
+        return (y * y).sum()
+
+    kept_for_backward(forward)
+    gc.collect()
+    assert kept[0]() is None
+
+
 def test_a_limit_is_what_training_may_take_in_all(monkeypatch):
     cpu = torch.device("cpu")
     free = free_memory(cpu)
@@ -157,6 +172,8 @@ def test_a_clusters_limit_counts(tmp_path, monkeypatch):
         (folder / "memory.current").write_text("400\n")
         (folder / "memory.max").write_text(f"{most}\n")
     assert free_memory(torch.device("cpu")) == 540
+    (job / "memory.stat").write_text("anon 90\ninactive_file 300\nactive_file 10\n")  # images that were read
+    assert free_memory(torch.device("cpu")) == 810
     (job / "memory.max").write_text("max\n")
     assert free_memory(torch.device("cpu")) > 540
 

@@ -218,7 +218,7 @@ def test_what_was_not_foreseen_is_logged_where_the_window_runs(config, counting,
 
 def test_a_folder_in_which_somebody_trains_is_refused_to_a_child(config):
     config.t1_folder.rename(config.t1_folder.with_name("hidden"))  # the child would refuse that next
-    with claimed(config.run_folder), pytest.raises(Refusal, match="is being trained in by another process"):
+    with claimed(config.run_folder), pytest.raises(Refusal, match="is being trained in right now"):
         next(train_in_process(config))
 
 

@@ -58,6 +58,17 @@ def driven():
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
             "The memory ran out",
         ),
+        *(
+            (RuntimeError(text), "The memory ran out")
+            for text in (
+                "[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: not enough memory: you tried",
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+                "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+                "GET was unable to find an engine to execute this computation",
+                "HIP out of memory. Tried to allocate 2.00 GiB",
+                "MPS backend out of memory (MPS allocated: 9.06 GB)",
+            )
+        ),
         (MemoryError(), "The memory ran out"),
         (KeyError("t3"), "KeyError: 't3'"),
         (RuntimeError("shape mismatch"), "unforeseen .*RuntimeError: shape mismatch.* report"),

@@ -327,7 +327,7 @@ def test_the_start_names_the_device_that_auto_took(config, monkeypatch):
 
 
 def test_a_run_folder_in_which_another_process_trains_is_refused(config):
-    with claimed(config.run_folder), pytest.raises(ValueError, match="being trained in by another process"):
+    with claimed(config.run_folder), pytest.raises(ValueError, match="being trained in right now"):
         next(train(config))
     assert isinstance(list(train(config))[-1], Finished)
 

@@ -103,7 +103,7 @@ class CycleGAN(nn.Module):
         for part, share in self.footprint.parts(len(t1)):
             losses: dict[str, Tensor] = {}
             with frozen(self.disc_t1, self.disc_t2), autocast(t1.device, c.precision):
-                if c.adversarial_weight or c.cycle_weight or c.identity_weight:
+                if c.adversarial_weight or c.cycle_weight or c.identity_weight or c.structure_weight:
                     made = self.translate(t1[part], t2[part])
                     losses |= self.generator_losses(t1[part], t2[part], made)
                     fakes.append((made.fake_t1.detach(), made.fake_t2.detach()))

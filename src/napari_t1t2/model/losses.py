@@ -31,13 +31,18 @@ def structure(made: Tensor, source: Tensor) -> Tensor:
     The mean difference of their self-similarity: how much each patch resembles those above, below and beside it (MIND,
     Heinrich et al., 2012). Two generators that shift every sulcus, one to the left and one back, have no cycle loss.
     """
-    return l1_loss(_self_similarity(made), _self_similarity(source))
+    return l1_loss(self_similarity(made), self_similarity(source))
 
 
-def _self_similarity(x: Tensor) -> Tensor:
-    """(B, 1, H, W) to (B, 4, H, W), 1 where a neighbouring patch is the same."""
+def self_similarity(x: Tensor) -> Tensor:
+    """(B, 1, H, W) to (B, 4, H - 6, W - 6), 1 where a neighbouring patch is the same: all lie inside the crop."""
+    height, width = x.shape[-2:]
+
+    def moved(down: int, right: int) -> Tensor:
+        return x[..., APART + down : height - APART + down, APART + right : width - APART + right]
+
     steps = ((0, APART), (APART, 0), (0, -APART), (-APART, 0))
-    apart = avg_pool2d(torch.cat([(x - x.roll(step, (-2, -1))) ** 2 for step in steps], dim=1), 3, 1, 1)
+    apart = avg_pool2d(torch.cat([(moved(0, 0) - moved(*step)) ** 2 for step in steps], dim=1), 3, 1)
     return torch.exp(-apart / apart.mean(dim=1, keepdim=True).clamp_min(FLAT))
 
 

@@ -22,6 +22,15 @@ ResultT = TypeVar("ResultT")
 PEAK = 1.6  # of what a forward keeps for its backward; gradients and scratch come on top
 SPARE = 0.9  # of the free memory is counted on
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for `mallopt`
+NO_MEMORY = (  # in lower case
+    "out of memory",  # CUDA, HIP, MPS
+    "can't allocate memory",  # a CPU
+    "not enough memory",  # a CPU, Windows
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "hipblas_status_alloc_failed",
+    "unable to find an engine to execute this computation",  # cuDNN, where no workspace is left
+)
 CGROUP, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -95,9 +104,9 @@ class Footprint:
 
 
 def ran_out(error: Exception) -> bool:
-    """Whether memory was asked for in vain: PyTorch raises a `RuntimeError` of its own for each device."""
-    text = str(error) if isinstance(error, RuntimeError) else ""
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+    """Whether memory was asked for in vain: each device and library says it in a `RuntimeError` of its own."""
+    text = str(error).casefold() if isinstance(error, RuntimeError) else ""
+    return isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY)
 
 
 def free_memory(device: torch.device, limit: float = 0.0) -> int:
@@ -126,7 +135,7 @@ def kept_for_backward(forward: Callable[[], Tensor]) -> int:
         if not (tensor.is_leaf and tensor.requires_grad):
             storage = tensor.untyped_storage()
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself, it would hold the graph that holds it, which Python cannot collect
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = forward()
@@ -163,8 +172,16 @@ def _left_in_cgroup() -> float:
         for folder in (own, *own.parents):  # each of them may set a limit, a cluster's mostly not the innermost
             with suppress(OSError, ValueError):  # no limit there, or "max"
                 most, taken = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
-                left = min(left, most - taken)
+                left = min(left, most - taken + _files_in_memory(folder / "memory.stat"))
     return left
+
+
+def _files_in_memory(stat: Path) -> int:
+    """Bytes of files that the system holds and lets go of when they are asked for: images that were read, mostly."""
+    with suppress(OSError, ValueError):
+        lines = (line.split() for line in stat.read_text().splitlines())
+        return int(next((words[1] for words in lines if words[0] == "inactive_file"), 0))
+    return 0
 
 
 def _give_back() -> None:

@@ -58,7 +58,7 @@ def claimed(run_folder: Path) -> Iterator[None]:
     """
     with locked(
         run_folder,
-        f"{run_folder} is being trained in by another process: wait for it, end it, or give another run folder.",
+        f"{run_folder} is being trained in right now: wait for it, end it, or give another run folder.",
     ):
         remove_abandoned(run_folder, older=0)
         yield

@@ -65,17 +65,16 @@ class Session(Generic[EventT]):
         return "running" if self._going.is_set() else "paused"
 
     def __iter__(self) -> Iterator[EventT | Failed]:
-        reason: State | None = None
+        last: EventT | None = None
         try:
-            for event in self._start(self._should_stop):
-                yield event
-                if isinstance(event, Finished):
-                    reason = event.reason
+            for last in self._start(self._should_stop):
+                yield last
         except Exception as error:
             self._ended = "failed"
             yield Failed(explain(error))
         else:
-            self._ended = reason or ("stopped" if self._stop.is_set() else "completed")
+            stopped = last.reason == "stopped" if isinstance(last, Finished) else self._stop.is_set()
+            self._ended = "stopped" if stopped else "completed"
 
     def _should_stop(self) -> bool:
         self._going.wait()

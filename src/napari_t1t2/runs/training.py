@@ -78,6 +78,7 @@ def train(
     """
     if config.run_folder == Path():
         raise Refusal("No run folder was given: choose where the model goes.")
+    ranks.part(config.batch)  # refuses one that the processes cannot share
     with ExitStack() as stack:
         if ranks.first:
             stack.enter_context(claimed(config.run_folder))
