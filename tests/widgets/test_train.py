@@ -315,7 +315,7 @@ def test_two_widgets_cannot_train_in_one_folder(widget, viewer, qtbot, told, con
     qtbot.addWidget(other)
     other.form.fill(config)
     other.go.click()
-    assert "is being trained in by another process" in other.wait(20).sentence
+    assert "is being trained in right now" in other.wait(20).sentence
     widget.stop.click()
     assert isinstance(widget.wait(20), Finished)
 
