@@ -12,7 +12,6 @@ brackets, without the time in which other programs had the cores (Linux), as on 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -24,8 +23,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from napari_t1t2.config import PresetName, preset
+from napari_t1t2.config import PresetName, cores, preset
 from napari_t1t2.events import Progress
+from napari_t1t2.sample import write_heads
 
 WAYS = ("idle", "thread", "process")
 DOCKS = ("Load T1/T2 folders", "Train", "Translate", "Evaluate")
@@ -48,11 +48,12 @@ def main() -> None:
         print(json.dumps({"seconds": opened(args.one)}))
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    print(f"{date.today()}, commit {commit}, {platform.machine()}, {os.cpu_count()} CPU cores, {args.rounds} rounds\n")
+    print(f"{date.today()}, commit {commit}, {platform.machine()}, {cores()} CPU cores, {args.rounds} rounds\n")
     start_up(args.rounds)
     with tempfile.TemporaryDirectory() as name:
-        data = args.data or heads(Path(name))
-        training(data, args.preset, args.seconds, args.rounds)
+        if args.data is None:
+            write_heads(Path(name) / "sample heads")
+        training(args.data or Path(name) / "sample heads", args.preset, args.seconds, args.rounds)
 
 
 def start_up(rounds: int) -> None:
@@ -105,14 +106,6 @@ def in_a_process(*arguments: str) -> dict[str, float]:
     done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def heads(folder: Path) -> Path:
-    """The sample heads, written."""
-    from napari_t1t2.sample import write_heads
-
-    write_heads(folder / "sample heads")
-    return folder / "sample heads"
 
 
 def opened(dock: str) -> float:
@@ -170,19 +163,13 @@ def train(way: str, data: Path, preset_name: PresetName, seconds: float) -> dict
             widget.wait(60)
     viewer.close()
     gaps, waits = 1000 * np.diff(ticks, axis=0).T
-    steps, rate = 0, 0.0
+    found = {"median": float(np.median(gaps)), "steps": 0.0, "rate": 0.0}
+    for own, some in (("", gaps), ("own ", gaps - waits)):
+        found |= {f"{own}p99": float(np.percentile(some, 99)), f"{own}worst": float(some.max())}
     if len(arrived) > 1:
-        (first, began), (steps, ended) = arrived[0], arrived[-1]
-        rate = (steps - first) / (ended - began)
-    return {
-        "median": float(np.median(gaps)),
-        "p99": float(np.percentile(gaps, 99)),
-        "worst": float(gaps.max()),
-        "own p99": float(np.percentile(gaps - waits, 99)),
-        "own worst": float((gaps - waits).max()),
-        "steps": steps,
-        "rate": rate,
-    }
+        (first, began), (last, ended) = arrived[0], arrived[-1]
+        found |= {"steps": last, "rate": (last - first) / (ended - began)}
+    return found
 
 
 def waited() -> float:

@@ -111,6 +111,20 @@ def test_a_stopped_job_says_so_also_when_an_event_came_after_the_click(job, qtbo
     assert (job.state, job.status.text(), job.shown) == ("stopped", "Stopped.", [1, 2])
 
 
+def test_a_job_that_ends_without_a_word_when_it_is_stopped_was_stopped(job, qtbot):
+    def run(stop):
+        yield 1
+        while not stop():
+            pass
+
+    job.start = lambda: run
+    job.go.click()
+    qtbot.waitUntil(lambda: job.shown == [1])
+    job.stop.click()
+    job.wait(20)
+    assert (job.state, job.status.text()) == ("stopped", "Stopped.")
+
+
 @pytest.mark.parametrize("reason", ["completed", "stopped"])
 def test_what_the_last_event_says_of_the_end_holds(job, qtbot, tmp_path, reason):
     job.start = lambda: lambda stop: iter([Finished(3, tmp_path, reason)])

@@ -31,7 +31,7 @@ from ..runs.session import Session, State, explain
 from ._form import leave_wheel, stack
 
 THREAD = "napari-t1t2 job"  # its name
-KEPT = 160  # pixels of the status, at most, that other docks cannot take from it
+KEPT = 160  # pixels of the status, at most
 
 
 class SessionWorker(GeneratorWorker[Any, None, None]):
@@ -51,7 +51,7 @@ class SessionWorker(GeneratorWorker[Any, None, None]):
 
 
 class _Slot:
-    """The latest session; outlives the widget, so that a closed dock can still stop it."""
+    """The session under way; outlives the widget, so that a closed dock can still stop it."""
 
     session: Session[Any] | None = None
 
@@ -87,12 +87,12 @@ class Status(QTextEdit):
         self.setPlainText(text)
 
     def sizeHint(self) -> QSize:
-        """All lines."""
-        return QSize(0, math.ceil(self.document().size().height()) + 2)
+        """All lines, if they are few."""
+        return QSize(0, min(math.ceil(self.document().size().height()) + 2, KEPT))
 
     def minimumSizeHint(self) -> QSize:
-        """All lines, if they are few."""
-        return QSize(0, min(self.sizeHint().height(), KEPT))
+        """No less: other docks leave that much room."""
+        return self.sizeHint()
 
 
 class Rows(QScrollArea):
@@ -125,7 +125,7 @@ class JobWidget(QWidget):
         super().__init__()
         self._slot = slot = _Slot()
         self._last: Any = None
-        self._running = False
+        self._ended: State = "completed"
         self.go = QPushButton(go)
         self.stop = QPushButton("Stop")
         self.stop.setEnabled(False)
@@ -157,14 +157,12 @@ class JobWidget(QWidget):
     @property
     def running(self) -> bool:
         """Whether a job is under way."""
-        return self._running
+        return self._slot.session is not None
 
     @property
     def state(self) -> State:
         """How the job stands, or how the last one ended."""
-        if isinstance(self._last, Failed):  # also where the form was wrong, or an event could not be shown
-            return "failed"
-        return self._slot.session.state if self._slot.session else "completed"
+        return self._slot.session.state if self._slot.session else self._ended
 
     def wait(self, seconds: float | None = None) -> Any:
         """Keep the window alive until the job has ended, however long; returns its last event.
@@ -243,7 +241,9 @@ class JobWidget(QWidget):
         self.attempt(lambda: self.on_event(event))
 
     def _on_ended(self) -> None:
-        if self.state == "stopped" and not isinstance(self._last, Finished):  # no event has told of it
+        self._ended = "failed" if isinstance(self._last, Failed) else self.state
+        self._slot.session = None
+        if self._ended == "stopped" and not isinstance(self._last, Finished):  # which has told of it
             self.status.setText("Stopped.")
         self._set_running(False)
         self._on_finished()
@@ -252,7 +252,6 @@ class JobWidget(QWidget):
         """Tidy up after a job, whatever its `state`; runs in the GUI thread."""
 
     def _set_running(self, running: bool) -> None:
-        self._running = running
         if running:
             self._last = None
             self.status.setText("Starting ...")
@@ -264,5 +263,6 @@ class JobWidget(QWidget):
 
     def _fail(self, sentence: str) -> None:
         self._last = Failed(sentence)
+        self._ended = "failed"
         self.status.setText(sentence)
         show_error(sentence)

@@ -12,7 +12,7 @@ from ..config import Side
 from ._form import leave_wheel
 
 LISTED = 200  # rows
-WIDTH, HEIGHT = 430, 260  # pixels, at least, and at most before it scrolls
+HEIGHT = 260  # pixels, at most before it scrolls
 WIDEST = 140  # pixels of a choice
 
 
@@ -53,7 +53,6 @@ class SeriesTable(QTableWidget):
         columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         columns.setMinimumSectionSize(40)
-        self.setMinimumWidth(WIDTH)
         self.setWordWrap(False)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)

@@ -22,6 +22,7 @@ from ._series import SeriesTable
 if TYPE_CHECKING:
     import napari
 
+WIDTH = 460  # pixels of the dock, where the series are listed
 EARLIER = " (earlier)"  # in the names of layers whose series are no longer chosen
 SIDES: tuple[Side, Side] = ("t1", "t2")
 
@@ -90,6 +91,7 @@ class LoadWidget(JobWidget):
                 self._notes += [note for note in event.notes if note not in self._notes]
             case Found(series=series):
                 self.table.fill(series, self._labels())
+                self.setMinimumWidth(WIDTH if series else 0)
                 self._deselected.clear()
                 if both := [s.title for s in series if len(s.uses) > 1]:
                     t1, t2 = self._labels().values()
