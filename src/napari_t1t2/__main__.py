@@ -84,9 +84,7 @@ def _parser() -> ArgumentParser:
     trains = command(train, "train")
     _folders(trains)
     trains.add_argument("--run", dest="run_folder", type=_path, required=True, metavar="RUN", help="folder of the run")
-    trains.add_argument(
-        "--preset", choices=get_args(PresetName), help="settings to begin with; the flags below change them [laptop]"
-    )
+    trains.add_argument("--preset", choices=get_args(PresetName), help="settings to begin with [laptop]")
     trains.add_argument("--resume", action="store_true", help="continue the earlier training in RUN")
     for config_class in (TrainConfig, ModelConfig):
         for f in fields(config_class):
@@ -106,14 +104,14 @@ def _parser() -> ArgumentParser:
         "--series",
         default="",
         metavar="S",
-        help="series of a folder to use, separated by commas. Empty: chosen automatically",
+        help="series of a folder to use, with commas; empty: chosen automatically",
     )
     _flag(translates, _named(TrainConfig, "frame"), int, default=0)
     translates.add_argument(
         "--planes",
         choices=get_args(Planes),
         default="one",
-        help="three: average the results of axial, coronal and sagittal slices: smoother between slices, 3 times slower [one]",
+        help="three averages axial, coronal and sagittal slices: smoother, at least 3 times slower [one]",
     )
     translates.add_argument(
         "--uncertainty",
