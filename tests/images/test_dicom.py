@@ -517,7 +517,7 @@ def test_other_kinds_of_file_are_not_taken_for_dicom(tmp_path, head):
     (tmp_path / "short").write_bytes(b"\x08\0\x16")
     assert [p.name for p in tmp_path.iterdir() if is_dicom(p)] == []
     assert not is_dicom(tmp_path)
-    assert "not a DICOM file" in why(tmp_path / "a.png")
+    assert "not an image that can be read here" in why(tmp_path / "a.png")
 
 
 # Writing

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from napari_t1t2.images.intensity import Intensity, measure, measure_set, range_for
+from napari_t1t2.images.intensity import Intensity, measure, measure_set, range_for, ranges_for
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume
 
@@ -132,3 +134,81 @@ def test_three_patients_and_a_bare_brain_lie_in_one_range(real_data, contrast):
     medians = [(i.high - i.low) / i.headroom / 370 for i in (measure([read_image(f).data]) for f in files)]
     assert len(medians) == 4
     assert all(0.7 < m < 1.3 for m in medians)
+
+
+def noisy_heads(*, air: float = 0.0, slices: int = 6, crop: int = 0, seed: int = 0) -> np.ndarray:
+    """(Z, Y, X) round heads of dark fluid, brain and a bright rim in noisy air, `air` added to every value."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    r = np.hypot(x, y)
+    clean = np.select([r < 0.2, r < 0.65, r < 0.75], [120.0, 400.0, 900.0], 0.0)
+    real, imaginary = rng.normal(0, 8, (2, slices, 64, 64))
+    stack = air + np.hypot(clean + real, imaginary)  # a magnitude: hence Rician noise
+    return stack[:, crop : 64 - crop, crop : 64 - crop].astype(np.float32)
+
+
+@pytest.mark.parametrize("air", [200, 1000, 32768])
+@pytest.mark.parametrize("loose", [False, True])
+def test_air_that_lies_above_0_is_the_darkest_all_the_same(air, loose):
+    plain, moved = ([s[None] for s in a] if loose else [a] for a in (noisy_heads(), noisy_heads(air=air)))
+    usual, found = measure(plain), measure(moved)
+    assert usual.low == 0
+    assert found.low == pytest.approx(air, abs=2)
+    assert found.high - found.low == pytest.approx(usual.high, rel=0.01)
+    assert np.median(found.to_unit(moved[0])[:, 0]) < -0.95
+    assert not found.shows_anatomy(np.full((1, 64, 64), air + 3.0)).any()
+    assert usual.remark() is None
+    assert found.remark() == f"Air is at {found.low:g}, not 0: it was taken as the darkest."
+
+
+def test_a_background_of_one_value_above_0_is_air():
+    stack = noisy_heads()
+    stack = np.where(stack > 60, stack + 1000, 1000).astype(np.float32)
+    assert measure([stack]).low == 1000
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_of_a_head_that_fills_the_frame_no_tissue_is_taken_for_air(invert):
+    """Brain on all sides, dark or bright fluid within: nothing is at 0, and 0 is air all the same."""
+    inside = noisy_heads(crop=20)
+    inside = 600 - inside if invert else inside
+    assert inside.min() > 20
+    assert measure([inside]).low == 0
+
+
+def test_noise_in_air_is_no_offset():
+    assert measure([noisy_heads() * 12]).low == 0
+    assert measure([np.maximum(noisy_heads(), 5)]).low == 0  # less than a twentieth of the range
+
+
+def test_new_data_with_an_offset_are_not_read_with_the_range_of_data_without():
+    trained = Intensity(0, 1000, headroom=2.2)
+    found, note = range_for(noisy_heads(air=300), 6, trained)
+    assert found.low == pytest.approx(300, abs=2)
+    assert f"values go from {found.low:g} to" in note
+    found, note = range_for(noisy_heads(air=1000), 6, replace(trained, per_stack=True))
+    assert found.low == pytest.approx(1000, abs=2)
+    assert note == found.remark() is not None
+
+
+def test_new_slices_share_a_range_as_in_training_and_stacks_have_their_own():
+    dim, bright, wide = noisy_heads(slices=1), 3 * noisy_heads(slices=1, seed=1), noisy_heads(slices=1) * 90
+    stack = noisy_heads(seed=2) * 7
+    volumes = [volume(dim), volume(stack, "int16"), volume(bright), volume(wide, "uint16")]
+    trained = Intensity(0, 10, per_stack=True, headroom=2.2)  # of other units: all are measured
+    ranges = [intensity for intensity, _ in ranges_for(volumes, trained)]
+    shared = measure([dim, bright]).with_headroom(2.2)
+    assert ranges[0] == ranges[2] == shared
+    assert ranges[1] == measure([stack]).with_headroom(2.2)
+    assert ranges[3] == measure([wide]).with_headroom(2.2)
+    told = [note for _, note in ranges_for(volumes, trained)]
+    assert told[0] == told[2] != told[3]
+    assert told[1] is None
+    learnt, _ = measure_set(volumes)
+    assert [r.with_headroom(2.2).high for r in learnt] == pytest.approx([r.high for r in ranges])
+
+
+def test_new_slices_of_the_units_of_training_are_read_with_its_range():
+    trained = Intensity(0, 1000, headroom=2.2)
+    volumes = [volume(noisy_heads(slices=1)), volume(noisy_heads())]
+    assert ranges_for(volumes, trained) == [(trained, None)] * 2

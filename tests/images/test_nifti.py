@@ -51,7 +51,7 @@ STORED = {  # in odd/nifti: shape, spacing in mm and type that a file must be re
     "lit_single_slice_3d.nii.gz": ((1, 128, 128), (3, 1.82, 1.82), "int16"),
 }
 REFUSED = {
-    "nifti/all_zero.nii.gz": "every voxel is 0; there is no image in it",
+    "nifti/all_zero.nii.gz": "every pixel is 0; there is no image in it",
     "nifti/lit_binary_mask_uint8.nii.gz": "holds only the values 0 and 1: a mask, not an image",
     "broken/header_only.nii": "it is truncated, 0 of 28 slices are there; copy it again",
     "broken/header_only_nifti1.hdr": r"header_only_nifti1\.img, its other half, is not beside it",
@@ -241,7 +241,7 @@ def test_masks_and_flat_images_are_refused(saved, stack):
     with pytest.raises(UnusableError, match=r"^a\.nii\.gz: holds only the values 0 and 3: a mask, not an image"):
         read_nifti(saved(data=np.where(stack > 90, 3, 0).astype(np.uint8)))
     path = saved(data=stack * 0 + 4)
-    with pytest.raises(UnusableError, match=r"^a\.nii\.gz: every voxel is 4; there is no image in it"):
+    with pytest.raises(UnusableError, match=r"^a\.nii\.gz: every pixel is 4; there is no image in it"):
         read_nifti(path)
     assert read_nifti(path, flat=True).data.max() == 4
 

@@ -11,7 +11,10 @@ import numpy as np
 
 from ..errors import UnusableError
 from .clues import contrast_of
-from .dicom_slices import SAME, Slice, quiet, slices_of
+from .dicom_slices import SAME, Slice, slices_of
+from .names import natural
+from .pixels import refuse_blank
+from .quiet import quiet
 from .volume import Affine, Image, Skipped, Volume, spacing_of
 
 Order = tuple[float, tuple[Any, ...]]  # of a volume among others: the number of its series, that of its first slice
@@ -43,8 +46,6 @@ def read_dicoms(paths: Sequence[Path]) -> tuple[list[Volume], list[Skipped]]:
 
 def read_stacks(paths: Sequence[Path]) -> tuple[list[tuple[Order, Volume]], list[Skipped]]:
     """The volumes as `read_dicoms` finds them, each with its place among those of other series."""
-    from .names import natural
-
     slices: list[Slice] = []
     found: list[tuple[Order, Volume]] = []
     skipped: list[Skipped] = []
@@ -54,7 +55,7 @@ def read_stacks(paths: Sequence[Path]) -> tuple[list[tuple[Order, Volume]], list
             try:
                 read = slices_of(path)
             except UnusableError as error:
-                skipped.append(Skipped(path, str(error)))
+                skipped.append(Skipped(path, str(error).removeprefix(f"{path.name}: ")))
                 continue
             uid, position = read[0].text("SOPInstanceUID") or str(path), str(read[0].position)
             image = uid, position, hash(read[0].stored.tobytes())  # a careless anonymiser gives one UID to many
@@ -151,13 +152,9 @@ def _volume(stack: list[Slice]) -> Volume:
     if first.text("PhotometricInterpretation") == "MONOCHROME1":
         data = data.min() + data.max() - data
         notes.append("low values were white (MONOCHROME1) and were inverted")
-    low, high = data.min(), data.max()
-    if not np.isfinite((low, high)).all():
+    if not np.isfinite((data.min(), data.max())).all():
         raise UnusableError("its rescale slope and intercept lead to numbers beyond all bounds; export it again.")
-    if low == high:
-        raise UnusableError(f"every pixel is {low:g}; there is no image in it; leave it out.")
-    if ((data == low) | (data == high)).all():
-        raise UnusableError(f"holds only the values {low:g} and {high:g}: a mask, not an image; leave it out.")
+    refuse_blank(data)
     if (modality := first.text("Modality")) not in ("", "MR"):
         notes.append(f"the header says modality {modality}, not MR")
     if first.text("LossyImageCompression") == "01":

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import UnusableError
+from .names import KINDS, natural, refuse_missing
+from .pixels import to_grey
+from .quiet import quiet
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
 
 Vector = npt.NDArray[np.float64]
 
+IDENTITY = ["SOPClassUID", "Rows", "SeriesInstanceUID"]
 SAME = 0.01  # mm along the normal within which two slices show one place; also how far directions may differ
 CODECS = {  # of imagecodecs, for what neither pydicom nor Pillow decodes
     "1.2.840.10008.1.2.4.51": "jpeg8_decode",  # JPEG of 12 bits
@@ -76,51 +78,64 @@ class Slice:
 
     def order(self) -> tuple[Any, ...]:
         """Where it comes among slices that have no position, or share one."""
-        from .names import natural
-
         return self.number("InstanceNumber") or 0, natural(self.path), self.index
 
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, by its first bytes; a header without preamble counts."""
+    return _identified(path) is not None
+
+
+def by_series(paths: Iterable[Path]) -> tuple[list[tuple[Path, ...]], list[Path]]:
+    """The DICOM files of each series, whose slices belong to no other; and the files that are no DICOM.
+
+    What does not say its series is kept together.
+    """
+    series: dict[str, list[Path]] = {}
+    others: list[Path] = []
+    for path in paths:
+        header = _identified(path)
+        files = others if header is None else series.setdefault(str(header.get("SeriesInstanceUID", "")), [])
+        files.append(path)
+    return [tuple(files) for files in series.values()], others
+
+
+def _identified(path: Path) -> Dataset | None:
+    """What tells the kind and the series of a DICOM file, as far as it can be read; None for other files."""
     try:
-        with path.open("rb") as file:
-            start = file.read(132)
+        with path.open("rb") as file, quiet():
+            if (signed := _begins(file)) is None:
+                return None
+            from pydicom import Dataset, dcmread
+
+            header = Dataset()
+            with suppress(Exception):
+                header = dcmread(file, force=True, specific_tags=IDENTITY, stop_before_pixels=True)
+            return header if signed or len(header) else None
     except OSError:
-        return False
+        return None
+
+
+def _begins(file: BinaryIO) -> bool | None:
+    """Whether an open file carries DICOM's signature; None where it cannot be DICOM even without one."""
+    start = file.read(132)
+    file.seek(0)
     if start[128:] == b"DICM":
         return True
-    if start[:2] not in (b"\x02\0", b"\x08\0", b"\0\x08"):  # the group that such a header begins with
-        return False
-    from pydicom import dcmread
-
-    with quiet(), suppress(Exception):
-        return len(dcmread(path, force=True, specific_tags=["SOPClassUID", "Rows"], stop_before_pixels=True)) > 0
-    return False
-
-
-def by_series(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
-    """The files of each series, whose slices belong to no other; what does not say its series is kept together."""
-    from pydicom import dcmread
-
-    series: dict[str, list[Path]] = {}
-    for path in paths:
-        uid = ""
-        with quiet(), suppress(Exception):
-            header = dcmread(path, force=True, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
-            uid = str(header.get("SeriesInstanceUID", ""))
-        series.setdefault(uid, []).append(path)
-    return [tuple(files) for files in series.values()]
+    return False if start[:2] in (b"\x02\0", b"\x08\0", b"\0\x08") else None  # the group that a header begins with
 
 
 def slices_of(path: Path) -> list[Slice]:
     """The slices of one file, decoded. Raises `UnusableError` with a sentence that does not name it."""
     from pydicom import dcmread
 
-    if not is_dicom(path):
-        raise UnusableError("not a DICOM file; leave it out.")
+    refuse_missing(path)
     try:
-        header = dcmread(path, force=True)
+        with path.open("rb") as file:
+            signed = _begins(file)
+            header = None if signed is None else dcmread(file, force=True)
+        if header is None or not (signed or len(header)):
+            raise UnusableError(f"not an image that can be read here; give {KINDS}.")
         _check(header)
         frames, notes = _decoded(header)
         del header.PixelData  # decoded above; a series in memory twice is enough
@@ -169,8 +184,6 @@ def _decoded(header: FileDataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import get_expected_length, pixel_array
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-    from .pixels import to_grey
 
     notes: tuple[str, ...] = ()
     if "TransferSyntaxUID" not in header.file_meta:
@@ -228,16 +241,3 @@ def _placed(s: Slice) -> Slice:
     axes = directions.reshape(2, 3)
     right = np.abs(axes @ axes.T - np.eye(2)).max() < SAME
     return replace(s, position=position, axes=axes) if right else s
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what pydicom says of odd headers from the terminal: what matters is in the notes."""
-    log = logging.getLogger("pydicom")
-    before, log.disabled = log.disabled, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.disabled = before

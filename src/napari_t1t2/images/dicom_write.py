@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import Refusal
-from .dicom_slices import quiet
+from .quiet import quiet
 from .volume import NOTICE, Volume
 
 if TYPE_CHECKING:

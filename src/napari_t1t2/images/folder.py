@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import UnusableError
 from .clues import bare_name, bids_label, contrast_of, folder_of_head
-from .names import natural, readable_kinds
+from .names import KINDS, natural
 from .volume import Skipped, Volume
 
 NOT_RAW = frozenset({"derivatives", "sourcedata"})  # folders of a BIDS data set
@@ -115,7 +115,7 @@ def choose(everything: Folder, contrast: str, series: str = "") -> Folder:
         lines = together((s.path.name, s.why) for s in skipped)
         reasons = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} other reasons" if len(lines) > 3 else "")
         found = f"nothing in it can be used ({reasons})" if skipped else "it is empty"
-        raise UnusableError(f"{folder} holds no images: {found}. Give a folder of {readable_kinds()} files.")
+        raise UnusableError(f"{folder} holds no images: {found}. Give a folder of {KINDS} files.")
     return Folder(folder, [replace(v, contrast=contrast) for v in volumes], skipped)
 
 

@@ -19,6 +19,8 @@ from .volume import Image, Volume
 
 LOW, HIGH = 0.5, 99.9  # percentiles; the top one keeps cerebrospinal fluid in T2 and fat in T1
 NEGATIVE = 0.05  # of the range: air is 0, and less below it than this is resampling, not another floor
+STILL = 0.05  # of its value: air that lies above 0 varies less than this, tissue more
+DARK = 0.2  # of the range: and it is among the darkest
 TISSUE = 0.15  # of the median of the head; what is darker may be noise
 EMPTY = 0.01  # a slice with less of its pixels in tissue than this shows no anatomy
 SAMPLES = 1_000_000  # pixels that a range is measured on, at most
@@ -69,6 +71,10 @@ class Intensity:
         shown: npt.NDArray[np.bool_] = tissue.mean(axis=(1, 2)) >= EMPTY
         return shown
 
+    def remark(self) -> str | None:
+        """A sentence where air was found above 0."""
+        return f"Air is at {self.low:g}, not 0: it was taken as the darkest." if self.low > 0 else None
+
     def with_headroom(self, headroom: float) -> Intensity:
         """The same head with another number of its medians between low and high."""
         return replace(self, high=self.low + (self.high - self.low) * headroom / self.headroom, headroom=headroom)
@@ -92,7 +98,7 @@ def measure(data: Sequence[Image], dtype: str = "float32") -> Intensity:
         low, top = float(sample.min()), float(sample.max())
     if top <= low:
         raise Refusal(f"Every pixel is {low:g}: there is nothing to see in the image, choose another.")
-    if low > -NEGATIVE * (top - low):
+    if low > -NEGATIVE * (top - low) and not _is_offset(data, low, top):
         low = 0.0
     clipped = np.clip(sample, low, top) - low
     threshold, median = float(threshold_otsu(clipped)), top - low
@@ -103,6 +109,20 @@ def measure(data: Sequence[Image], dtype: str = "float32") -> Intensity:
         threshold = median / 2
     high = float(np.percentile(head, HIGH)) if head.size else top - low
     return Intensity(low, low + high, dtype, headroom=high / median)
+
+
+def _is_offset(data: Sequence[Image], low: float, top: float) -> bool:
+    """Whether air lies at `low` and not at 0, as where 1000 or 32768 was added to all values.
+
+    Air fills most of the edge of slices, (..., rows, columns), and hardly varies. Where the head fills the frame, the
+    edge is tissue, which varies more or is not the darkest.
+    """
+    if low <= NEGATIVE * (top - low) or any(np.ndim(d) < 2 for d in data):
+        return False
+    arrays = [np.asarray(d) for d in data]
+    sides = [side for a in arrays for side in (a[..., 0, :], a[..., -1, :], a[..., :, 0], a[..., :, -1])]
+    edge = float(np.nanmedian(np.concatenate([side.ravel() for side in sides])))
+    return edge - low < min(STILL * edge, DARK * (top - low))
 
 
 def _some(data: Image, every: float) -> Image:
@@ -121,16 +141,13 @@ def measure_set(
 ) -> tuple[list[Intensity], Intensity]:
     """The range of each volume, and the one that speaks for the set: the median of all.
 
-    A stack has a range of its own. Single slices say too little alone, a slice near the vertex above all, so
-    those of one type share one range. All have the headroom that half of them need. With `glimpses`, of single slices
-    some pixels suffice, the voxels themselves are not looked at.
+    All have the headroom that half of them need. With `glimpses`, of single slices some pixels suffice, the voxels
+    themselves are not looked at.
     """
     seen = glimpses or [glimpse(v) for v in volumes]
-    groups: dict[str, list[int]] = {}
-    for i, volume in enumerate(volumes):
-        groups.setdefault(volume.dtype if len(volume.data) == 1 else f"stack {i}", []).append(i)
+    groups = _sharing(volumes)
     found: dict[int, Intensity] = {}
-    for members in groups.values():
+    for members in groups:
         stack = seen[members[0]]
         if isinstance(stack, Intensity):
             shared = replace(stack, per_stack=True)
@@ -138,26 +155,47 @@ def measure_set(
             pixels = [pixel for i in members if not isinstance(pixel := seen[i], Intensity)]
             shared = measure(pixels, volumes[members[0]].dtype)
         found |= dict.fromkeys(members, shared)
-    headroom = float(np.median([found[members[0]].headroom for members in groups.values()]))
+    headroom = float(np.median([found[members[0]].headroom for members in groups]))
     ranges = [found[i].with_headroom(headroom) for i in range(len(volumes))]
-    largest = max(groups.values(), key=lambda members: sum(volumes[i].data.size for i in members))
+    largest = max(groups, key=lambda members: sum(volumes[i].data.size for i in members))
     like = ranges[largest[0]]
-    alike = [ranges[m[0]] for m in groups.values() if ranges[m[0]].per_stack == like.per_stack]
+    alike = [ranges[m[0]] for m in groups if ranges[m[0]].per_stack == like.per_stack]
     low, high = (float(np.median([getattr(r, end) for r in alike])) for end in ("low", "high"))
     return ranges, replace(like, low=low, high=high) if like.per_stack else like
 
 
-def range_for(sample: Image, slices: int, trained: Intensity) -> tuple[Intensity, str | None]:
-    """The range to read new data with, and a sentence where it is not the obvious one.
+def _sharing(volumes: Sequence[Volume]) -> list[list[int]]:
+    """The indices of volumes that share a range: a stack has its own, loose slices of one stored type have one.
+
+    A slice says too little alone, one near the vertex above all.
+    """
+    groups: dict[str, list[int]] = {}
+    for i, volume in enumerate(volumes):
+        groups.setdefault(volume.dtype if len(volume.data) == 1 else f"stack {i}", []).append(i)
+    return list(groups.values())
+
+
+def ranges_for(volumes: Sequence[Volume], trained: Intensity) -> list[tuple[Intensity, str | None]]:
+    """Of each new volume what `range_for` gives: a stack by itself, loose slices of one stored type together."""
+    found: dict[int, tuple[Intensity, str | None]] = {}
+    for members in _sharing(volumes):
+        first, *more = (volumes[i].data for i in members)
+        found |= dict.fromkeys(members, range_for([first, *more] if more else first, len(first), trained))
+    return [found[i] for i in range(len(volumes))]
+
+
+def range_for(sample: Image | Sequence[Image], slices: int, trained: Intensity) -> tuple[Intensity, str | None]:
+    """The range to read new data with, one image or several that share it, and a sentence where it is unusual.
 
     As in training: stacks are measured by themselves if the training stacks were, other images are read with the
     training range. Data that plainly come in other units are measured by themselves in any case.
     """
-    own = measure([sample]).with_headroom(trained.headroom)
+    own = measure([sample] if isinstance(sample, np.ndarray) else sample).with_headroom(trained.headroom)
     if trained.per_stack and slices > 1:
-        return own, None
+        return own, own.remark()
     span, reach = trained.high - trained.low, own.high - trained.low
-    if span / 4 <= reach <= span * 1.5 and own.low >= trained.low - span / 4:
+    alike = trained.low - span / 4 <= own.low <= max(0, trained.low + NEGATIVE * span)  # above 0 there is an offset
+    if span / 4 <= reach <= span * 1.5 and alike:
         return trained, None
     return own, (
         f"The values go from {own.low:g} to {own.high:g}, those of the training images from {trained.low:g} to "

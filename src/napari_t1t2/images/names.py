@@ -1,4 +1,4 @@
-"""File names: which kind of image they promise, their stems and their natural order."""
+"""File names: which kind of image they promise, their stems, their other halves and their natural order."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import Refusal
-
-pass
-
+from ..errors import Refusal, UnusableError
 
 TIFF = frozenset({".tif", ".tiff"})
 READABLE = TIFF | {".png", ".jpg", ".jpeg", ".bmp"}
 SIDECARS = frozenset({".json", ".tsv", ".bval", ".bvec"})  # lie beside images in BIDS folders
+HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
+NIFTI = (".nii", ".nii.gz", *HALVES, ".mgh", ".mgz")
+KINDS = "PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM"  # what can be read
+EXPECTED_ERROR = ("_desc-expectedError_", "_expected-error.")  # in the names of files that hold the error to expect
 
 
 def natural(path: Path) -> list[tuple[int, int, str]]:
@@ -22,18 +23,9 @@ def natural(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
-def is_second_half(path: Path) -> bool:
-    """Whether a header file only describes an .img that lies beside it."""
-    return path.suffix.casefold() == ".hdr" and path.with_suffix(".img").is_file()
-
-
-def readable_kinds() -> str:
-    """What to give instead of a file that cannot be read."""
-    return "PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM"
-
-
-HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
-NIFTI = (".nii", ".nii.gz", *HALVES, ".mgh", ".mgz")
+def ending_of(path: Path) -> str:
+    """The ending as it is written; empty where it is none of `NIFTI`."""
+    return next((path.name[-len(end) :] for end in NIFTI if path.name.casefold().endswith(end)), "")
 
 
 def is_nifti(path: Path) -> bool:
@@ -41,17 +33,35 @@ def is_nifti(path: Path) -> bool:
     return bool(ending_of(path))
 
 
+def is_known(path: Path) -> bool:
+    """Whether the name alone promises a picture or a volume; DICOM files are called anything."""
+    return is_nifti(path) or path.suffix.casefold() in READABLE
+
+
 def stem(path: Path) -> str:
     """The name without its ending, `.nii.gz` and the like as one."""
     return path.name.removesuffix(ending_of(path)) or path.name
 
 
-def ending_of(path: Path) -> str:
-    """The ending as it is written; empty where it is none of `NIFTI`."""
-    return next((path.name[-len(end) :] for end in NIFTI if path.name.casefold().endswith(end)), "")
+def other_half(path: Path) -> Path | None:
+    """The .img of a .hdr, the .hdr of an .img; None for files that are whole."""
+    ending = ending_of(path)
+    half = HALVES.get(ending.casefold(), "")
+    return path.with_name(stem(path) + (half.upper() if ending.isupper() else half)) if half else None
 
 
-EXPECTED_ERROR = ("_desc-expectedError_", "_expected-error.")  # in the names of files that hold the error to expect
+def is_second_half(path: Path) -> bool:
+    """Whether a header file only describes an .img that lies beside it."""
+    image = other_half(path) if ".hdr" in ending_of(path).casefold() else None
+    return image is not None and image.is_file()
+
+
+def refuse_missing(path: Path) -> None:
+    """Raises `UnusableError` where a file does not exist or is empty."""
+    if not path.is_file():
+        raise UnusableError(f"{path} does not exist: check the name.")
+    if path.stat().st_size == 0:
+        raise UnusableError(f"{path.name}: the file is empty (0 bytes); copy it again.")
 
 
 def refuse_expected_error(paths: Sequence[Path]) -> None:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import UnusableError
 from .clues import contrast_of, subject_of
-from .names import HALVES, ending_of, stem
+from .names import HALVES, ending_of, other_half, refuse_missing, stem
+from .pixels import finite, refuse_blank, to_grey
+from .quiet import quiet
 from .volume import Affine, Image, Volume, spacing_of
 
 SIDES = {"L": "left", "R": "right", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # codes of a header that is not in mm
+CIFTI = range(3000, 3100)  # intent codes of NIfTI-2 files that hold values on a surface
 
 
 def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0) -> Volume:
@@ -30,22 +32,12 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     Masks are refused, and so is an image of one value unless `flat` allows it. Raises `UnusableError` with a
     sentence where the file cannot be used.
     """
-    from .pixels import finite
-
     with opened_nifti(path) as (image, notes):
         synthetic = _said(image) is not None
         affine, placed = _affine_of(image)
         data, dtype, made = _voxels_of(image.dataobj, path.name, frame)
-        filled: tuple[str, ...] = ()
-        if not (np.isfinite(data.min()) and np.isfinite(data.max())):
-            data, filled = finite(data, path.name)
-    low, high = data.min(), data.max()
-    if low == high and not flat:
-        raise UnusableError(f"{path.name}: every voxel is {low:g}; there is no image in it; leave it out.")
-    if low < high and all(((plane == low) | (plane == high)).all() for plane in data):
-        raise UnusableError(
-            f"{path.name}: holds only the values {low:g} and {high:g}: a mask, not an image; leave it out."
-        )
+    data, filled = finite(data, path.name)
+    refuse_blank(data, path.name, flat=flat)
     return Volume(
         data=data,
         name=stem(path),
@@ -80,51 +72,39 @@ def _said(image: Any) -> dict[str, Any] | None:
 @contextmanager
 def opened_nifti(path: Path) -> Iterator[tuple[Any, tuple[str, ...]]]:
     """The image, its voxels still on disk, and what is odd about the file. Whatever fails becomes a sentence."""
-    if not path.is_file():
-        raise UnusableError(f"{path} does not exist: check the name.")
-    if path.stat().st_size == 0:
-        raise UnusableError(f"{path.name}: the file is empty (0 bytes); copy it again.")
-    ending = ending_of(path)
-    if half := HALVES.get(ending.casefold()):
-        other = path.with_name(stem(path) + (half.upper() if ending.isupper() else half))
-        if not other.is_file():
-            raise UnusableError(f"{path.name}: {other.name}, its other half, is not beside it; copy both files.")
-    with ExitStack() as stack:
+    refuse_missing(path)
+    if (other := other_half(path)) and not other.is_file():
+        raise UnusableError(f"{path.name}: {other.name}, its other half, is not beside it; copy both files.")
+    with quiet(), path.open("rb") as file:
         try:
-            yield _load(path, ending.casefold(), stack)
+            yield _load(path, file)
         except UnusableError:
             raise
         except Exception as error:  # nibabel, gzip and zlib raise whatever they like on broken files
             raise UnusableError(f"{path.name}: {_why(error, path)}") from error
 
 
-def _load(path: Path, ending: str, stack: ExitStack) -> tuple[Any, tuple[str, ...]]:
-    """The image, silently; by its content where its ending is wrong about compression."""
+def _load(path: Path, file: BinaryIO) -> tuple[Any, tuple[str, ...]]:
+    """The image, from the open file; by its content where its ending is wrong about compression."""
     import nibabel
-    from nibabel import imageglobals
 
-    stack.enter_context(warnings.catch_warnings(action="ignore"))
-    stack.enter_context(np.errstate(all="ignore"))
-    stack.callback(imageglobals.logger.setLevel, imageglobals.logger.level)
-    imageglobals.logger.setLevel(100)
-
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    notes: tuple[str, ...] = ()
-    if zipped == ending.endswith("gz") or ending in HALVES:
-        image: Any = nibabel.load(path)
-    else:
-        stream: Any = stack.enter_context(gzip.GzipFile(path) if zipped else path.open("rb"))
-        size = stream.read(4)
-        kind: Any = nibabel.MGHImage if "mg" in ending else nibabel.Nifti1Image
-        if 540 in (int.from_bytes(size, "little"), int.from_bytes(size, "big")):
-            kind = nibabel.Nifti2Image
-        stream.seek(0)
-        image = kind.from_stream(stream)
-        notes = (f"it is {'' if zipped else 'not '}compressed, against its name",)
-    if not isinstance(image, nibabel.AnalyzeImage | nibabel.MGHImage):
-        raise UnusableError(f"{path.name}: is a {type(image).__name__}, not a volume; give a NIfTI volume.")
-    return image, notes
+    ending = ending_of(path).casefold()
+    if ending in HALVES:
+        return nibabel.load(path), ()
+    zipped = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    stream: Any = gzip.GzipFile(fileobj=file) if zipped else file
+    size = stream.read(4)
+    stream.seek(0)
+    kind: Any = nibabel.MGHImage if "mg" in ending else nibabel.Nifti1Image
+    if 540 in (int.from_bytes(size, "little"), int.from_bytes(size, "big")):
+        kind = nibabel.Nifti2Image
+    image = kind.from_stream(stream)
+    if "intent_code" in image.header and image.header["intent_code"] in CIFTI:
+        raise UnusableError(f"{path.name}: holds values on a surface (CIFTI), not a volume; give a NIfTI volume.")
+    if zipped == ending.endswith("z"):
+        return image, ()
+    return image, (f"it is {'' if zipped else 'not '}compressed, against its name",)
 
 
 def _why(error: Exception, path: Path) -> str:
@@ -173,7 +153,7 @@ def _is_regular(affine: Affine) -> bool:
     return bool(abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-6)
 
 
-def _voxels_of(proxy: Any, name: str, frame: int) -> tuple[Image, str, tuple[str, ...]]:
+def _voxels_of(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[str, ...]]:
     """One volume, (Z, Y, X); the type it was stored in; and what was done to it.
 
     Read plane by plane: nibabel would hold a compressed file twice, and a scaled one in float64.
@@ -184,14 +164,14 @@ def _voxels_of(proxy: Any, name: str, frame: int) -> tuple[Image, str, tuple[str
     columns, rows, planes = (*proxy.shape, 1, 1)[:3]
     if len(proxy.shape) < 2 or 0 in proxy.shape:
         raise UnusableError(f"{name}: shape {proxy.shape} is not one of an image; export the volume again.")
-    frames = math.prod(proxy.shape[3:])
-    if not 0 <= frame < frames:
-        there = f"{frames} volumes, 0 to {frames - 1}" if frames > 1 else "one volume, number 0"
-        raise UnusableError(f"{name}: holds {there}; there is no number {frame}.")
+    volumes = math.prod(proxy.shape[3:])
+    if not 0 <= number < volumes:
+        there = f"{volumes} volumes, 0 to {volumes - 1}" if volumes > 1 else "one volume, number 0"
+        raise UnusableError(f"{name}: holds {there}; there is no number {number}.")
     size = columns * rows * dtype.itemsize
     data = np.empty((planes, rows, columns), np.float32)
     with ImageOpener(proxy.file_like) as file:
-        file.seek(proxy.offset + frame * planes * size)
+        file.seek(proxy.offset + number * planes * size)
         for z, plane in enumerate(data):
             block = file.read(size)
             if len(block) < size:
@@ -200,8 +180,8 @@ def _voxels_of(proxy: Any, name: str, frame: int) -> tuple[Image, str, tuple[str
         file.read(2**20)  # to the end of a compressed file, where its checksum is looked at
 
     notes: tuple[str, ...] = ()
-    if frames > 1:
-        notes += (f"{len(proxy.shape)}D with {frames} volumes: number {frame} was taken",)
+    if volumes > 1:
+        notes += (f"{len(proxy.shape)}D with {volumes} volumes: number {number} was taken",)
     if dtype.names:
         return data, "uint8", (*notes, "colour was turned to grey")
     if dtype.kind == "c":
@@ -213,8 +193,6 @@ def _voxels_of(proxy: Any, name: str, frame: int) -> tuple[Image, str, tuple[str
 
 def _real(stored: npt.NDArray[Any], slope: float, inter: float) -> npt.NDArray[Any]:
     """A plane in its units: scaled, of colours the luminance, of complex values the magnitude."""
-    from .pixels import to_grey
-
     real = stored
     if stored.dtype.names:
         real = to_grey(np.stack([stored[band] for band in "RGB"], axis=-1))

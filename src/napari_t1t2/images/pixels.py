@@ -1,4 +1,4 @@
-"""Small tools for arrays of pixels: finite values, grey from colour, stored types."""
+"""Small tools for arrays of pixels: evenly spread indices, finite values, grey from colour, stored types."""
 
 from __future__ import annotations
 
@@ -18,14 +18,27 @@ def evenly(n: int, most: int) -> npt.NDArray[np.intp]:
 
 def finite(values: Image, name: str) -> tuple[Image, tuple[str, ...]]:
     """The values, their NaN and infinities now the lowest finite one, in place; and a note that counts them."""
-    good = np.isfinite(values)
-    if good.all():
+    if np.isfinite(values.min()) and np.isfinite(values.max()):
         return values, ()
+    good = np.isfinite(values)
     if not good.any():
         raise UnusableError(f"{name}: no pixel is a finite number.")
     note = f"{(~good).sum()} pixels are NaN or infinite and were set to the lowest value"
     np.copyto(values, values.min(where=good, initial=np.inf), where=~good)  # a large volume is not copied
     return values, (note,)
+
+
+def refuse_blank(data: Image, name: str = "", *, flat: bool = False, two_values: bool = False) -> None:
+    """Raises `UnusableError` where the (Z, Y, X) values of the file `name` show no image.
+
+    That is where all are equal, unless `flat` allows it, or where only two differ, as in masks, unless `two_values` do.
+    """
+    low, high = data.min(), data.max()
+    of_file = f"{name}: " if name else ""
+    if low == high and not flat:
+        raise UnusableError(f"{of_file}every pixel is {low:g}; there is no image in it; leave it out.")
+    if low < high and not two_values and all(((plane == low) | (plane == high)).all() for plane in data):
+        raise UnusableError(f"{of_file}holds only the values {low:g} and {high:g}: a mask, not an image; leave it out.")
 
 
 def to_grey(data: Any) -> Any:

@@ -11,11 +11,13 @@ import numpy as np
 
 from ..errors import UnusableError
 from .clues import contrast_of, subject_of
+from .dicom import in_order, read_dicoms, read_stacks
+from .dicom_slices import by_series
 from .folder import Folder, choose, files_in, named
-from .names import READABLE, SIDECARS, TIFF, is_nifti, is_second_half, readable_kinds
+from .names import SIDECARS, TIFF, is_known, is_nifti, is_second_half, refuse_missing
 from .nifti import read_nifti
 from .pictures import read_picture, read_tiff, says_synthetic
-from .pixels import finite
+from .pixels import finite, refuse_blank
 from .volume import Skipped, Volume
 
 Source = tuple[Path, ...]  # files that are read together
@@ -62,18 +64,10 @@ def read_files(paths: Sequence[Path], *, frame: int = 0) -> tuple[list[Volume], 
 
 def sources_in(paths: Sequence[Path]) -> list[Source]:
     """What can be read one after the other: pictures and volumes each alone, then the files of each DICOM series."""
-    from .dicom_slices import by_series, is_dicom
-
-    alone: list[Source] = []
-    dicoms: list[Path] = []
-    for path in paths:
-        if path.suffix.casefold() in SIDECARS or is_second_half(path):
-            continue
-        if not _is_known(path) and is_dicom(path):
-            dicoms.append(path)
-        else:
-            alone.append((path,))
-    return alone + by_series(dicoms)
+    images = [p for p in paths if p.suffix.casefold() not in SIDECARS and not is_second_half(p)]
+    series, unknown = by_series(path for path in images if not is_known(path))
+    alone = set(unknown)
+    return [(path,) for path in images if is_known(path) or path in alone] + series
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +81,9 @@ class Part:
 
 def read_source(source: Source, *, frame: int = 0) -> Part:
     """Read one of `sources_in`."""
-    from .dicom import read_stacks
-    from .dicom_slices import is_dicom
-
-    path, *others = source
+    path = source[0]
     found: Sequence[tuple[Any, Volume]] = []
-    if others or (not _is_known(path) and is_dicom(path)):
+    if not is_known(path):
         found, skipped = read_stacks(source)
     else:
         try:
@@ -106,15 +97,9 @@ def read_source(source: Source, *, frame: int = 0) -> Part:
 
 def gathered(parts: Sequence[Part]) -> tuple[list[Volume], list[Skipped]]:
     """The volumes of all sources, DICOM last and by the number of its series; and what was skipped."""
-    from .dicom import in_order
-
     alone = [v for part in parts if not part.orders for v in part.volumes]
     stacks = [pair for part in parts for pair in zip(part.orders, part.volumes, strict=False)]
     return alone + in_order(stacks), [s for part in parts for s in part.skipped]
-
-
-def _is_known(path: Path) -> bool:
-    return is_nifti(path) or path.suffix.casefold() in READABLE
 
 
 def _impossible(volume: Volume) -> str:
@@ -131,25 +116,16 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     Colour becomes grey and is noted. An image of one value is refused unless `flat` allows it; of a 4D file, the
     volume numbered `frame` is read. Raises `UnusableError` with a sentence where the file cannot be used.
     """
-    from .dicom import read_dicoms
-    from .dicom_slices import is_dicom
-
-    if not path.is_file():
-        raise UnusableError(f"{path} does not exist: check the name.")
-    if path.stat().st_size == 0:
-        raise UnusableError(f"{path.name}: the file is empty (0 bytes); copy it again.")
-    suffix = path.suffix.casefold()
     if is_nifti(path):
         return read_nifti(path, contrast, flat=flat, frame=frame)
-    if suffix not in READABLE:
-        if not is_dicom(path):
-            raise UnusableError(f"{path.name}: not an image that can be read here; give {readable_kinds()}.")
+    refuse_missing(path)
+    if not is_known(path):
         read, refused = read_dicoms([path])
         if not read:
             raise UnusableError(str(refused[0]))
         return replace(read[0], contrast=contrast)
     try:
-        data, notes = read_tiff(path) if suffix in TIFF else read_picture(path)
+        data, notes = read_tiff(path) if path.suffix.casefold() in TIFF else read_picture(path)
         synthetic = says_synthetic(path)
     except UnusableError:
         raise
@@ -157,9 +133,8 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         reason = str(error).replace(f" {str(path)!r}", "").rstrip(".") or type(error).__name__
         raise UnusableError(f"{path.name}: cannot be decoded ({reason}); is it truncated, or no image?") from error
     values, more = finite(data.astype(np.float32), path.name)
-    if not flat and values.min() == values.max():
-        raise UnusableError(f"{path.name}: every pixel is {values.flat[0]:g}; there is no image in it; leave it out.")
     stack = values.reshape(-1, *values.shape[-2:])
+    refuse_blank(stack, path.name, flat=flat, two_values=True)
     return Volume(
         data=stack,
         name=path.stem,
