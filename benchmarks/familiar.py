@@ -1,4 +1,4 @@
-"""How often is a held-out head called unfamiliar, and how often what is none of the training set's? A Markdown table.
+"""How often is a held-out head called out of distribution, and how often what truly is? A Markdown table.
 
     python benchmarks/familiar.py DATA_FOLDER
 
@@ -114,12 +114,13 @@ def main() -> None:
     row(models["volumes"], "volumes", "eval_png/lit_p04", {s: [png["lit_p04", s]] for s in SIDES})
     print()
     for name, about in models.items():
-        limits = ", ".join(f"{s.upper()} {k.limit:g}" for s, k in about.familiar.items())
+        limits = ", ".join(f"{s.upper()} {k.limit:g}, skull {k.skull}" for s, k in about.familiar.items())
         print(f"- {name}: limits {limits}; {len(about.to_header()['familiar'])} bytes")
     volume = np.repeat(nii["lit_p04", "t1"].data, 4, axis=0)[:180]
     about = models["volumes"]
     began = time.perf_counter()
-    unfamiliar(volume, about, "t2", range_for(volume, len(volume), about.ranges["t1"])[0], spacing=(1, 1, 1))
+    intensity = range_for(volume, len(volume), about.ranges["t1"])[0]
+    unfamiliar(volume, about.familiar, about.config, "t2", intensity, spacing=(1, 1, 1))
     print(f"- a volume of {volume.shape}: {time.perf_counter() - began:.2f} s")
 
 
@@ -128,7 +129,7 @@ def fitted(folders: dict[Side, Folder]) -> About:
     model = ModelConfig()
     pixel = common_pixel([v for f in folders.values() for v in f.volumes], model)
     t1, t2 = (prepare(folders[s], model, pixel) for s in SIDES)
-    known = learn(t1.images, [t1.subjects[i] for i in t1.owners], t2.images, [t2.subjects[i] for i in t2.owners])
+    known = learn(t1.images, np.arange(len(t1.images)), t2.images, np.arange(len(t2.images)))
     ranges: dict[Side, object] = {"t1": t1.intensity, "t2": t2.intensity}
     return About(Path("model.safetensors"), replace(model, pixel=pixel), ranges, 0, frozenset(), known)  # type: ignore[arg-type]
 
@@ -165,10 +166,11 @@ def judged(about: About, side: Side, stack: Stack) -> tuple[list[bool], list[str
     for image in seen:
         intensity = range_for(image, 1, trained)[0] if stack.loose else whole
         if intensity.shows_anatomy(image[None]).any():
-            slices.append(bool(unfamiliar(image, about, to, intensity, spacing=view.spacing)))
+            slices.append(bool(unfamiliar(image, about.familiar, about.config, to, intensity, spacing=view.spacing)))
     if stack.loose:
         return slices, []
-    return slices, [unfamiliar(stack.data, about, to, whole, affine=stack.affine, spacing=stack.spacing) or ""]
+    where = {"affine": stack.affine, "spacing": stack.spacing}
+    return slices, [unfamiliar(stack.data, about.familiar, about.config, to, whole, **where) or ""]  # type: ignore[arg-type]
 
 
 def of(volume: Volume) -> Stack:

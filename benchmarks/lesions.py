@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from quality import SETS, WAYS, Pair, as_bytes, load_set, table_of
-from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from napari_t1t2.config import Side
+from napari_t1t2.images.head import Mask, head_mask
 from napari_t1t2.images.volume import Image
 from napari_t1t2.model.saved import Model, load_model
-from napari_t1t2.synthesis.evaluation import HEAD
 from napari_t1t2.synthesis.prepare import input_range
 from napari_t1t2.synthesis.translation import translate
 
@@ -34,7 +33,6 @@ MARGIN = 2  # pixels around a ball that still count as the ball; a network blurs
 RING = 3  # pixels beyond the margin that the ball is compared with
 LOST = 0.2  # a lesion of which less than this is transmitted can hardly be seen
 SLICES, PLACES = 5, 2
-Mask = npt.NDArray[np.bool_]
 Maker = Callable[[Image, Image], Image]  # (slice, the slice without a lesion) -> translated slice
 
 
@@ -148,9 +146,8 @@ def places(t1: Image, t2: Image) -> list[tuple[int, int]]:
 
 
 def head_of(image: Image) -> Mask:
-    """What is brighter than air, and what it encloses."""
-    head: Mask = binary_fill_holes(image > HEAD * 255)
-    return head
+    """The head in an 8-bit slice."""
+    return head_mask(image / np.float32(127.5) - 1)
 
 
 def span_of_head(images: list[Image]) -> float:

@@ -38,7 +38,7 @@ from napari_t1t2.model.saved import load_model
 from napari_t1t2.runs.folder import CHECKPOINT_FILE, LOSSES_FILE, MAY_CHANGE, load_config
 from napari_t1t2.runs.training import train
 from napari_t1t2.sample import PLANES, T1_SUBJECTS, load_template, scan, write_heads
-from napari_t1t2.synthesis.evaluation import Score, evaluate, lookup_table, mean
+from napari_t1t2.synthesis.evaluation import SSIM_WINDOW, Score, evaluate, lookup_table, mean
 from napari_t1t2.synthesis.translation import translate
 
 SETS = ("seed", "seed64", "lit", "sim")
@@ -137,7 +137,8 @@ def caption(data: Set, pairs: int, args: Namespace) -> str:
     return (
         f"{date.today()}, commit {commit}, {platform.machine()}, {os.cpu_count()} CPU cores, "
         f"{describe(pick_device(args.device))}, torch {torch.__version__}. {budget} of training{changes}; {pairs} "
-        f"slices of each contrast to train on, tested on {tested}.{at} ± is the standard deviation over seeds."
+        f"slices of each contrast to train on, tested on {tested}.{at} ± is the standard deviation over seeds. "
+        f"SSIM: {SSIM_WINDOW}; head: the one mask (images/head.py)."
     )
 
 
@@ -306,7 +307,7 @@ def as_bytes(data: Image) -> Image:
 
 def _title(metric: str) -> str:
     *where, name = metric.split("_")
-    return " ".join([*where, name.upper()])
+    return " ".join([*where, "SSIM 11x11" if name == "ssim" else name.upper()])
 
 
 def _write(stack: Any, paths: Sequence[Path]) -> None:

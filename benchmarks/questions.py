@@ -1,43 +1,40 @@
-"""Fit the questions of model/known.py: bare brain or whole head, axial or not. Prints the constants and a table.
+"""Check the constants of model/known.py: whole head or bare brain, axial or not. Prints a Markdown table.
 
     python benchmarks/questions.py DATA_FOLDER
 
 DATA_FOLDER holds lit, volumes and seed; with the MNI template these are four heads. The eval folders are not read.
 Bare brains are the template, and the others' with scalp and skull removed by morphology (both contrasts of a slice
 give one mask, which no network ever sees); other planes are their resliced volumes. Each head is also turned, cropped
-and shaded at random, as others lie, and are shaded, otherwise. In the table each head is asked by questions that were
-fitted without it.
+and shaded at random, as others lie, and are shaded, otherwise. The outlines are compared with those of the axial
+slices of the other heads, as many of each as a model keeps.
 """
 
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from familiar import SIDES, course_set
 from scipy import ndimage
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from napari_t1t2.config import Side
-from napari_t1t2.data.features import describe
+from napari_t1t2.data.features import SKULL, Numbers, describe
+from napari_t1t2.images.head import Mask
 from napari_t1t2.images.intensity import measure
+from napari_t1t2.images.pixels import evenly
 from napari_t1t2.images.plane import PLANES, Plane, View
 from napari_t1t2.images.read import read_folder
 from napari_t1t2.images.volume import Image
-from napari_t1t2.model.known import QUESTIONS
+from napari_t1t2.model.known import BAND, KEPT, LIMITS, distances
 from napari_t1t2.sample import SPACING, load_template, scan
 
 HEADROOM: dict[Side, float] = {"t1": 2.9, "t2": 2.6}  # of lit
-COST = 0.03  # of the weights, inverse: smaller is smoother
 SLICE = 3.0  # mm between slices of lit
 FINE = 1.5  # mm of turned heads
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,66 +46,36 @@ class Case:
     side: Side
     plane: Plane = "axial"
     bare: bool = False
-    made: bool = False  # turned, cropped, shaded: to learn from, not to be tested on
+    made: bool = False  # turned, cropped, shaded
 
     @property
-    def replies(self) -> tuple[bool, bool]:
-        """In the order of `QUESTIONS`."""
-        return self.bare, self.plane != "axial"
+    def kind(self) -> str:
+        """What is shown, in words."""
+        return f"{self.side.upper()} {'bare, ' * self.bare}{self.plane}{', made' * self.made}"
 
 
 def main() -> None:
-    """Describe, leave each head out in turn, fit on all, print."""
-    parser = ArgumentParser(description="Fit the questions of model/known.py.")
+    """Describe all slices, compare each head with the others, print."""
+    parser = ArgumentParser(description="Check the constants of model/known.py.")
     parser.add_argument("data", type=Path)
     random = np.random.default_rng(0)
-    found: list[tuple[npt.NDArray[np.float64], Case, bool]] = []
+    found: dict[tuple[str, str], list[Numbers]] = defaultdict(list)
     for case in cases(parser.parse_args().data, random):
         for image in case.slices:
-            for made in (case.made, True, True)[: 1 if case.made else 3]:
-                numbers = describe(image if made == case.made else shaded(image, random))
-                if numbers is not None:
-                    found.append((numbers, case, made))
-    rows, seen = np.stack([numbers for numbers, _, _ in found]), [case for _, case, _ in found]
-    fresh = np.array([not made for *_, made in found])
-    subjects = np.array([case.subject for case in seen])
-    replies = np.array([case.replies for case in seen])
-    kinds = np.array([f"{c.side.upper()} {'bare, ' * c.bare}{c.plane}" for c in seen])
-
-    print("| head left out | " + " | ".join(sorted(set(kinds))) + " |\n|---" + "|---" * len(set(kinds)) + "|")
-    for subject in dict.fromkeys(subjects.tolist()):
-        tested = fresh & (subjects == subject)
-        wrong = np.zeros((len(rows), len(QUESTIONS)))
-        for i, name in enumerate(QUESTIONS):
-            bias, weights = fit(
-                rows[subjects != subject], replies[subjects != subject, i], subjects[subjects != subject], name
-            )
-            wrong[:, i] = (rows[:, : len(weights)] @ weights + bias > 0) != replies[:, i]
-        cells = []
-        for kind in sorted(set(kinds)):
-            those = tested & (kinds == kind)
-            cells.append(
-                " / ".join(f"{w:.0%}" for w in wrong[those].mean(axis=0)) + f" of {those.sum()}" if those.any() else ""
-            )
-        print(f"| {subject} | " + " | ".join(cells) + " |")
-    print("\nwrong answers: " + " / ".join(QUESTIONS) + "\n")
-    for i, name in enumerate(QUESTIONS):
-        bias, weights = fit(rows, replies[:, i], subjects, name)
-        print(f'    "{name}": ({bias:.2f}, ({", ".join(f"{100 * w:.0f}" for w in weights)})),')
-
-
-def fit(
-    rows: npt.NDArray[np.float64], yes: Mask, subjects: npt.NDArray[np.str_], name: str
-) -> tuple[float, npt.NDArray[np.float64]]:
-    """Bias and weights by logistic regression; each head counts alike, and both replies."""
-    rows = rows[:, : len(QUESTIONS[name][1])]
-    groups = list(zip(subjects.tolist(), yes.tolist(), strict=True))
-    often, heads = Counter(groups), Counter(reply for _, reply in set(groups))
-    weight = np.array([len(rows) / (2 * heads[reply] * often[subject, reply]) for subject, reply in groups])
-    scale = StandardScaler().fit(rows)
-    fitted = LogisticRegression(C=COST, max_iter=1000).fit(scale.transform(rows), yes, weight)
-    weights = fitted.coef_[0] / scale.scale_
-    return float(fitted.intercept_[0] - weights @ scale.mean_), weights
+            numbers = describe(shaded(image, random) if case.made else image)
+            if numbers is not None:
+                found[case.subject, case.kind].append(numbers)
+    print(f"| head | shown | slices | skull above {BAND:g} | outlines beyond {LIMITS[0]:g} and {LIMITS[1]:g} |")
+    print("|---|---|---|---|---|")
+    for (subject, kind), those in sorted(found.items()):
+        side = kind[:2]
+        others = [
+            np.stack(o) for (s, k), o in found.items() if s != subject and k in (f"{side} axial", f"{side} bare, axial")
+        ]
+        rows = np.stack(those)
+        apart = distances(rows, np.concatenate([o[evenly(len(o), KEPT)] for o in others])).min(axis=1)
+        beyond = " and ".join(f"{(apart > limit).mean():.0%}" for limit in LIMITS)
+        print(f"| {subject} | {kind} | {len(rows)} | {(rows[:, SKULL] > BAND).mean():.0%} | {beyond} |")
 
 
 def cases(data: Path, random: np.random.Generator) -> Iterator[Case]:

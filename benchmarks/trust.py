@@ -1,4 +1,4 @@
-"""Does doubt lie where the error lies? Prints Markdown tables and draws a reliability plot.
+"""Does the uncertainty map lie where the error lies? Prints Markdown tables and draws a reliability plot.
 
     python benchmarks/trust.py T1 T2 EVAL_T1 EVAL_T2 --model RUN [--ensemble RUN ...] [--plot reliability.png]
 
@@ -22,7 +22,7 @@ from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Image, Volume
 from napari_t1t2.model.saved import load_model
 from napari_t1t2.synthesis.calibration import Sample, calibrate, samples
-from napari_t1t2.synthesis.uncertainty import Calibration, Doubt
+from napari_t1t2.synthesis.uncertainty import Calibration, UncertaintyMap
 
 WORST = 0.9  # quantile of the error
 
@@ -47,7 +47,7 @@ def main() -> None:
     axes.plot([0, 0.6], [0, 0.6], color="grey", label="as expected")
     bare = replace(model, about=replace(model.about, calibration={}))
     for side in ("t2", "t1"):
-        known = list(samples(Doubt(bare, side, members), [p if side == "t2" else p[::-1] for p in tested]))
+        known = list(samples(UncertaintyMap(bare, side, members), [p if side == "t2" else p[::-1] for p in tested]))
         calibration = calibrations[side]
         expected = [calibration.expect(s.terms) for s in known]
         maps = {

@@ -12,7 +12,9 @@ from skimage import data as pictures
 from napari_t1t2.__main__ import main
 from napari_t1t2.config import ModelConfig, other
 from napari_t1t2.data.features import describe
-from napari_t1t2.images.intensity import Intensity
+from napari_t1t2.data.slices import prepare
+from napari_t1t2.images.intensity import Intensity, range_for
+from napari_t1t2.images.read import read_folder, read_image
 from napari_t1t2.images.volume import Volume
 from napari_t1t2.model.about import About, read_about
 from napari_t1t2.model.known import from_json, learn, to_json
@@ -45,7 +47,7 @@ def scans(contrast: str, numbers, **how) -> np.ndarray:
 @pytest.fixture(scope="module")
 def about(tmp_path_factory) -> About:
     units = [RANGE.to_unit(scans(contrast, range(0, 40, 2))) for contrast in ("T1", "T2")]
-    known = learn(units[0], [""] * 20, units[1], [""] * 20)
+    known = learn(units[0], np.arange(20), units[1], np.arange(20))
     return About(
         tmp_path_factory.mktemp("m") / "model.safetensors",
         ModelConfig(),
@@ -56,7 +58,7 @@ def about(tmp_path_factory) -> About:
 
 
 def said(about: About, data: np.ndarray, to="t2", **geometry) -> str | None:
-    return unfamiliar(data, about, to, RANGE, **geometry)
+    return unfamiliar(data, about.familiar, about.config, to, RANGE, **geometry)
 
 
 @pytest.mark.parametrize(("contrast", "to"), [("T1", "t2"), ("T2", "t1")])
@@ -74,8 +76,9 @@ def test_the_other_contrast_is_named(about, contrast, to):
 
 
 def test_a_bare_brain_is_told_from_a_whole_head(about):
-    sentence = said(about, scans("T1", range(1, 21, 2), rim=False))
-    assert "does not look like the T1 images that the model was trained on (10 of 10 slices; most unusual:" in sentence
+    sentence = said(about, scans("T2", range(1, 21, 2), rim=False), "t1")
+    assert sentence.startswith("This image does not look like the T2 images that the model was trained on (")
+    assert "of 10 slices; most unusual: no scalp and no skull" in sentence
     assert sentence.endswith("The result is not to be trusted.")
 
 
@@ -95,7 +98,7 @@ def test_a_head_that_the_field_of_view_cuts_off_straight_is_unusual(about):
 
 
 def test_a_photograph_and_noise_are_unfamiliar(about):
-    assert "fills its frame" in said(about, pictures.brick().astype(np.float32))
+    assert "as of another plane, a cropped head or a photograph" in said(about, pictures.brick().astype(np.float32))
     assert said(about, pictures.camera().astype(np.float32))
     assert said(about, np.random.default_rng(0).uniform(0, 255, (96, 96)).astype(np.float32))
 
@@ -122,7 +125,7 @@ def test_nothing_is_said_of_air_and_by_a_model_that_does_not_tell(about):
 
 def test_too_few_slices_stand_for_nothing():
     few = RANGE.to_unit(scans("T1", range(3)))
-    assert learn(few, [""] * 3, few, [""] * 3) == {}
+    assert learn(few, np.arange(3), few, np.arange(3)) == {}
 
 
 def test_what_is_known_survives_the_header_and_is_small(about):
@@ -134,11 +137,39 @@ def test_what_is_known_survives_the_header_and_is_small(about):
 
 
 def test_numbers_of_another_version_are_left_alone(about):
-    stored = to_json(about.familiar)
-    stored["t1"]["rows"] = [[1, 2, 3]]
-    assert from_json(stored) == {}
-    before = {"rows": [[1] * 34], "limit": 2.0, "closer": 0.0}  # of the version before the questions
+    assert from_json(to_json(about.familiar) | {"version": 3, "skull": "a new meaning"}) == {}
+    before = {"rows": [[1] * 34], "limit": 2.6, "answers": [[0, 1], [0, 1]], "towards": [0.0] * 12, "beyond": 0.0}
     assert from_json({"t1": before, "t2": before}) == {}
+
+
+def test_a_model_of_the_version_before_is_read_and_holds_no_description(trained, tmp_path):
+    before = {"rows": [[1] * 34], "limit": 2.6, "answers": [[0, 1], [0, 1]], "towards": [0.0] * 12, "beyond": 0.0}
+    with safe_open(trained / "model.safetensors", framework="np") as file:
+        words = file.metadata() | {"familiar": json.dumps({"t1": before, "t2": before})}
+    save_file(load_file(trained / "model.safetensors"), tmp_path / "model.safetensors", metadata=words)
+    assert read_about(tmp_path).familiar == {}
+
+
+def test_a_new_patient_is_familiar_and_another_contrast_a_bare_brain_and_another_plane_are_not(real_data):
+    """On real heads: taught by two patients, asked about a third and a fourth."""
+    lit = {side: read_folder(real_data / "lit" / side.upper(), side.upper()) for side in ("t1", "t2")}
+    prepared = {side: prepare(folder, ModelConfig()) for side, folder in lit.items()}
+    one, two = prepared["t1"], prepared["t2"]
+    known = learn(one.images, np.arange(len(one.images))[::3], two.images, np.arange(len(two.images))[::3])
+
+    def asked(data, side):
+        intensity, _ = range_for(data, len(data), prepared[side].intensity)
+        return unfamiliar(data, known, ModelConfig(), other(side), intensity)
+
+    def stack(patient, side):
+        paths = sorted((real_data / "eval_png" / patient / side.upper()).glob("*.png"))
+        return np.concatenate([read_image(path).data for path in paths])
+
+    for side in ("t1", "t2"):
+        assert asked(stack("lit_p04", side), side) == ""
+        assert "training set, not the" in asked(stack("lit_p04", other(side)), side)
+        assert "no scalp and no skull" in asked(stack("lit_p07_brain", side), side)
+        assert "another plane" in asked(stack("lit_p04", side).transpose(0, 2, 1).copy(), side)  # turned by 90 degrees
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from dataclasses import replace
 import nibabel
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -18,7 +19,7 @@ from napari_t1t2.model.about import read_about
 from napari_t1t2.model.saved import load_model
 from napari_t1t2.synthesis.calibration import _refuse_wrong_pairs, calibrate, store
 from napari_t1t2.synthesis.translation import stream, translate
-from napari_t1t2.synthesis.uncertainty import Doubt
+from napari_t1t2.synthesis.uncertainty import Calibration, UncertaintyMap
 
 
 @pytest.fixture(scope="module")
@@ -30,25 +31,25 @@ def volume(head, contrast):
     return Volume(data=np.stack([head(i, contrast) for i in range(6)]).astype(np.float32), name=contrast)
 
 
-def doubted(data, doubt):
+def uncertainty(data, found):
     out = np.zeros(data.shape, np.float32)
-    translate(data, doubt.model, to="t2", doubt=(doubt, out))
+    translate(data, found.model, to="t2", doubt=(found, out))
     return out
 
 
-def test_a_foreign_structure_raises_the_doubt_where_it_is(model, head):
+def test_a_foreign_structure_raises_the_uncertainty_where_it_is(model, head):
     clean = head(1, "T1").astype(np.float32)
     foreign = clean.copy()
     foreign[20:26, 14:20] = np.where(np.indices((6, 6)).sum(0) % 2, 255, 0)
-    before, after = (doubted(a, Doubt(model, "t2")) for a in (clean, foreign))
+    before, after = (uncertainty(a, UncertaintyMap(model, "t2")) for a in (clean, foreign))
     assert after[18:28, 12:22].mean() > before[18:28, 12:22].mean()
 
 
 @pytest.mark.parametrize("planes", ["one", "three"])
-def test_doubt_has_the_shape_of_the_image_and_leaves_the_image_as_it_was(model, head, planes):
+def test_the_map_has_the_shape_of_the_image_and_leaves_the_image_as_it_was(model, head, planes):
     data = volume(head, "T1").data
     plain, out, doubts = translate(data, model, to="t2", planes=planes), np.zeros_like(data), np.zeros_like(data)
-    list(stream(data, model, to="t2", planes=planes, out=out, doubt=(Doubt(model, "t2"), doubts)))
+    list(stream(data, model, to="t2", planes=planes, out=out, doubt=(UncertaintyMap(model, "t2"), doubts)))
     np.testing.assert_array_equal(out, plain)
     assert (doubts >= 0).all() and doubts.any(axis=(1, 2)).all()
 
@@ -57,26 +58,29 @@ def test_an_ensemble_of_equal_models_adds_nothing(model, head):
     data = head(1, "T1").astype(np.float32)
     twins = [replace(model, sha256=name) for name in ("a", "b")]  # equal weights in two files
     np.testing.assert_allclose(
-        doubted(data, Doubt(model, "t2", twins)), doubted(data, Doubt(model, "t2")), rtol=0.01, atol=1e-4
+        uncertainty(data, UncertaintyMap(model, "t2", twins)),
+        uncertainty(data, UncertaintyMap(model, "t2")),
+        rtol=0.01,
+        atol=1e-4,
     )
 
 
 def test_one_model_twice_is_no_ensemble(model):
     with pytest.raises(ValueError, match="one model twice"):
-        Doubt(model, "t2", [model])
+        UncertaintyMap(model, "t2", [model])
 
 
 def test_members_that_see_images_otherwise_are_refused(model):
     foreign = replace(model, about=replace(model.about, config=replace(model.config, size=64)))
     with pytest.raises(ValueError, match="do not see images alike"):
-        Doubt(model, "t2", [foreign])
+        UncertaintyMap(model, "t2", [foreign])
 
 
 def test_a_calibrated_model_expects_the_mean_error_that_was_met(model, head):
     t1, t2 = volume(head, "T1"), volume(head, "T2")
     calibrations = calibrate(model, [(t1, t2)])
     about = replace(model.about, calibration={"t2": [json.loads(json.dumps(vars_of(calibrations["t2"])))]})
-    expected = doubted(t1.data, Doubt(replace(model, about=about), "t2"))
+    expected = uncertainty(t1.data, UncertaintyMap(replace(model, about=about), "t2"))
     met = np.abs(translate(t1.data, model, to="t2") - t2.data)
     inside = t1.data > 0
     assert expected[inside].mean() == pytest.approx(met[inside].mean(), rel=0.15)
@@ -118,26 +122,65 @@ def test_an_ensemble_is_known_by_its_weights_and_another_one_gives_way_to_the_mo
     store(model, [calibrate(model, pairs), calibrate(model, pairs, [second])])
     store(second, [calibrate(second, pairs)])  # its file changes, its weights do not
     model, second = (load_model(path) for path in family[:2])
-    alone, same, other = (Doubt(model, "t2", members) for members in ([], [second], [third]))
+    alone, same, other = (UncertaintyMap(model, "t2", members) for members in ([], [second], [third]))
     assert alone.remark is same.remark is None
     assert len(same.calibration.ensemble) == 1 and same.members == (second,)
     assert "was not calibrated with this ensemble" in other.remark and "the model alone" in other.remark
     assert other.calibration == alone.calibration and other.members == ()
     data = head(1, "T1").astype(np.float32)
-    np.testing.assert_array_equal(doubted(data, other), doubted(data, alone))
+    np.testing.assert_array_equal(uncertainty(data, other), uncertainty(data, alone))
+
+
+def holding(model, *forms):
+    """The model with calibrations for T2 in its file."""
+    return replace(model, about=replace(model.about, calibration={"t2": list(forms)}))
 
 
 def test_a_calibration_of_an_older_form_counts_as_none(model):
     older = {"t2": {"weights": [1.0], "scores": [0.0], "errors": [0.1], "members": 1, "slices": 8}}
-    doubt = Doubt(replace(model, about=replace(model.about, calibration=older)), "t2")
-    assert doubt.calibration is None and "not calibrated" in doubt.remark
+    found = UncertaintyMap(replace(model, about=replace(model.about, calibration=older)), "t2")
+    assert found.calibration is None and found.remark.startswith("Not calibrated: the map shows where")
+
+
+FORM = {"weights": [0.1] * 10, "scores": [0.0, 1.0], "errors": [0.1, 0.2], "ensemble": [], "slices": 8, "seen": 0}
+
+
+def test_what_a_newer_version_adds_to_a_calibration_is_left_aside(model, head):
+    found = UncertaintyMap(holding(model, FORM | {"smoothing": 3.0}), "t2")
+    assert found.calibration == Calibration(**FORM) and found.remark is None
+    assert uncertainty(head(1, "T1").astype(np.float32), found).any()
+
+
+@pytest.mark.parametrize("newer", [{"weights": [0.1] * 12}, {"slices": ...}, "another form", {"weights": "in a file"}])
+def test_a_calibration_that_cannot_be_used_is_said_to_be_none(model, head, newer):
+    form = {k: v for k, v in (FORM | newer).items() if v is not ...} if isinstance(newer, dict) else newer
+    found = UncertaintyMap(holding(model, form), "t2")
+    assert found.calibration is None and found.remark.startswith("Not calibrated")
+    assert uncertainty(head(1, "T1").astype(np.float32), found).any()
+
+
+def test_the_signs_are_computed_in_the_precision_of_the_translation(trained, head):
+    """Else the rounding of one of the two would be taken for an error."""
+    model, twin = (load_model(trained, precision="bfloat16") for _ in range(2))
+    used = []
+    for generator in (*model.generators.values(), *twin.generators.values()):
+        generator.register_forward_pre_hook(lambda *_: used.append(torch.is_autocast_enabled("cpu")))
+    data = np.stack([head(i, "T1") for i in range(2)]).astype(np.float32)
+    assert uncertainty(data, UncertaintyMap(model, "t2", [replace(twin, sha256="b")])).any()
+    assert len(used) == 7 and all(used)  # the translation, four variants, the way back, the other model
+
+
+def test_a_map_is_what_stream_asks_for_and_says_what_it_is(model, head):
+    found = UncertaintyMap(holding(model, FORM), "t2").describe()
+    assert found["calibrated"] is True and "8 slices" in found["meaning"] and found["ensemble"] == []
+    assert UncertaintyMap(model, "t2").describe()["meaning"].startswith("Not calibrated: the map shows where")
 
 
 def test_the_colours_of_an_expected_error_end_at_the_largest_that_was_met(model, head):
     calibrations = calibrate(model, [(volume(head, "T1"), volume(head, "T2"))])
     about = replace(model.about, calibration={"t2": [vars_of(calibrations["t2"])]})
-    assert Doubt(model, "t2").most == 0.5
-    assert Doubt(replace(model, about=about), "t2").most == max(calibrations["t2"].errors)
+    assert UncertaintyMap(model, "t2").most == 0.5
+    assert UncertaintyMap(replace(model, about=about), "t2").most == max(calibrations["t2"].errors)
 
 
 def test_swapped_contrasts_are_refused_by_what_they_say(model, head):
@@ -193,7 +236,7 @@ def test_the_command_line_calibrates_and_writes_both_files(trained, tmp_path, t1
     capsys.readouterr()
 
 
-def test_a_picture_gets_its_doubt_beside_it(trained, tmp_path, t1_folder):
+def test_a_picture_gets_its_uncertainty_map_beside_it(trained, tmp_path, t1_folder):
     args = ("translate", t1_folder, "--model", trained, "--to", "T2", "--out", tmp_path / "out", "--trust")
     assert main([str(a) for a in args]) == 0
     with Pillow.open(tmp_path / "out" / "Image #5_expected-error.png") as picture:

@@ -80,7 +80,7 @@ def test_own_scale_is_handed_on_and_advised(widget, viewer, fake, real, told):
     assert "4 times the real one" in told[0] and "own scale" in told[0]
     widget.form["own_scale"].value = True
     evaluate(widget)
-    assert shown(widget) == as_shown(evaluate_volumes(louder, real, own_scale=True)) and len(told) == 1
+    assert shown(widget) == as_shown(evaluate_volumes(louder, real, match_intensities=True)) and len(told) == 1
 
 
 def test_a_real_layer_on_another_grid_is_resampled_and_that_is_said(widget, viewer, fake, real, informed):

@@ -78,7 +78,7 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
 
 def print_scores(t1s: list[Volume], fakes: list[Volume], t2s: list[Volume]) -> None:
     """The table that says whether the model learnt more than recolouring."""
-    from ..synthesis.evaluation import evaluate, mean
+    from ..synthesis.evaluation import SSIM_WINDOW, evaluate, mean
 
     t1, fake, t2 = ([v.data for v in volumes] for volumes in (t1s, fakes, t2s))
     table = fitted_table()
@@ -92,7 +92,7 @@ def print_scores(t1s: list[Volume], fakes: list[Volume], t2s: list[Volume]) -> N
     for name, images in rows.items():
         s: Score = mean([evaluate(np.clip(a, 0, 255), b, data_range=255.0) for a, b in zip(images, t2, strict=True)])
         print(f"{name:42}{s.psnr:8.2f}{s.ssim:8.3f}{s.head_psnr:10.2f}{s.head_ssim:8.3f}")
-    print(flush=True)
+    print(f"SSIM window: {SSIM_WINDOW}\n", flush=True)
 
 
 def fitted_table() -> Image:

@@ -18,33 +18,32 @@ from ..images.names import READABLE, holds_expected_error, is_nifti, refuse_expe
 from ..images.volume import Volume
 
 if TYPE_CHECKING:
-    from ..images.volume import Volume
     from ..synthesis.evaluation import Score
 
 
 def calibrate(args: Namespace) -> None:
-    """Teach a model how large its errors are, on held-out images of both contrasts; translate --trust then tells."""
-    from ..images.read import read_image
-    from ..images.volume import Volume
+    """Learn how large a model's errors are, on held-out images of both contrasts, and store it in the model's file."""
     from ..model.device import pick_device
     from ..model.saved import load_model
-    from ..synthesis.calibration import calibrate as calibrated
-    from ..synthesis.calibration import store
+    from ..synthesis import calibration
 
     device = pick_device(args.device)
     model, members = load_model(args.model, device), [load_model(path, device) for path in args.ensemble]
     found, alone = pairs_in(args.t1, args.t2, (model.config.t1_label, model.config.t2_label))
     if alone:
         print(f"left out, no partner: {', '.join(alone)}", file=sys.stderr)
-    pairs = [tuple(i if isinstance(i, Volume) else read_image(i) for i in pair) for pair in found.values()]
-    both = [(t1, t2) for t1, t2 in pairs]
-    forms = [calibrated(model, both, ensemble) for ensemble in ([[], members] if members else [[]])]
-    about = store(model, forms)
-    for side, calibration in forms[-1].items():
-        print(f"{model.config.label(side)}: calibrated on {calibration.slices} slices")
-        if calibration.seen:
+    pairs = [(_read(t1), _read(t2)) for t1, t2 in found.values()]
+
+    known = [calibration.calibrate(model, pairs)]
+    if members:
+        known.append(calibration.calibrate(model, pairs, members))
+    about = calibration.store(model, known)
+
+    for side, of_side in known[-1].items():
+        print(f"{model.config.label(side)}: calibrated on {of_side.slices} slices")
+        if of_side.seen:
             print(
-                f"{calibration.seen} of them are of images that it was trained on: on new ones, expect more.",
+                f"{of_side.seen} of them are of images that it was trained on: on new ones, expect larger errors.",
                 file=sys.stderr,
             )
     print(f"Stored in {about.path}" + (", for the model alone and for the ensemble" if members else ""))
@@ -52,10 +51,7 @@ def calibrate(args: Namespace) -> None:
 
 def evaluate(args: Namespace) -> None:
     """Score synthetic images against the real ones of the same name."""
-    from ..images.read import read_image
-    from ..images.volume import Volume
-    from ..synthesis.evaluation import evaluate_volumes as score
-    from ..synthesis.evaluation import mean, same_grid
+    from ..synthesis.evaluation import SSIM_WINDOW, evaluate_volumes, mean, same_grid
 
     pairs, alone = pairs_in(args.fake, args.real)
     left_out = [f"no partner: {', '.join(alone)}"] if alone else []
@@ -63,12 +59,12 @@ def evaluate(args: Namespace) -> None:
     resampled: list[str] = []
     for name, pair in pairs.items():
         try:
-            fake, real = (i if isinstance(i, Volume) else read_image(i, flat=i is pair[0]) for i in pair)
+            fake, real = _read(pair[0], flat=True), _read(pair[1])
             if real.synthetic:
                 raise UnusableError(f"{real.series}: it is synthetic, so nothing can be scored against it.")
             if not same_grid(fake, real):
                 resampled.append(f"{real.series} was resampled onto the grid of {fake.series}")
-            scores[name] = score(fake, real, own_scale=args.own_scale)
+            scores[name] = evaluate_volumes(fake, real, match_intensities=args.own_scale)
         except UnusableError as error:
             if len(pairs) == 1:
                 raise
@@ -76,6 +72,7 @@ def evaluate(args: Namespace) -> None:
         except Refusal as error:
             which = " against ".join(str(i if isinstance(i, Path) else i.name) for i in pair)
             raise Refusal(f"{which}: {error}") from error
+
     for line in (*(f"left out: {what}" for what in left_out), *resampled):
         print(line, file=sys.stderr)
     if not scores:
@@ -83,12 +80,20 @@ def evaluate(args: Namespace) -> None:
     total = mean(list(scores.values()))
     if args.json:
         images = {name: asdict(one) for name, one in scores.items()}
-        print(json.dumps({"mean": asdict(total), "images": images, "left_out": left_out}, indent=2))
+        found = {"ssim_window": SSIM_WINDOW, "mean": asdict(total), "images": images, "left_out": left_out}
+        print(json.dumps(found, indent=2))
         return
     print(f"{len(scores)} images, {total.slices} slices; means over slices, MAE as a part of the data range")
-    print(f"{'':16}{'PSNR dB':>9}{'SSIM':>8}{'MAE':>8}{'NMI':>8}")
-    print(f"{'full frame':16}{total.psnr:9.2f}{total.ssim:8.3f}{total.mae:8.4f}{total.nmi:8.3f}")
-    print(f"{total.region:16}{total.head_psnr:9.2f}{total.head_ssim:8.3f}{total.head_mae:8.4f}{total.head_nmi:8.3f}")
+    print(f"SSIM window: {SSIM_WINDOW} (Wang et al. 2004)")
+    print(f"{'':16}{'PSNR dB':>9}{'SSIM 11x11':>12}{'MAE':>8}{'NMI':>8}")
+    print(f"{'full frame':16}{total.psnr:9.2f}{total.ssim:12.3f}{total.mae:8.4f}{total.nmi:8.3f}")
+    print(f"{total.region:16}{total.head_psnr:9.2f}{total.head_ssim:12.3f}{total.head_mae:8.4f}{total.head_nmi:8.3f}")
+
+
+def _read(image: Path | Volume, *, flat: bool = False) -> Volume:
+    from ..images.read import read_image
+
+    return image if isinstance(image, Volume) else read_image(image, flat=flat)
 
 
 def pairs_in(
@@ -116,8 +121,8 @@ def pairs_in(
     pairs = paired(fakes, reals, across=contrasts is not None)
     if not pairs:
         raise Refusal(f"No file of {fake} has the name of one in {real}.")
-    met = {path for pair in pairs.values() for path in pair}
-    alone = [path.name for path in (*fakes, *reals) if path not in met]
+    found = {path for pair in pairs.values() for path in pair}
+    alone = [path.name for path in (*fakes, *reals) if path not in found]
     return {name: (fakes[one], reals[other]) for name, (one, other) in pairs.items()}, alone
 
 

@@ -63,7 +63,15 @@ def translate(args: Namespace) -> None:
         single = len(volume.data) == 1
         intensity, unusual = shared[volume.dtype] if single else input_range(volume.data, model, to)
         seen = fingerprint(volume) in model.about.seen
-        odd = unfamiliar(volume.data, model.about, to, intensity, affine=volume.affine, spacing=volume.spacing)
+        odd = unfamiliar(
+            volume.data,
+            model.about.familiar,
+            model.config,
+            to,
+            intensity,
+            affine=volume.affine,
+            spacing=volume.spacing,
+        )
         unfamiliar_files, seen_files = unfamiliar_files + bool(odd), seen_files + seen
         for sentence in remarks(
             model,

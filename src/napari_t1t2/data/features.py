@@ -1,155 +1,75 @@
-"""A few numbers that describe one slice: its outline, brightness by depth, fine structure, symmetry."""
+"""Sixteen numbers that describe one slice: its outline, the dark band of its skull, its small structures."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import (
-    binary_erosion,
-    binary_fill_holes,
-    distance_transform_edt,
-    gaussian_filter,
-    grey_closing,
-    grey_opening,
-    uniform_filter,
-    zoom,
-)
-from scipy.ndimage import label as parts_of
+from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter, grey_closing, grey_opening, zoom
 
+from ..images.head import Mask, head_mask
 from ..images.volume import Image
 
 Numbers = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 SIDE = 64  # pixels: the square root of the area that each head is brought to
-AIR = 0.15  # of the range; the median of a head lies at half of it or above
 SMALLEST = 100  # pixels of a head that can be judged
-DEPTHS = (0.0, 0.03, 0.06, 0.1, 0.15, 0.22, 0.32, 9.0)  # below the surface, in sides
 SECTORS, LAYERS, LAYER = 16, 12, 1.5  # of the profiles that look for the skull; a layer's thickness in pixels
-SCALES = (1, 2, 4, 8)  # pixels, of the fine structure
 
-# What is measured, and how much it differs between neighbouring slices of two heads (lit p01 and p12, BrainWeb).
-GROUPS: dict[str, tuple[float, ...]] = {
-    "the outline": (0.08, 0.03, 0.25, 0.03, 0.05),
-    "the range of brightness": (0.06, 0.05, 0.04, 0.03, 0.1),
-    "the brightness below the surface": (0.06, 0.04, 0.12, 0.05, 0.1, *(0.04, 0.06, 0.04, 0.05) * 2, 0.04),
-    "the dark band of the skull": (0.5, 0.5, 0.5),
-    "the fine structure": (0.2, 0.4) * 4,
-    "the symmetry": (0.07, 0.2, 0.01, 0.003),
-    "the straight edges": (0.15,) * 4,
-    "the widths": (0.08,) * 7,  # from here on, they only serve the questions
-    "small bright and dark structures": (0.25,) * 12,
-}
-NAMES = tuple(GROUPS)
-TYPICAL = np.concatenate([np.array(group) for group in GROUPS.values()])
-GROUP_OF = np.repeat(np.arange(len(GROUPS)), [len(group) for group in GROUPS.values()])
-NOVEL = 7  # groups that tell how far two slices are apart
-NUMBERS = int((GROUP_OF < NOVEL).sum())
-EXTENT = 1  # where the share of its bounding box that a head fills is among the numbers
-TOP_HATS = 12  # the last numbers: they tell the contrasts apart
+# Of the outline, and how much each may differ between neighbouring slices of two heads: height by width, the part of
+# its bounding box that it fills, its length, how well it covers its mirror images (left to right, top to bottom), how
+# wide its first and last rows and columns are, which is much where it is cut off straight.
+TYPICAL = np.array((0.08, 0.03, 0.25, 0.06, 0.08, 0.15, 0.15, 0.15, 0.15))
+OUTLINE = np.s_[: len(TYPICAL)]
+SKULL = len(TYPICAL)
+STRUCTURES = np.s_[SKULL + 1 :]  # which tell the contrasts apart
+NUMBERS = SKULL + 7
 
 
 def describe(image: Image) -> Numbers | None:
-    """The numbers of one slice (rows, columns) in [-1, 1], in typical differences; None where there is no head."""
-    unit: Image = (image + np.float32(1)) / np.float32(2)
-    found = _head(unit)
-    if found is None:
+    """The numbers of one slice (rows, columns) in [-1, 1], those of the outline in typical differences.
+
+    None where there is no head.
+    """
+    mask = head_mask(image)
+    if mask.sum() < SMALLEST:
         return None
-    grey, head = found
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    box, factor = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], SIDE / mask.sum() ** 0.5
+    smooth = gaussian_filter((image[box] + 1) / 2, max(0.0, (1 / factor - 1) / 2))
+    grey, soft = (zoom(i, factor, order=1, grid_mode=True, mode="nearest") for i in (smooth, mask[box] * 1.0))
+    head = soft > 0.5
     depth = distance_transform_edt(np.pad(head, 1))[1:-1, 1:-1]
-    inside, area, (rows, columns) = grey[head], head.sum(), head.shape
+    area, across, down = head.sum(), head.sum(axis=1), head.sum(axis=0)
     rim = area - binary_erosion(head).sum()
-    numbers = [np.log(rows / columns), area / head.size, np.log(rim**2 / area)]
-    numbers += [(head & turned).sum() / (head | turned).sum() for turned in (head[:, ::-1], head[::-1])]
-
-    low, quarter, middle, upper, high = np.percentile(inside, (5, 25, 50, 75, 95))
-    numbers += [middle, low - middle, quarter - middle, upper - middle, high - middle]
-    for top, bottom in pairwise(DEPTHS):
-        ring = grey[head & (depth > top * SIDE) & (depth <= bottom * SIDE)]
-        numbers += [ring.mean() - middle, ring.std()] if ring.size else [0.0, 0.0]
-    numbers += list(np.log(np.percentile(_dips(grey, head, depth), (25, 50, 75)) + 0.03))
-
-    deep = binary_erosion(head, iterations=SIDE // 10)
-    deep = deep if deep.any() else head
-    weight = deep.astype(np.float32)
-    finer = grey
-    for scale in SCALES:
-        coarser = gaussian_filter(grey * weight, scale) / np.maximum(gaussian_filter(weight, scale), 1e-3)
-        detail = (finer - coarser)[deep]
-        numbers += [np.log(detail.std() + 0.003), _skewness(detail)]
-        finer = coarser
-
-    smooth = gaussian_filter(grey, 1.5)
-    for turn in (np.s_[:, ::-1], np.s_[::-1]):
-        both = head & head[turn]
-        numbers.append(_correlation(smooth[both], smooth[turn][both]))
-    y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
-    light = inside - inside.mean()
-    numbers += [(light * y[head]).mean(), abs((light * x[head]).mean())]
-
-    across, down = head.sum(axis=1), head.sum(axis=0)
-    across, down = across[across > 0], down[down > 0]
-    numbers += [side[i] / side.max() for side in (across, down) for i in (min(1, len(side) - 1), max(0, len(side) - 2))]
-    where = np.linspace(0, 1, 9)[1:-1]
-    numbers += list(np.interp(where, np.linspace(0, 1, len(across)), across) / SIDE)
-    numbers += _top_hats(grey, head, depth)
-    described: Numbers = np.array(numbers, np.float64) / TYPICAL
-    return described
+    outline = [np.log(len(across) / len(down)), area / head.size, np.log(rim**2 / area)]
+    outline += [(head & turned).sum() / (head | turned).sum() for turned in (head[:, ::-1], head[::-1])]
+    outline += [w[i] / w.max() for w in (across, down) for i in (1, -2)]  # the outermost are a matter of chance
+    return np.array([*np.array(outline) / TYPICAL, _skull(grey, head, depth), *_structures(grey, head, depth)])
 
 
-def _head(grey: Image) -> tuple[Image, Mask] | None:
-    """The largest thing in the slice, cut out and brought to one size."""
-    parts, n = parts_of(binary_fill_holes(uniform_filter(grey, 3) > AIR))
-    sizes = np.bincount(parts.ravel(), minlength=2)[1:]
-    if not n or sizes.max() < SMALLEST:
-        return None
-    head = parts == 1 + sizes.argmax()
-    rows, columns = (np.flatnonzero(head.any(axis=axis)) for axis in (1, 0))
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    factor = SIDE / sizes.max() ** 0.5
-    cut = gaussian_filter(grey[box], max(0.0, (1 / factor - 1) / 2))
-    sized, mask = (
-        zoom(image, factor, order=1, grid_mode=True, mode="nearest") for image in (cut, head[box].astype(np.float32))
-    )
-    return sized, mask > 0.5
-
-
-def _dips(grey: Image, head: Mask, depth: Numbers) -> Numbers:
-    """How dark a band lies below the surface between brighter ones, as the skull does, in each direction."""
+def _skull(grey: Image, head: Mask, depth: Numbers) -> float:
+    """How dark a band lies below the surface between brighter ones, from 0 to 1, in a quarter of all directions."""
     y, x = np.nonzero(head)
-    angle = np.arctan2(y - y.mean(), x - x.mean()) / (2 * np.pi) + 0.5
-    layer = (depth[head] / LAYER).astype(int)
-    shallow = layer < LAYERS
-    cell = ((angle * SECTORS).astype(int) % SECTORS * LAYERS + layer)[shallow]
-    count, total = (
-        np.bincount(cell, weights, SECTORS * LAYERS).reshape(SECTORS, LAYERS) for weights in (None, grey[head][shallow])
-    )
-    profile = np.where(count > 0, total / np.maximum(count, 1), -1)
+    turn = np.arctan2(y - y.mean(), x - x.mean()) / (2 * np.pi) + 0.5
+    sector = (turn * SECTORS).astype(int) % SECTORS
+    layer = np.minimum(depth[head] / LAYER, LAYERS).astype(int)  # what lies deeper is one more layer
+    cell, shape = sector * (LAYERS + 1) + layer, (SECTORS, LAYERS + 1)
+    count, total = (np.bincount(cell, w, SECTORS * (LAYERS + 1)).reshape(shape) for w in (None, grey[head]))
+    profile = (total / np.maximum(count, 1))[:, :LAYERS]
     outer = np.maximum.accumulate(profile, axis=1)
     inner = np.maximum.accumulate(profile[:, ::-1], axis=1)[:, ::-1]
-    dips: Numbers = np.where(count > 0, np.minimum(outer, inner) - profile, 0).max(axis=1)
-    return dips
+    return float(np.percentile((np.minimum(outer, inner) - profile).max(axis=1), 75))
 
 
-def _top_hats(grey: Image, head: Mask, depth: Numbers) -> list[float]:
-    """How much stronger small bright structures are than small dark ones of that size, below the scalp and deeper."""
+def _structures(grey: Image, head: Mask, depth: Numbers) -> list[float]:
+    """How much stronger small bright structures are than small dark ones of three sizes, below the scalp and deeper.
+
+    Sulci and vessels are dark in T1 and bright in T2.
+    """
     zones = [head & (depth > top * SIDE) & (depth <= bottom * SIDE) for top, bottom in ((0.08, 0.2), (0.2, 9.0))]
-    numbers: list[float] = []
+    found: list[float] = []
     for size in (3, 5, 9):
         hats = grey - grey_opening(grey, (size, size)), grey_closing(grey, (size, size)) - grey
         for zone in zones:
-            bright, dark = (hat[zone] if zone.any() else np.zeros(1) for hat in hats)
-            numbers.append(np.log((bright.mean() + 0.01) / (dark.mean() + 0.01)))
-            numbers.append(np.log((np.percentile(bright, 95) + 0.02) / (np.percentile(dark, 95) + 0.02)))
-    return numbers
-
-
-def _skewness(values: Image) -> float:
-    """Its cube root, as a few bright vessels would dwarf all else."""
-    spread = values.std()
-    return float(np.cbrt((((values - values.mean()) / spread) ** 3).mean())) if spread > 1e-4 else 0.0
-
-
-def _correlation(one: Image, two: Image) -> float:
-    return float(np.corrcoef(one, two)[0, 1]) if one.size > 1 and min(one.std(), two.std()) > 1e-4 else 0.0
+            bright, dark = (hat[zone].sum() / max(1, zone.sum()) for hat in hats)
+            found.append(float(np.log((bright + 0.01) / (dark + 0.01))))
+    return found

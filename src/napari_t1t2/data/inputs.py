@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.ndimage import binary_erosion, binary_fill_holes, binary_opening, distance_transform_edt, gaussian_filter
-from skimage.measure import label as parts_of
+from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 from torch import Tensor
 
 from ..config import ModelConfig
+from ..images.head import head_mask
 from ..images.volume import Image
 from .stored import Images
-
-BACKGROUND = -0.9
 
 
 def polarity(images: Images, chosen: npt.NDArray[np.intp]) -> float:
@@ -25,7 +23,7 @@ def polarity(images: Images, chosen: npt.NDArray[np.intp]) -> float:
     found: list[float] = []
     for index in chosen[:: max(1, len(chosen) // 20)]:
         image = images[index]
-        inside = binary_erosion(binary_fill_holes(image > BACKGROUND), iterations=image.shape[0] // 10)
+        inside = binary_erosion(head_mask(image), iterations=image.shape[0] // 10)
         if not inside.any():
             continue
         weight = inside.astype(np.float32)
@@ -41,11 +39,9 @@ def depth_of(image: Image) -> Image:
 
     In radii of a disc of the head's area, so that it is the same for any pixel size; (rows, columns).
     """
-    air = np.pad(~binary_opening(image > BACKGROUND), 1, constant_values=True)
-    parts = parts_of(parts_of(air, connectivity=1)[1:-1, 1:-1] != 1)  # holes filled: they do not reach the first corner
     depth: Image = np.zeros(image.shape, np.float32)
-    if parts.any():
-        head = parts == 1 + np.bincount(parts.ravel())[1:].argmax()
+    head = head_mask(image)
+    if head.any():
         rows, columns = np.flatnonzero(head.any(axis=1)), np.flatnonzero(head.any(axis=0))
         box = np.s_[max(0, rows[0] - 1) : rows[-1] + 2, max(0, columns[0] - 1) : columns[-1] + 2]  # the nearest air
         depth[box] = distance_transform_edt(head[box]) / np.sqrt(head.sum() / np.pi)

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy.ndimage import binary_fill_holes
 from skimage.metrics import normalized_mutual_information
 
 from ..config import TrainConfig
 from ..errors import Refusal
 from ..images.frame import AIR
+from ..images.head import head_mask
 from ..images.volume import Affine, Image
-from .inputs import BACKGROUND
 from .slices import Slices
 from .split import Split
 from .stored import Images
@@ -197,12 +196,12 @@ def _agree(couples: list[Unseen]) -> bool:
 
 def _mutual(one: Image, other: Image) -> float:
     """Normalised mutual information within both outlines (Studholme et al., 1999): 1 for none, 2 at most."""
-    head = binary_fill_holes(one > BACKGROUND) | binary_fill_holes(other > BACKGROUND)
+    head = head_mask(one) | head_mask(other)
     return float(normalized_mutual_information(one[head], other[head], bins=32)) if head.any() else 1.0
 
 
 def _covers(other: Image, image: Image) -> bool:
-    head = image > BACKGROUND
+    head = head_mask(image)
     return bool(head.any()) and float(np.isfinite(other[head]).mean()) >= COVERED
 
 

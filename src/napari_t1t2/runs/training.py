@@ -114,9 +114,7 @@ def _train(
         seen |= before.seen
     familiar = before.familiar if before else None
     if not familiar:
-        each = zip((t1, t2), parts.train, strict=True)
-        known = ((s.images[i], [s.subjects[o] for o in s.owners[i]]) for s, i in each)
-        familiar = learn(*next(known), *next(known))  # a copy of each, which is not kept
+        familiar = learn(t1.images, parts.train[0], t2.images, parts.train[1])
 
     torch.manual_seed(config.seed)
     gan = CycleGAN(config, ranks).to(device).train()

@@ -1,32 +1,32 @@
-"""Learn from pairs of real images how large the errors are that signs of doubt go with."""
+"""Learn from pairs of real images how large the errors are that the signs of an uncertainty map go with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors.torch import load_file, save
-from scipy.ndimage import binary_fill_holes
 from scipy.optimize import isotonic_regression
 
 from ..atomic import written_beside
 from ..config import Side, other
-from ..data.inputs import BACKGROUND
 from ..data.pairs import Couple
 from ..data.slices import fingerprint
 from ..errors import Refusal
+from ..images.head import Mask, head_mask
 from ..images.intensity import Intensity, measure, range_for
+from ..images.pixels import evenly
 from ..images.plane import View
 from ..images.volume import Image, Volume
 from ..model.about import About
 from ..model.saved import Model
 from .evaluation import same_grid
-from .familiarity import resembles_other
+from .familiarity import CONTRAST, judge
 from .translation import batches
-from .uncertainty import Calibration, Doubt, regression_terms, slices_from, weights_sha256
+from .uncertainty import Calibration, UncertaintyMap, regression_terms, slices_from, weights_sha256
 
 BINS = 40  # of equally many pixels
 SLICES = 40  # to calibrate a direction with, spread over all there are
@@ -53,11 +53,8 @@ def calibrate(
     _refuse_swapped(model, pairs)
     _refuse_wrong_pairs(pairs)
     bare = replace(model, about=replace(model.about, calibration={}))
-    sides: tuple[Side, Side] = ("t1", "t2")
-    return {
-        side: _fit(list(samples(Doubt(bare, side, members), [p if side == "t2" else p[::-1] for p in pairs])), members)
-        for side in sides
-    }
+    ways: list[tuple[Side, list[tuple[Volume, Volume]]]] = [("t1", [p[::-1] for p in pairs]), ("t2", list(pairs))]
+    return {side: _fit(list(samples(UncertaintyMap(bare, side, members), way)), members) for side, way in ways}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,13 +64,13 @@ class Sample:
     signs: list[Image]
     terms: Image  # (H, W, T)
     error: Image  # as a part of the target's range
-    head: npt.NDArray[np.bool_]  # where source or truth is no air
+    head: Mask  # of source and truth together
     seen: bool  # whether the model was trained on the image
 
 
-def samples(doubt: Doubt, pairs: Sequence[tuple[Volume, Volume]], most: int = SLICES) -> Iterator[Sample]:
+def samples(signs_of: UncertaintyMap, pairs: Sequence[tuple[Volume, Volume]], most: int = SLICES) -> Iterator[Sample]:
     """At most so many slices with anatomy, spread over all pairs of (source, real target)."""
-    model, side = doubt.model, doubt.side
+    model, side = signs_of.model, signs_of.side
     target = model.about.ranges[side]
     sources, reals = (_ranges([p[i] for p in pairs], model.about.ranges[s]) for i, s in enumerate((other(side), side)))
     views = [View.of(model.config.plane, v.affine, v.spacing) for v, _ in pairs]
@@ -84,35 +81,34 @@ def samples(doubt: Doubt, pairs: Sequence[tuple[Volume, Volume]], most: int = SL
     ]
     if not shown:
         raise Refusal("No slice shows anatomy: give images of heads.")
-    known = [any(fingerprint(v) in model.about.seen for v in pair) for pair in pairs]
-    for n in np.unique(np.linspace(0, len(shown) - 1, min(len(shown), most)).round().astype(int)):
-        i, z = shown[n]
+    trained_on = [any(fingerprint(v) in model.about.seen for v in pair) for pair in pairs]
+    for i, z in (shown[n] for n in evenly(len(shown), most)):
         seen, real = (views[i].apply(v.data)[z : z + 1] for v in pairs[i])
         ((_, frame, x, y),) = batches(seen, views[i], model, side, sources[i])
         truth = frame.put(reals[i].to_unit(real))
-        source, made, signs = slices_from(x), slices_from(y), doubt.signs(x, y)
+        source, made, signs = slices_from(x), slices_from(y), signs_of.signs(x, y)
         error = np.abs(target.from_unit(made) - target.from_unit(truth)) / np.float32(target.high - target.low)
-        head = binary_fill_holes(np.maximum(source, truth)[0] > BACKGROUND)
-        yield Sample([sign[0] for sign in signs], regression_terms(signs, source, made)[0], error[0], head, known[i])
+        terms, head = regression_terms(signs, source, made), head_mask(np.maximum(source, truth)[0])
+        yield Sample([sign[0] for sign in signs], terms[0], error[0], head, trained_on[i])
 
 
 def _refuse_swapped(model: Model, pairs: Sequence[tuple[Volume, Volume]]) -> None:
     """Where most pairs look, or say that they look, like the other contrast, both of them."""
-    config = model.config
+    config, known = model.config, model.about.familiar
     sides: tuple[Side, Side] = ("t1", "t2")
     ranges = [_ranges([pair[i] for pair in pairs], model.about.ranges[side]) for i, side in enumerate(sides)]
-    some = np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), JUDGED)).round().astype(int)).tolist()
 
     def swapped(n: int) -> bool:
-        labels = config.t1_label, config.t2_label
-        if (pairs[n][0].looks, pairs[n][1].looks) == labels[::-1]:
+        if (pairs[n][0].looks, pairs[n][1].looks) == (config.t2_label, config.t1_label):
             return True
-        return all(
-            resembles_other(v.data, model.about, side, own[n], affine=v.affine, spacing=v.spacing)
-            for v, side, own in zip(pairs[n], sides, ranges, strict=True)
-        )
+        for volume, side, own in zip(pairs[n], sides, ranges, strict=True):
+            view = View.of(config.plane, volume.affine, volume.spacing)
+            ways = judge(volume.data, known[side], config, own[n], view) if known else {}
+            if not ways or ways[CONTRAST].mean() <= 0.5:
+                return False
+        return True
 
-    if sum(map(swapped, some)) > len(some) / 2:
+    if np.mean([swapped(n) for n in evenly(len(pairs), JUDGED)]) > 0.5:
         raise Refusal(
             f"{pairs[0][0].name} looks like {config.t2_label} and {pairs[0][1].name} like {config.t1_label}: give "
             f"{config.t1_label} first, then {config.t2_label}."
@@ -122,19 +118,20 @@ def _refuse_swapped(model: Model, pairs: Sequence[tuple[Volume, Volume]]) -> Non
 def _refuse_wrong_pairs(pairs: Sequence[tuple[Volume, Volume]]) -> None:
     """A wrong truth teaches a wrong error: slices must tell more of their partners than of what lies beside these."""
     alike = [pair for pair in pairs if pair[0].data.shape[1:] == pairs[0][0].data.shape[1:]]
-    places = [(pair, z) for pair in alike for z in range(len(pair[0].data))]
+    places = [(i, z) for i, pair in enumerate(alike) for z in range(len(pair[0].data))]
     if len(places) < FEWEST:
         raise Refusal(f"{len(places)} slices are too few to calibrate with: give at least {FEWEST}.")
-    some = np.unique(np.linspace(1, len(places) - 2, min(JUDGED, len(places) - 2)).round().astype(int)).tolist()
-    ranges: dict[int, Intensity] = {}
+
+    @cache
+    def range_of(i: int, side: int) -> Intensity:
+        return measure([alike[i][side].data])
 
     def on_unit(n: int, side: int) -> Image:
         """That slice alone; the range is its volume's."""
-        volume, z = places[n][0][side], places[n][1]
-        if id(volume) not in ranges:
-            ranges[id(volume)] = measure([volume.data])
-        return ranges[id(volume)].to_unit(volume.data[z])
+        i, z = places[n]
+        return range_of(i, side).to_unit(alike[i][side].data[z])
 
+    some = 1 + evenly(len(places) - 2, JUDGED)
     agree = sum(Couple(on_unit(n, 0), on_unit(n, 1), [on_unit(n - 1, 1), on_unit(n + 1, 1)]).agrees() for n in some)
     if agree < len(some) / 2:
         raise Refusal(
@@ -161,18 +158,14 @@ def _fit(known: Sequence[Sample], members: Sequence[Model]) -> Calibration:
     slight = 1e-3 * np.eye(terms.shape[1]) * len(terms)
     weights = np.linalg.solve(terms.T @ terms + slight, terms.T @ np.log(error + 0.01))
     score = terms @ weights
-    seen = sum(s.seen for s in known)
-    order = np.argsort(score, kind="stable")
-    parts = [part for part in np.array_split(order, BINS) if len(part)]
-    scores = [float(score[part].mean()) for part in parts]
-    grown = isotonic_regression([float(error[part].mean()) for part in parts]).x
+    parts = [part for part in np.array_split(np.argsort(score, kind="stable"), BINS) if len(part)]
     return Calibration(
-        [float(w) for w in weights],
-        scores,
-        [float(e) for e in grown],
-        sorted(weights_sha256(member) for member in members),
-        len(known),
-        seen,
+        weights=weights.tolist(),
+        scores=[float(score[part].mean()) for part in parts],
+        errors=isotonic_regression([float(error[part].mean()) for part in parts]).x.tolist(),
+        ensemble=sorted(weights_sha256(member) for member in members),
+        slices=len(known),
+        seen=sum(s.seen for s in known),
     )
 
 

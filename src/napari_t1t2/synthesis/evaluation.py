@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_fill_holes
 from skimage.metrics import normalized_mutual_information, structural_similarity
 
 from ..errors import Refusal
+from ..images.head import Mask, head_masks
 from ..images.intensity import HIGH, LOW, measure
 from ..images.plane import View
 from ..images.volume import Image, Volume
 
-Mask = npt.NDArray[np.bool_]
-
-HEAD = 0.02  # of the data range; what is brighter, and what it encloses, is head
 INSIDE = "inside the head"
 OVERLAP = 0.7  # of the synthetic head that the real image must cover
-WINDOW = 7  # side of the square that SSIM looks at, pixels
+SSIM_SIDE, SSIM_SIGMA = 11, 1.5  # pixels, of the Gaussian window of Wang et al. (2004)
+SSIM_WINDOW = f"Gaussian, {SSIM_SIDE}x{SSIM_SIDE} pixels, sigma {SSIM_SIGMA}"  # to be said beside every SSIM
 BINS = 64  # along each axis of the joint histogram; more would need more voxels than a slice has
 
 
@@ -29,7 +27,8 @@ BINS = 64  # along each axis of the joint histogram; more would need more voxels
 class Score:
     """PSNR in dB, SSIM and mean absolute error as a fraction of the data range, means over slices; NMI of all slices.
 
-    What begins with `head_` holds for the head, or for the region that was given in its place.
+    What begins with `head_` holds for the head, or for the region that was given in its place; SSIM is that of
+    `SSIM_WINDOW`.
     """
 
     psnr: float
@@ -95,33 +94,37 @@ def evaluate(
 ) -> Score:
     """Score synthetic slices against real ones of the same shape, (N, rows, columns), in the same units.
 
-    `data_range` is 255 for 8-bit images; by default the spread of the real ones. SSIM is that of Wang et al. (2004),
-    normalised mutual information, from 1 to 2, that of Studholme et al. (1999) in 64 x 64 bins, both as scikit-image
-    computes them. Inside the head: the real image above 2 % of the range, holes filled; with `inside`, of the same
-    shape, the pixels that are True, called `region`. NMI is that of all slices together; of a small region, with
+    `data_range` is 255 for 8-bit images; by default the spread of the real ones. SSIM is that of Wang et al. (2004)
+    with their Gaussian window, normalised mutual information, from 1 to 2, that of Studholme et al. (1999) in 64 x 64
+    bins, both as scikit-image computes them. Inside the head: `head_mask` of the real image; with `inside`, of the
+    same shape, the pixels that are True, called `region`. NMI is that of all slices together; of a small region, with
     fewer pixels than bins, it is too high.
+
+    Raises `Refusal` where the shapes differ, slices are smaller than the window, the real image is flat or the region
+    empty.
     """
     if fake.shape != real.shape:
-        raise Refusal(
-            f"The synthetic image has shape {fake.shape}, the real one {real.shape}: they must be equal, unless both "
-            "say where they lie."
-        )
+        raise Refusal(f"The synthetic image has shape {fake.shape}, the real one {real.shape}: they must be equal.")
     if real.ndim != 3:
         raise Refusal(f"The images have shape {real.shape}: give slices as (N, rows, columns).")
-    if min(real.shape[-2:]) < WINDOW:
-        raise Refusal(f"Slices of {real.shape[-2]}x{real.shape[-1]} are too small: SSIM needs {WINDOW}x{WINDOW}.")
+    if min(real.shape[-2:]) < SSIM_SIDE:
+        raise Refusal(
+            f"Slices of {real.shape[-2]}x{real.shape[-1]} are too small: SSIM needs {SSIM_SIDE}x{SSIM_SIDE} pixels."
+        )
     low = float(real.min()) if data_range is None else 0.0
     span = float(real.max() - real.min()) if data_range is None else data_range
     if span <= 0:
         raise Refusal("The real image is flat: there is nothing to compare with.")
-    inside = _heads(real, low + HEAD * span) if inside is None else inside
+    inside = _heads(real - np.float32(low)) if inside is None else inside
     if not inside.any():
         raise Refusal(f"The region, {region}, has no pixel in the slices that show anatomy: choose another.")
     whole, part = [], []
     for f, r, mask in zip(fake, real, inside, strict=True):
         f, r = (f - low) / span, (r - low) / span
         error = np.abs(f.astype(np.float64) - r)
-        ssim, ssim_map = structural_similarity(f, r, data_range=1.0, win_size=WINDOW, full=True)
+        ssim, ssim_map = structural_similarity(
+            f, r, data_range=1.0, gaussian_weights=True, sigma=SSIM_SIGMA, use_sample_covariance=False, full=True
+        )
         whole.append((_psnr(error), float(ssim), error.mean()))
         if mask.any():
             part.append((_psnr(error[mask]), ssim_map[mask].mean(), error[mask].mean()))
@@ -134,43 +137,46 @@ def evaluate(
     )  # fmt: skip
 
 
-def evaluate_volumes(fake: Volume, real: Volume, *, own_scale: bool = False, region: Volume | None = None) -> Score:
+def evaluate_volumes(
+    fake: Volume, real: Volume, *, match_intensities: bool = False, region: Volume | None = None
+) -> Score:
     """Score a synthetic volume against the real one, axial slice by slice, in the space of the synthetic one.
 
     See `align` for what is done to them first.
     """
-    return align(fake, real, own_scale=own_scale, region=region).score()
+    return align(fake, real, match_intensities=match_intensities, region=region).score()
 
 
-def align(fake: Volume, real: Volume, *, own_scale: bool = False, region: Volume | None = None) -> Aligned:
+def align(fake: Volume, real: Volume, *, match_intensities: bool = False, region: Volume | None = None) -> Aligned:
     """Bring a real volume, and a region, onto the grid of a synthetic one. Raises `Refusal` if they hardly overlap.
 
     Slices without anatomy are not scored. Where the grids differ, the real one is resampled linearly, the region (all
     that is not 0, in place of the head) by nearest neighbour. The data range is 255 for 8-bit images, else from air to
-    the brightest of the real head. With `own_scale` the synthetic head is first brought to the median of the real one:
-    MR units are arbitrary, and another scanner's gain is no fault of a synthetic image.
+    the brightest of the real head. With `match_intensities` the synthetic image is first scaled so that both heads
+    have the same median: MR units are arbitrary, and another scanner's gain is no fault of a synthetic image.
     """
-    resampled = not same_grid(fake, real)
-    real, covered = _on_grid_of(fake, real) if resampled else (real, 1.0)
+    resampled, covered = not same_grid(fake, real), 1.0
+    data = _on_grid_of(fake, real, order=1, outside=np.nan)
+    if resampled:
+        found = np.isfinite(data)
+        if (covered := float(found[_heads(fake.data)].mean())) < OVERLAP:
+            raise Refusal(
+                f"The real image covers {covered:.0%} of the synthetic head: they do not show one head in one place."
+            )
+        data = np.where(found, data, real.data.min())  # air
     view = View.of("axial", fake.affine)
-    shown_fake, shown_real = view.apply(fake.data), view.apply(real.data)
-    if shown_fake.shape != shown_real.shape:
-        evaluate(shown_fake, shown_real)  # which refuses them
-    scale = measure([real.data])
+    shown_fake, shown_real = view.apply(fake.data), view.apply(data)
+    scale = measure([data])
     some = scale.shows_anatomy(shown_real)  # empty slices are equal at any quality, and would flatter
-    if own_scale:
+    if match_intensities:
         own = measure([fake.data])
         gain = np.float32((scale.high - scale.low) / scale.headroom / ((own.high - own.low) / own.headroom))
         shown_fake = (shown_fake - np.float32(own.low)) * gain + np.float32(scale.low)
     low, data_range = (0.0, 255.0) if real.dtype == "uint8" else (scale.low, scale.high - scale.low)
-    if region is None:
-        inside = _heads(shown_real, low + HEAD * data_range)
-    else:
-        inside = view.apply(_region_on_grid_of(fake, region))
-    name = region.name if region else INSIDE
-    return Aligned(
-        shown_fake, shown_real, inside, some, low, data_range, view, resampled, covered, region=name
-    )  # fmt: skip
+    inside, name = _heads(shown_real), INSIDE
+    if region:
+        inside, name = view.apply(_on_grid_of(fake, region, order=0, outside=0.0) != 0), region.name
+    return Aligned(shown_fake, shown_real, inside, some, low, data_range, view, resampled, covered, region=name)
 
 
 def same_grid(fake: Volume, real: Volume) -> bool:
@@ -180,40 +186,21 @@ def same_grid(fake: Volume, real: Volume) -> bool:
     return fake.data.shape == real.data.shape and np.allclose(fake.affine, real.affine, atol=1e-3)
 
 
-def _on_grid_of(fake: Volume, real: Volume) -> tuple[Volume, float]:
-    """The real volume, and how much of the synthetic head it covers; air where it does not."""
-    data = _resample(real, fake, order=1, outside=np.nan)
-    covered = np.isfinite(data)
-    own = measure([fake.data])
-    head = fake.data > own.low + (own.high - own.low) / own.headroom / 2
-    if (part := float(covered[head].mean())) < OVERLAP:
+def _on_grid_of(fake: Volume, volume: Volume, *, order: int, outside: float) -> Image:
+    """The data of another volume on the grid of the synthetic one."""
+    if not same_grid(fake, volume):
+        from nibabel.nifti1 import Nifti1Image
+        from nibabel.processing import resample_from_to
+
+        grid = (fake.data.shape[::-1], fake.affine)
+        moved = resample_from_to(Nifti1Image(volume.data.T, volume.affine), grid, order=order, cval=outside)
+        return np.asarray(moved.dataobj, np.float32).T
+    if volume.data.shape != fake.data.shape:
         raise Refusal(
-            f"The real image covers {part:.0%} of the synthetic head: they do not show one head in one place."
+            f"{volume.name} has shape {volume.data.shape}, the synthetic image {fake.data.shape}: they must be equal, "
+            "unless both say where they lie."
         )
-    data = np.where(covered, data, real.data.min())
-    return replace(real, data=data, affine=fake.affine, spacing=fake.spacing), part
-
-
-def _region_on_grid_of(fake: Volume, region: Volume) -> Mask:
-    if not same_grid(fake, region):
-        moved: Mask = _resample(region, fake, order=0, outside=0.0) != 0
-        return moved
-    if region.data.shape != fake.data.shape:
-        raise Refusal(
-            f"The region, {region.name}, has shape {region.data.shape}, the synthetic image {fake.data.shape}: they "
-            "must be equal, unless both say where they lie."
-        )
-    as_it_is: Mask = region.data != 0
-    return as_it_is
-
-
-def _resample(volume: Volume, onto: Volume, *, order: int, outside: float) -> Image:
-    from nibabel.nifti1 import Nifti1Image
-    from nibabel.processing import resample_from_to
-
-    grid = (onto.data.shape[::-1], onto.affine)
-    moved = resample_from_to(Nifti1Image(volume.data.T, volume.affine), grid, order=order, cval=outside)
-    return np.asarray(moved.dataobj, np.float32).T
+    return volume.data
 
 
 def mean(scores: Sequence[Score]) -> Score:
@@ -238,11 +225,9 @@ def lookup_table(source: Sequence[npt.NDArray[np.uint8]], target: Sequence[npt.N
     return table
 
 
-def _heads(real: Image, threshold: float) -> Mask:
-    """The head in each slice; of a slice without one, everything."""
-    filled = np.stack([binary_fill_holes(r > threshold) for r in real])
-    heads: Mask = filled | ~filled.any(axis=(1, 2), keepdims=True)
-    return heads
+def _heads(slices: Image) -> Mask:
+    """The head in each slice, brought to the range in which the networks would see it."""
+    return head_masks(measure([slices]).to_unit(slices))
 
 
 def _nmi(fake: Image, real: Image) -> float:

@@ -1,6 +1,6 @@
-"""How far to trust a synthetic image: the absolute error to expect of each pixel, in units of the contrast made.
+"""The uncertainty map: the absolute error to expect of each pixel of a synthetic image, in units of its contrast.
 
-The networks give three signs of doubt: they do not bring the source back (cycle), they answer otherwise when the
+Three signs tell where the networks err: they do not bring the source back (cycle), they answer otherwise when the
 slice is mirrored, moved or turned (test-time augmentation, Wang et al. 2019), and networks trained with other seeds
 disagree (ensemble, Lakshminarayanan et al. 2017). Slices whose truth is known tell what error such signs go with.
 """
@@ -8,7 +8,7 @@ disagree (ensemble, Lakshminarayanan et al. 2017). Slices whose truth is known t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from typing import Any
 
@@ -22,18 +22,21 @@ from ..config import other
 from ..errors import Refusal
 from ..images.volume import Image
 from ..model.cyclegan import laid
+from ..model.device import autocast
 from ..model.saved import Model
 
-NOT_CALIBRATED = "The expected error is a ranking, not in units: the model is not calibrated."
+RANKING = "Not calibrated: the map shows where errors are likely, not how large they are."
+NOT_CALIBRATED = f"{RANKING} Run `napari-t1t2 calibrate` first."
 SMOOTH = 2.0  # pixels; errors are larger than a pixel, and signs of single pixels are noise
 TURN = 5.0  # degrees
 SHIFT = (3, 2)  # pixels; no multiple of what the U-Net halves
-FLOOR = 1e-3  # below it, in [-1, 1], a sign of doubt is none
+FLOOR = 1e-3  # below it, in [-1, 1], a sign tells nothing
+TERMS = 10  # of the regression with the signs of one model
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """From signs of doubt to the error to expect, as a part of the target's range."""
+    """From signs of error to the error to expect, as a part of the target's range."""
 
     weights: list[float]  # of `regression_terms`, to the logarithm of the error
     scores: list[float]  # the weighted sum, growing, ...
@@ -48,25 +51,21 @@ class Calibration:
         found: Image = np.interp(score, self.scores, self.errors).astype(np.float32)
         return found
 
+    @classmethod
+    def read(cls, stored: Any) -> list[Calibration]:
+        """Those that a model file holds for one side, without what another version stored and this one cannot use."""
+        names = {field.name for field in fields(cls)}
+        forms = [{k: v for k, v in form.items() if k in names} for form in stored if isinstance(form, dict)]
+        whole = [cls(**form) for form in forms if names - {"seen"} <= form.keys()]
+        return [form for form in whole if len(form.weights) == TERMS + bool(form.ensemble)]
 
-class Doubt:
-    """What `stream` asks for the error to expect, slice by slice.
 
-    Parameters
-    ----------
-    model
-        The one that translates.
-    to
-        The contrast that is made, by its name in the model.
-    members
-        Further models, trained on the same images with other seeds.
+class UncertaintyMap:
+    """The error to expect, slice by slice: an `ErrorMap` for `stream`.
 
-    Raises
-    ------
-    Refusal
-        Where the members see images in another way, or one is the model itself or another member.
-
-    A model that was calibrated, but not with these members, is taken alone, and `remark` says so.
+    It is that of what `model` makes `to`, a contrast by its name; `members` are models of other seeds, trained on the
+    same images. A model that was calibrated, but not with these members, is taken alone, and `remark` says so. Raises
+    `Refusal` where the members see images in another way, or one is the model itself or another member.
     """
 
     def __init__(self, model: Model, to: str, members: Sequence[Model] = ()) -> None:
@@ -80,16 +79,15 @@ class Doubt:
         if len({model.sha256, *(member.sha256 for member in members)}) <= len(members):
             raise Refusal("The ensemble holds one model twice: give runs that were trained with different seeds.")
         self.model, self.members = model, tuple(members)
-        stored = model.about.calibration.get(self.side, [])
-        forms = [Calibration(**form) for form in stored if isinstance(form, dict) and "ensemble" in form]
+        forms = Calibration.read(model.about.calibration.get(self.side, []))
         given = sorted(weights_sha256(member) for member in members) if forms else []
         self.calibration = next((form for form in forms if form.ensemble == given), None)
         self.remark = None if self.calibration else NOT_CALIBRATED
         if not self.calibration and (alone := next((form for form in forms if not form.ensemble), None)):
             self.calibration, self.members = alone, ()
             self.remark = (
-                f"{model.about.path.parent.name} was not calibrated with this ensemble: the expected error is that of "
-                "the model alone. Calibrate with the same --ensemble to use it."
+                f"{model.about.path.parent.name} was not calibrated with this ensemble: the uncertainty map is that of "
+                "the model alone. Run `napari-t1t2 calibrate` with the same --ensemble to use it."
             )
 
     @property
@@ -106,9 +104,12 @@ class Doubt:
         return summed
 
     def signs(self, x: Tensor, y: Tensor) -> list[Image]:
-        """Cycle error, spread under augmentation and, if there are members, theirs: each (N, H, W), smoothed."""
+        """Cycle error, spread under augmentation and, if there are members, theirs: each (N, H, W), smoothed.
+
+        In the precision in which `y` was made of `x`: the difference between two would be taken for a sign.
+        """
         there, back = (self.model.generators[side] for side in (self.side, other(self.side)))
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(x.device, self.model.precision):
             variants = [y, there(x.flip(-1)).flip(-1)]
             variants.append(there(x.roll(SHIFT, (-2, -1))).roll((-SHIFT[0], -SHIFT[1]), (-2, -1)))
             variants += [_turned(there(_turned(x, angle)), -angle) for angle in (TURN, -TURN)]
@@ -118,10 +119,10 @@ class Doubt:
                 found.append(torch.stack(made).std(0, correction=0))
         return [gaussian_filter(slices_from(sign), (0, SMOOTH, SMOOTH)) for sign in found]
 
-    def provenance(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """What a map says of itself, in place of what the synthetic image says."""
         contrast, known = self.model.config.label(self.side), self.calibration
-        meaning = f"Signs of doubt about the synthetic {contrast}, summed: a ranking, not in units; not calibrated."
+        meaning = RANKING
         if known:
             meaning = (
                 f"Absolute error to expect of the synthetic {contrast}, in its units; calibrated on {known.slices} "
@@ -133,6 +134,11 @@ class Doubt:
             "calibrated": known is not None,
             "ensemble": [member.sha256 for member in self.members],
         }
+
+    provenance = describe
+
+
+Doubt = UncertaintyMap
 
 
 def weights_sha256(model: Model) -> str:

@@ -86,7 +86,7 @@ def evaluated(job: Job, stop: Callable[[], bool]) -> Iterator[Stage | Evaluated]
     if stop():
         return
     yield Stage(0.2, "Bringing them onto one grid ...")
-    aligned = align(fake, real, own_scale=job.own_scale, region=region)
+    aligned = align(fake, real, match_intensities=job.own_scale, region=region)
     if stop():
         return
     yield Stage(0.4, "Scoring ...")

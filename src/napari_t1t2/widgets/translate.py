@@ -271,7 +271,15 @@ def translated(
     where = pick_device(device)
     model = load_model(model_path, where)
     intensity, unusual = input_range(source.data, model, to)
-    odd = unfamiliar(source.data, model.about, to, intensity, affine=source.affine, spacing=source.spacing)
+    odd = unfamiliar(
+        source.data,
+        model.about.familiar,
+        model.config,
+        to,
+        intensity,
+        affine=source.affine,
+        spacing=source.spacing,
+    )
     # what is read piece by piece is too large to be read once more for this
     whole = isinstance(source.data, np.ndarray) and source.data.ndim <= 3
     seen = fingerprint(as_volume(source.data, source.name, source.affine)) in model.about.seen if whole else None
