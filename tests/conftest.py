@@ -16,6 +16,11 @@ REAL_DATA = Path(__file__).resolve().parents[2] / "shared/data"
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests last: whoever waits for the others sees them fail first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
 def make_head(index: int, contrast: str, shape: tuple[int, int] = (ROWS, COLUMNS)) -> np.ndarray:
     """A slice of an egg, uint8: black air, tissue with folds, T2 bright where T1 is dark."""
     y, x = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]

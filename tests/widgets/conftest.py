@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -22,7 +24,11 @@ def own_settings(tmp_path):
 @pytest.fixture(autouse=True)
 def no_thread_left_behind():
     yield
-    WorkerBase.await_workers(10_000)
+    WorkerBase.await_workers(10_000)  # what napari does when it quits
+    jobs = [thread for thread in threading.enumerate() if thread.name == _job.THREAD]
+    for job in jobs:
+        job.join(10)
+    assert not any(job.is_alive() for job in jobs)
 
 
 @pytest.fixture

@@ -72,13 +72,13 @@ def test_the_table_says_what_the_engine_says(widget, viewer, fake, real, told):
     assert not widget.histogram.isHidden() and widget.histogram.axes.get_xlabel() == "real: scan"
 
 
-def test_own_scale_is_handed_on_and_advised(widget, viewer, fake, real, told):
+def test_matching_intensities_is_handed_on_and_advised(widget, viewer, fake, real, told):
     louder = replace(fake, data=4 * fake.data)
     add(viewer, real)
     add(viewer, louder, synthetic=True)
     evaluate(widget)
-    assert "4 times the real one" in told[0] and "own scale" in told[0]
-    widget.form["own_scale"].value = True
+    assert "4 times the real one" in told[0] and "Match intensities first" in told[0]
+    widget.form["match_intensities"].value = True
     evaluate(widget)
     assert shown(widget) == as_shown(evaluate_volumes(louder, real, match_intensities=True)) and len(told) == 1
 
@@ -116,7 +116,7 @@ def test_pressing_again_replaces_the_difference(widget, viewer, fake, real):
     evaluate(widget)
     viewer.layers[-1].visible = False
     first = viewer.layers[-1].data
-    widget.form["own_scale"].value = True
+    widget.form["match_intensities"].value = True
     evaluate(widget)
     assert [layer.name for layer in viewer.layers] == ["scan", "made", "difference: made minus scan"]
     assert not viewer.layers[-1].visible and not np.array_equal(viewer.layers[-1].data, first)
@@ -146,8 +146,43 @@ def test_the_clipboard_gets_a_table_that_parses(widget, viewer, fake, real):
     rows = list(csv.DictReader(io.StringIO(QGuiApplication.clipboard().text())))
     assert [row["where"] for row in rows] == ["full frame", "inside the head"]
     assert float(rows[1]["PSNR dB"]) == event.score.head_psnr and int(rows[1]["voxels"]) == event.score.head_voxels
-    assert rows[0]["real"] == comma.name and rows[0]["own scale"] == "no" and rows[0]["seen in training"] == "no"
+    assert rows[0]["real"] == comma.name and rows[0]["intensities matched"] == "no"
+    assert rows[0]["seen in training"] == "no" and "Gaussian 11x11" in rows[0]["SSIM window"]
     assert "Copied" in widget.status.text()
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ({"synthetic": True, "seen_in_training": True}, "yes"),
+        ({"synthetic": True, "seen_in_training": None}, "unknown"),
+        ({"synthetic": True}, "unknown"),
+        ({}, ""),
+    ],
+)
+def test_the_table_says_whether_the_image_was_trained_on_where_anything_is_known(
+    widget, viewer, fake, real, says, told
+):
+    add(viewer, real)
+    widget.form["synthetic"].value = add(viewer, fake, **says)
+    evaluate(widget)
+    widget.copy.click()
+    rows = list(csv.DictReader(io.StringIO(QGuiApplication.clipboard().text())))
+    assert [row["seen in training"] for row in rows] == [told, told]
+
+
+def test_the_window_of_ssim_is_said_beside_the_figure(widget):
+    assert "Gaussian 11x11, sigma 1.5" in widget.table.verticalHeaderItem(1).toolTip()
+
+
+def test_a_synthetic_layer_that_was_moved_takes_its_difference_along(widget, viewer, fake, real):
+    lying = add(viewer, real)
+    made = add(viewer, fake, synthetic=True)
+    evaluate(widget)
+    made.translate = lying.translate = np.add(made.translate, 5)
+    evaluate(widget)
+    assert len(viewer.layers) == 3
+    np.testing.assert_allclose(viewer.layers[-1].translate, made.translate)
 
 
 @pytest.mark.parametrize(("label", "voxels", "region"), [(0, 200, "in lesion"), (2, 100, "in lesion, label 2")])
@@ -270,4 +305,4 @@ def test_after_a_failed_press_there_is_nothing_to_copy(widget, viewer, fake, rea
 
 
 def test_what_is_chosen_most_stands_above_the_rows_that_a_small_dock_hides(widget):
-    assert [row.name for row in widget.form] == ["synthetic", "real", "own_scale", "region", "label"]
+    assert [row.name for row in widget.form] == ["synthetic", "real", "match_intensities", "region", "label"]

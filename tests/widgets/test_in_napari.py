@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def viewer(make_napari_viewer_proxy):  # its proxy fails where a worker thread touches the viewer

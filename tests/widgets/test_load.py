@@ -7,7 +7,9 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from napari_t1t2.widgets.load import SHOWN, LoadWidget
+from napari_t1t2.widgets._folders import SHOWN
+from napari_t1t2.widgets._job import KEPT
+from napari_t1t2.widgets.load import LoadWidget
 from napari_t1t2.widgets.train import TrainWidget
 
 
@@ -49,13 +51,13 @@ def test_the_summary_tells_count_size_range_and_what_was_skipped(widget, config)
     assert "skipped notes.txt: not an image" in said
 
 
-def test_slices_are_shown_as_the_networks_see_them(widget, viewer, config):
+def test_slices_are_shown_as_prepared_for_training(widget, viewer, config):
     fill(widget, config)
-    widget.form["as_seen"].value = True
+    widget.form["prepared"].value = True
     widget.form["size"].value = 32
     widget.go.click()
     widget.wait(60)
-    seen = viewer.layers["T2 as the networks see it"].data
+    seen = viewer.layers["T2 as prepared for training"].data
     assert seen.shape[1:] == (32, 32)
     assert seen.min() == -1 and seen.max() <= 1
 
@@ -199,7 +201,7 @@ def test_one_folder_of_both_contrasts_serves_both_sides(widget, viewer, mixed):
     load(widget, mixed, mixed)
     assert names(viewer, "t1") == ["T1: 2: t1_se, tra, TE 12 ms, TR 550 ms, 2 axial slices"]
     assert len(names(viewer, "t2")) == 2
-    assert "nothing says which contrast it is" in widget.status.text() + widget.status.toolTip()
+    assert "nothing says which contrast it is" in widget.status.text()
 
 
 def test_the_table_shows_what_was_found_and_what_it_is_used_as(widget, mixed):
@@ -299,11 +301,11 @@ def test_a_wrong_series_is_told_and_the_table_still_helps(widget, viewer, nifti,
 def test_loading_again_adds_no_layers_but_shows_what_the_files_hold_now(widget, viewer, nifti, head):
     own = viewer.add_image(head)
     folder = nifti("T1/a_T1.nii", "T1").parent
-    load(widget, folder, as_seen=True)
+    load(widget, folder, prepared=True)
     nifti("T1/a_T1.nii", "T2")
     before = viewer.layers["T1: a_T1"].data.copy()
     load(widget, folder)
-    assert [layer.name for layer in viewer.layers] == [own.name, "T1: a_T1", "T1 as the networks see it"]
+    assert [layer.name for layer in viewer.layers] == [own.name, "T1: a_T1", "T1 as prepared for training"]
     assert np.abs(viewer.layers["T1: a_T1"].data - before).max() > 50
 
 
@@ -315,38 +317,95 @@ def test_what_is_no_longer_chosen_is_hidden(widget, viewer, nifti):
     assert {layer.name: layer.visible for layer in viewer.layers} == {"T1: a_T1 (earlier)": False, "T1: b_T1": True}
 
 
-def test_the_train_widget_follows_each_choice_also_back_to_the_first(widget, viewer, qtbot, mixed):
-    train = TrainWidget(viewer)
-    qtbot.addWidget(train)
+@pytest.fixture
+def train(viewer, qtbot, told):
+    """Opens the Train widget beside it."""
+
+    def opened():
+        train = TrainWidget(viewer)
+        qtbot.addWidget(train)
+        return train
+
+    return opened
+
+
+def rows(train, side="t1"):
+    return train.form[f"{side}_folder"].value, train.form[f"{side}_series"].value
+
+
+def test_train_follows_each_choice_also_back_to_the_first(widget, train, mixed):
+    opened = train()
     for series in ("t1_se", "head", "head", "t1_se"):
         load(widget, mixed, t1_series=series)
-        assert (train.form["t1_folder"].value, train.form["t1_series"].value) == (mixed, series)
+        assert rows(opened) == (mixed, series)
 
 
-def test_both_folders_decide_the_pixels_that_the_networks_see(widget, viewer, nifti):
+def test_train_follows_the_series_chosen_in_the_table(widget, train, mixed):
+    opened = train()
+    load(widget, mixed, mixed)
+    use(widget, "2: t1_se", "neither")
+    use(widget, "5: head", "T1")
+    assert rows(opened) == (mixed, "")  # until Load is pressed
+    load(widget)
+    assert rows(opened) == (mixed, "5 head") == rows(train())
+
+
+def test_train_follows_a_second_folder(widget, train, nifti):
+    opened = train()
+    for name in ("one", "two"):
+        folder = nifti(f"{name}/a_T1.nii", "T1").parent
+        load(widget, folder)
+        assert rows(opened) == (folder, "")
+
+
+def test_train_opened_later_takes_the_last_choice_though_its_layers_are_gone(widget, viewer, train, mixed):
+    for series in ("t1_se", "head"):
+        load(widget, mixed, t1_series=series)
+    viewer.layers.clear()
+    assert rows(train()) == (mixed, "head")
+
+
+def test_what_could_not_be_read_is_not_handed_on_to_train(widget, train, nifti, tmp_path):
+    opened = train()
+    folder = nifti("T1/a_T1.nii", "T1").parent
+    load(widget, folder)
+    load(widget, tmp_path / "nowhere")
+    assert rows(opened) == (folder, "")
+
+
+def test_a_choice_that_comes_back_gets_its_layers_back(widget, viewer, nifti):
+    folder = nifti("T1/a_T1.nii", "T1").parent
+    nifti("T1/b_T1.nii", "T1")
+    for series in ("a_T1", "b_T1", "a_T1"):
+        load(widget, folder, t1_series=series)
+    assert {layer.name: layer.visible for layer in viewer.layers} == {"T1: a_T1": True, "T1: b_T1 (earlier)": False}
+
+
+def test_both_folders_decide_the_resolution_of_the_prepared_images(widget, viewer, nifti):
     t1 = nifti("T1/a_T1.nii", "T1", (1, 1, 3)).parent
     t2 = nifti("T2/a_T2.nii", "T2", (2, 2, 3)).parent
-    load(widget, t1, t2, as_seen=True)
-    seen = [viewer.layers[f"{label} as the networks see it"] for label in ("T1", "T2")]
+    load(widget, t1, t2, prepared=True)
+    seen = [viewer.layers[f"{label} as prepared for training"] for label in ("T1", "T2")]
     assert [tuple(layer.scale) for layer in seen] == [(3, 1.5, 1.5)] * 2
     assert seen[0].data.shape[1:] == (32, 24) and seen[1].data.shape[1:] == (60, 48)
-    assert "axial, pixels of 1.5 mm" in widget.status.text()
+    assert "axial, in-plane resolution 1.5 mm" in widget.status.text()
     beside = viewer.layers["T2: a_T2"].extent.world[1, 2]
     assert all(layer.extent.world[0, 2] > beside for layer in seen)
 
 
-def test_the_networks_see_the_plane_that_was_asked_for(widget, viewer, nifti):
-    load(widget, nifti("T1/a_T1.nii", "T1", (1, 1, 1), slices=24).parent, as_seen=True, plane="sagittal")
-    assert viewer.layers["T1 as the networks see it"].data.shape[1:] == (24, 44)
+def test_images_are_prepared_in_the_plane_that_was_asked_for(widget, viewer, nifti):
+    load(widget, nifti("T1/a_T1.nii", "T1", (1, 1, 1), slices=24).parent, prepared=True, plane="sagittal")
+    assert viewer.layers["T1 as prepared for training"].data.shape[1:] == (24, 44)
 
 
-def test_a_long_list_of_notes_is_cut_short_with_the_rest_in_the_tooltip(widget, nifti):
+def test_a_long_list_of_notes_is_scrolled_and_leaves_room_for_other_docks(widget, nifti):
     folder = nifti("T1/a_T1.nii", "T1").parent
     for i in range(20):
         Image.fromarray(np.full((9, 9), i + 1, np.uint8)).save(folder / f"flat{i}.png")
+    widget.show()
     load(widget, folder)
-    assert widget.status.text().count("\n") <= 9 and "13 more" in widget.status.text()
-    assert "flat19.png: every pixel is 20" in widget.status.toolTip()
+    assert "flat19.png: every pixel is 20" in widget.status.text()
+    assert widget.status.minimumSizeHint().height() <= KEPT < widget.status.sizeHint().height()
 
 
 @pytest.fixture

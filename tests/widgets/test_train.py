@@ -1,16 +1,22 @@
 import subprocess
 from dataclasses import fields, replace
+from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
+from qtpy.QtCore import QCoreApplication
 from superqt.utils import WorkerBase
 
 from napari_t1t2.config import ModelConfig, TrainConfig, preset
-from napari_t1t2.events import Failed, Finished, Reading
+from napari_t1t2.events import Failed, Finished, Progress, Reading
 from napari_t1t2.model.about import read_about
 from napari_t1t2.runs import training
 from napari_t1t2.runs.folder import is_taken
+from napari_t1t2.widgets._curve import LOSSES
 from napari_t1t2.widgets._layers import show_preview
+from napari_t1t2.widgets._memory import Chosen, selection_of
 from napari_t1t2.widgets.load import LoadWidget
 from napari_t1t2.widgets.train import TrainWidget
 
@@ -63,10 +69,10 @@ def test_a_run_ends_with_a_model_previews_and_a_curve(widget, viewer, config):
     assert [layer.name for layer in viewer.layers] == [
         "preview T1",
         "preview T2 (synthetic)",
-        "preview T1 (synthetic, back again)",
+        "preview T1 -> T2 -> T1 (synthetic, check)",
         "preview T2",
         "preview T1 (synthetic)",
-        "preview T2 (synthetic, back again)",
+        "preview T2 -> T1 -> T2 (synthetic, check)",
     ]
     assert set(widget.curve.losses) == {"adversarial", "cycle", "structure", "identity", "discriminators"}
     assert widget.go.isEnabled() and str(config.run_folder) in widget.status.text()
@@ -99,16 +105,27 @@ def test_stop_keeps_the_weights_of_the_step_it_reached(widget, qtbot, config):
     assert event.reason == "stopped" and read_about(config.run_folder).step == event.step > 0
 
 
-def test_a_paused_run_stands_still_and_goes_on(widget, qtbot):
-    widget.form["steps"].value = ENDLESS
+def test_a_paused_run_stands_still_and_goes_on(widget, qtbot, monkeypatch):
+    begun = []
+
+    def engine(config, *, stop, resume):
+        for step in count(1):
+            begun.append(step)
+            if stop():  # which blocks while the run is paused
+                return
+            yield Progress(step, step, 0.0, 0.0, 0.0, 1.0, {"cycle": 1.0})
+
+    monkeypatch.setattr("napari_t1t2.widgets.train.train_in_process", engine)
     run_until_it_learns(widget, qtbot)
     widget.pause.click()
-    qtbot.wait(500)  # what was under way arrives
-    at = len(widget.curve.steps)
-    qtbot.wait(300)
-    assert len(widget.curve.steps) == at and widget.pause.text() == "Go on"
+    assert widget.pause.text() == "Continue"
+    qtbot.waitUntil(lambda: begun[-1] == len(widget.curve.steps) + 1)  # all steps but one are done and shown
+    at = len(begun)
+    QCoreApplication.processEvents()
+    assert len(begun) == at
     widget.pause.click()
-    qtbot.waitUntil(lambda: len(widget.curve.steps) > at, timeout=20_000)
+    qtbot.waitUntil(lambda: len(widget.curve.steps) > at)
+    assert widget.pause.text() == "Pause"
     widget.stop.click()
     widget.wait(20)
 
@@ -134,7 +151,6 @@ def test_a_second_run_takes_a_new_folder_by_itself(viewer, qtbot, config, told, 
     for _ in range(2):
         widget.go.click()
         assert isinstance(widget.wait(60), Finished)
-        qtbot.wait(1100)  # folders are named by the second
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
@@ -160,18 +176,14 @@ def test_folders_loaded_in_the_other_widget_are_taken_over(viewer, qtbot, config
     assert rows["t2_label"].value == "PD"
 
 
-def test_folders_that_the_user_chose_are_left_alone_when_other_layers_appear(viewer, qtbot, config, told, head):
-    viewer.add_image(head, metadata={"side": "t1", "folder": str(config.t1_folder), "contrast": "T1"})
-    train = TrainWidget(viewer)
-    qtbot.addWidget(train)
-    train.form["t1_folder"].value = config.t2_folder
-    viewer.add_image(head)
-    assert train.form["t1_folder"].value == config.t2_folder
+@pytest.fixture
+def choose(viewer):
+    """What Load does: `choose(folder, "t2", series="4 t2_tse")`."""
 
+    def choose(folder, side="t1", series="", label="T1", frame=0):
+        selection_of(viewer).choose(side, Chosen(folder, series, label, frame))
 
-def layer_from(viewer, head, folder, side="t1", series="", label="T1", frame=0):
-    about = {"side": side, "folder": str(folder), "series": series, "contrast": label, "frame": frame, "file": "a"}
-    return viewer.add_image(head, metadata=about)
+    return choose
 
 
 @pytest.fixture
@@ -182,45 +194,83 @@ def fresh(viewer, qtbot, told):
     return widget
 
 
-def test_the_series_chosen_in_the_other_widget_are_taken_over(fresh, viewer, head, tmp_path):
-    layer_from(viewer, head, tmp_path, "t1", "3 t1_se", "T1w")
-    layer_from(viewer, head, tmp_path, "t2", "4 t2_tse, 5 t2_tse", "T2w")
+def test_a_fresh_form_names_no_folder(fresh):
+    assert [fresh.form[f"{side}_folder"].line_edit.value for side in ("t1", "t2")] == ["", ""]
+
+
+def test_the_series_chosen_in_the_other_widget_are_taken_over(fresh, choose, tmp_path):
+    choose(tmp_path, "t1", "3 t1_se", "T1w")
+    choose(tmp_path, "t2", "4 t2_tse, 5 t2_tse", "T2w")
     config = fresh.form.config
     assert (config.t1_folder, config.t1_series, config.model.t1_label) == (tmp_path, "3 t1_se", "T1w")
     assert (config.t2_folder, config.t2_series, config.model.t2_label) == (tmp_path, "4 t2_tse, 5 t2_tse", "T2w")
 
 
-def test_a_later_load_replaces_what_an_earlier_one_brought(fresh, viewer, head, tmp_path):
-    layer_from(viewer, head, tmp_path / "one", series="3 t1_se")
-    layer_from(viewer, head, tmp_path / "two")
+def test_what_was_chosen_before_train_was_opened_is_taken_over(viewer, qtbot, told, choose, tmp_path):
+    choose(tmp_path, "t2", "4 t2_tse", "T2w", frame=1)
+    train = TrainWidget(viewer)
+    qtbot.addWidget(train)
+    rows = (train.form[name].value for name in ("t2_folder", "t2_series", "t2_label", "frame"))
+    assert tuple(rows) == (tmp_path, "4 t2_tse", "T2w", 1)
+
+
+def test_another_window_has_a_choice_of_its_own(fresh, qtbot, tmp_path):
+    other = ViewerModel()
+    selection_of(other).choose("t1", Chosen(tmp_path, "", "T1", 0))
+    assert fresh.form["t1_folder"].value == Path()
+
+
+def test_a_later_choice_replaces_an_earlier_one(fresh, choose, tmp_path):
+    choose(tmp_path / "one", series="3 t1_se")
+    choose(tmp_path / "two")
     assert (fresh.form["t1_folder"].value, fresh.form["t1_series"].value) == (tmp_path / "two", "")
 
 
-def test_a_folder_that_the_user_chose_stays_when_another_is_loaded(fresh, viewer, head, tmp_path):
+def test_a_folder_that_the_user_chose_stays_when_another_is_loaded(fresh, choose, tmp_path):
     fresh.form["t1_folder"].value = tmp_path / "own"
-    layer_from(viewer, head, tmp_path / "other", series="3 t1_se", label="PD")
+    choose(tmp_path / "other", series="3 t1_se", label="PD")
     rows = (fresh.form[name].value for name in ("t1_folder", "t1_series", "t1_label"))
     assert tuple(rows) == (tmp_path / "own", "", "T1")
 
 
-def test_series_that_the_user_typed_stay_when_layers_appear(fresh, viewer, head, tmp_path):
-    layer_from(viewer, head, tmp_path / "one", series="3 t1_se")
+def test_series_that_the_user_typed_stay_when_others_are_loaded(fresh, choose, tmp_path):
+    choose(tmp_path / "one", series="3 t1_se")
     fresh.form["t1_series"].value = "7 t1_mprage"
     for folder in ("one", "other"):
-        layer_from(viewer, head, tmp_path / folder, series="3 t1_se")
+        choose(tmp_path / folder, series="3 t1_se")
     assert (fresh.form["t1_folder"].value, fresh.form["t1_series"].value) == (tmp_path / "one", "7 t1_mprage")
 
 
-def test_the_frame_comes_with_a_layer_and_a_preset_keeps_it(fresh, viewer, head, tmp_path):
-    layer_from(viewer, head, tmp_path, frame=2)
+def test_a_preset_keeps_the_volume_number_that_was_chosen(fresh, choose, tmp_path):
+    choose(tmp_path, frame=2)
     fresh.start_rows["preset"].value = "gpu"
     assert fresh.form.config.frame == 2
 
 
-def test_a_frame_that_the_user_chose_stays(fresh, viewer, head, tmp_path):
+def test_a_volume_number_that_the_user_chose_stays(fresh, choose, tmp_path):
     fresh.form["frame"].value = 3
-    layer_from(viewer, head, tmp_path)
+    choose(tmp_path)
     assert (fresh.form["t1_folder"].value, fresh.form["frame"].value) == (tmp_path, 3)
+
+
+def test_what_is_loaded_while_it_trains_is_taken_over_afterwards(fresh, qtbot, config, choose, monkeypatch, in_thread):
+    fresh.form.fill(replace(config, steps=ENDLESS), keep=["t1_folder", "t2_folder"])
+    choose(config.t1_folder)
+    choose(config.t2_folder, "t2", label="T2")
+    run_until_it_learns(fresh, qtbot)
+    choose(config.t2_folder, series="Image #6.png")
+    assert fresh.form["t1_folder"].value == config.t1_folder
+    fresh.stop.click()
+    fresh.wait(20)
+    assert (fresh.form["t1_folder"].value, fresh.form["t1_series"].value) == (config.t2_folder, "Image #6.png")
+
+
+def test_each_loss_is_explained_and_rows_have_names_that_people_read(widget, config):
+    widget.curve.add(1, dict.fromkeys(LOSSES, 1.0))
+    assert all(f"{name}: " in widget.curve.toolTip() for name in LOSSES)
+    names = [f.name for f in (*fields(TrainConfig), *fields(ModelConfig)) if f.name != "model"]
+    assert not [name for name in names if "_" in widget.form[name].label or "t1" in widget.form[name].label]
+    assert widget.form["pool"].label == "image buffer" and widget.form["t1_folder"].label == "T1 folder"
 
 
 def test_what_is_known_of_the_data_is_no_warning(widget, told, informed, config):
@@ -311,9 +361,11 @@ def test_closing_napari_saves_the_run(widget, qtbot, config):
     widget.form["steps"].value = ENDLESS
     run_until_it_learns(widget, qtbot)
     WorkerBase.await_workers(20_000)  # what napari does when it quits
+    widget.wait(20)
     assert read_about(config.run_folder).step > 0
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_a_sentence_and_the_window_lives_on(viewer, qtbot, config, told, monkeypatch):
     children = []
 
@@ -332,6 +384,7 @@ def test_a_killed_run_is_a_sentence_and_the_window_lives_on(viewer, qtbot, confi
     assert widget.go.isEnabled()
 
 
+@pytest.mark.slow
 def test_closing_the_dock_stops_and_saves_the_run(make_napari_viewer, qtbot, config, told):
     viewer = make_napari_viewer()
     dock, widget = viewer.window.add_plugin_dock_widget("napari-t1t2", "Train")

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Labels, Layer
 
 from ..errors import Refusal
 from ..images.volume import Affine, Image, Volume
 from ._curve import load_matplotlib
-from ._layers import as_volume
+from ._layers import affine_in_window, as_volume, pixels_of, share_space, to_world
 
 if TYPE_CHECKING:
     from ..synthesis.evaluation import Aligned, Score
 
-GAIN = 2.0  # medians further apart than this are likely two scales
+GAIN = 2.0  # medians further apart than this likely have different units
 FEW = 4096  # voxels; the joint histogram has as many cells
 
 
@@ -28,6 +30,34 @@ class Source:
     name: str
     affine: Affine | None
     dtype: str = ""
+    notices: tuple[str, ...] = ()  # what the user should know of how it is compared
+
+    @classmethod
+    def of(cls, layer: Layer, fake: Layer) -> Source:
+        """A layer that is to be compared with a synthetic one. Raises `Refusal` where they cannot be."""
+        if isinstance(layer, Labels):
+            pixels, notice = layer.data[0] if layer.multiscale else layer.data, None
+        else:
+            pixels, notice = pixels_of(layer)
+        shape, wanted = pixels.shape, _shape(fake)
+        if math.prod(shape[:-3]) != 1:
+            raise Refusal(
+                f"{layer.name!r} has {len(shape)} axes, {_times(shape)}: split it into volumes (right-click, Split "
+                "Stack) and choose one."
+            )
+        alike = (1, *shape)[-3:] == (1, *wanted)[-3:]
+        # labels were drawn where they are seen; an image of another shape that lies nowhere could be anything
+        placed = layer is fake or share_space(layer, fake) or (isinstance(layer, Labels) and not alike)
+        if not alike and (layer.ndim != fake.ndim or not placed):
+            raise Refusal(
+                f"{layer.name!r} is {_times(shape)} and {fake.name!r} {_times(wanted)}, and they do not both say where "
+                "they lie: choose layers of one shape, or open them from NIfTI or DICOM files."
+            )
+        notices = [notice] if notice else []
+        if not placed and not np.allclose(to_world(layer), to_world(fake)):
+            notices += [f"{layer.name!r} and {fake.name!r} do not share a space: they are compared pixel by pixel."]
+        dtype = str(layer.metadata.get("dtype") or layer.dtype)
+        return cls(pixels, layer.name, affine_in_window(layer) if placed else None, dtype, tuple(notices))
 
     def volume(self, label: int | None = None) -> Volume:
         """Its pixels, read now; with a label, 1 where it is (0: where any is) and 0 elsewhere."""
@@ -38,17 +68,6 @@ class Source:
             data = np.where(finite, data, data[finite].min(initial=0))
         name = self.name if label is None else f"in {self.name}" + (f", label {label}" if label else "")
         return as_volume(data, name, self.affine, self.dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What the form asks for."""
-
-    fake: Source
-    real: Source
-    region: Source | None
-    label: int
-    own_scale: bool
 
 
 @dataclass(frozen=True)
@@ -72,21 +91,26 @@ class Evaluated:
     notices: tuple[str, ...]
 
 
-def evaluated(job: Job, stop: Callable[[], bool]) -> Iterator[Stage | Evaluated]:
-    """Read the layers, bring them together and score; runs in the worker thread."""
+def evaluated(
+    fake: Source, real: Source, drawn: Source | None, label: int, *, match: bool, stop: Callable[[], bool]
+) -> Iterator[Stage | Evaluated]:
+    """Read the layers, bring them together, their intensities too with `match`, and score; runs in the worker thread.
+
+    Scored is where a label was drawn (0: any), or the head.
+    """
     from ..synthesis.evaluation import align
 
     yield Stage(0.0, "Reading the layers ...")
     load_matplotlib()
-    fake, real = job.fake.volume(), job.real.volume()
-    region = job.region.volume(job.label) if job.region else None
-    if job.region and region is not None and not region.data.any():
-        which = f"no label {job.label}" if job.label else "no labels"
-        raise Refusal(f"{job.region.name!r} has {which}: draw some, or choose another.")
+    volumes = fake.volume(), real.volume()
+    region = drawn.volume(label) if drawn else None
+    if drawn and region is not None and not region.data.any():
+        which = f"no label {label}" if label else "no labels"
+        raise Refusal(f"{drawn.name!r} has {which}: draw some, or choose another.")
     if stop():
         return
     yield Stage(0.2, "Bringing them onto one grid ...")
-    aligned = align(fake, real, match_intensities=job.own_scale, region=region)
+    aligned = align(*volumes, match_intensities=match, region=region)
     if stop():
         return
     yield Stage(0.4, "Scoring ...")
@@ -94,22 +118,32 @@ def evaluated(job: Job, stop: Callable[[], bool]) -> Iterator[Stage | Evaluated]
     if stop():
         return
     yield Stage(0.9, "Drawing ...")
-    difference = np.ascontiguousarray(aligned.difference()).reshape(job.fake.pixels.shape)
+    difference = np.ascontiguousarray(aligned.difference()).reshape(fake.pixels.shape)
     limit = float(np.percentile(np.abs(difference), 99.5)) or 1.0
     counts, edges = aligned.joint_histogram()
-    notices = tuple(_notices(job, aligned, score))
+    notices = tuple(_notices(aligned, score, real.name, match))
     yield Evaluated(score, difference, limit, counts, edges, aligned.resampled, notices)
 
 
-def _notices(job: Job, aligned: Aligned, score: Score) -> Iterator[str]:
+def _notices(aligned: Aligned, score: Score, name: str, match: bool) -> Iterator[str]:
     """What was found on the way that changes how the numbers are to be read."""
     if aligned.covered < 0.995:
-        yield f"{job.real.name!r} covers {aligned.covered:.0%} of the synthetic head; the rest counts as air."
+        yield f"{name!r} covers {aligned.covered:.0%} of the synthetic head; the rest counts as air."
     if score.head_voxels < FEW:
         yield f"Of {score.head_voxels} voxels {score.region}, NMI is too high to be compared with others."
     fake, real = (float(np.median(image[aligned.inside])) - aligned.low for image in (aligned.fake, aligned.real))
-    if not job.own_scale and real > 0 and not 1 / GAIN <= fake / real <= GAIN:
+    if not match and real > 0 and not 1 / GAIN <= fake / real <= GAIN:
         yield (
-            f"{score.region.capitalize()} the synthetic median is {fake / real:.2g} times the real one. MR units are "
-            "arbitrary: own scale brings the two together."
+            f"{score.region.capitalize()} the synthetic median is {fake / real:.2g} times the real one. MR intensities "
+            "have no fixed unit: tick 'Match intensities first' to bring the two together."
         )
+
+
+def _shape(layer: Layer) -> tuple[int, ...]:
+    """Of all pixels, without colour."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    return tuple(data.shape[: layer.ndim])
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,14 +1,24 @@
-"""The loss curve under the Train form."""
+"""What is plotted under a form; the loss curve under that of Train."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 POINTS = 500  # drawn at most, whatever the length of the run
 SECONDS = 1.0  # between two drawings, as each takes the GUI thread some 25 ms
+LOSSES = {  # what each is, and which way is good
+    "adversarial": "how well the discriminators still tell synthetic slices from real ones; should fall, or at least "
+    "not rise for long",
+    "cycle": "how far T1 -> T2 -> T1 is from the original; should fall once its weight has risen",
+    "structure": "how far the anatomy of the synthetic slices is from that of their sources; should fall",
+    "identity": "how much a generator changes a slice that already has its contrast; should fall",
+    "paired": "how far synthetic slices are from the real ones of the same place; should fall",
+    "discriminators": "how often the discriminators are wrong; should stay well above 0, as a generator learns little "
+    "from one that is never wrong",
+}
 MARGINS = {"left": 0.45, "bottom": 0.34, "right": 0.08, "top": 0.08}  # inches
 
 
@@ -18,16 +28,39 @@ def load_matplotlib() -> None:
     import matplotlib.figure  # noqa: F401
 
 
-class LossCurve(QWidget):
-    """One line per loss, on a logarithmic axis. The plot is made with the first point, as matplotlib loads slowly."""
+class Plot(QWidget):
+    """Axes that are made when first drawn, as matplotlib loads slowly; hidden until then."""
 
     def __init__(self) -> None:
         super().__init__()
         QVBoxLayout(self).setContentsMargins(0, 0, 0, 0)
-        self._canvas: Any = None
-        self._axes: Any = None
-        self._lines: dict[str, Any] = {}
+        self.canvas: Any = None
+        self.axes: Any = None
         self.hide()
+
+    def make_canvas(self, lowest: int, highest: int, layout: Literal["constrained"] | None = None) -> Any:
+        """Make the axes, as high as that in pixels, as other docks may need the room; returns the canvas."""
+        from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(layout=layout)
+        self.axes = figure.subplots()
+        self.canvas = FigureCanvasQTAgg(figure)
+        self.canvas.setMinimumHeight(lowest)
+        self.canvas.setMaximumHeight(highest)
+        packed = self.layout()
+        assert packed is not None
+        packed.addWidget(self.canvas)
+        self.show()
+        return self.canvas
+
+
+class LossCurve(Plot):
+    """One line per loss, on a logarithmic axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: dict[str, Any] = {}
         self.clear()
 
     def clear(self) -> None:
@@ -48,51 +81,37 @@ class LossCurve(QWidget):
         """Draw all points."""
         if not self.steps:
             return
-        if self._canvas is None:
-            self._make_canvas()
+        if self.canvas is None:
+            self.make_canvas(60, 180).mpl_connect("resize_event", self._fit)
         if self.losses.keys() != self._lines.keys():
             self._make_lines()
         every = -(-len(self.steps) // POINTS)
         for name, values in self.losses.items():
             self._lines[name].set_data(self.steps[::every], values[::every])
-        self._axes.relim()
-        self._axes.autoscale_view()
-        self._canvas.draw_idle()
+        self.axes.relim()
+        self.axes.autoscale_view()
+        self.canvas.draw_idle()
         self._drawn_at = time.monotonic()
-
-    def _make_canvas(self) -> None:
-        from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure()
-        self._axes = figure.subplots()
-        self._canvas = FigureCanvasQTAgg(figure)
-        self._canvas.setMinimumHeight(60)  # other docks may need the room
-        self._canvas.setMaximumHeight(180)
-        self._canvas.mpl_connect("resize_event", self._fit)
-        layout = self.layout()
-        assert layout is not None
-        layout.addWidget(self._canvas)
-        self.show()
 
     def _make_lines(self) -> None:
         """One for each loss. New ones at each drawing, with minor ticks and a layout, took four times as long."""
         from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-        self._axes.clear()
+        self.axes.clear()
         style = {"linewidth": 1, "marker": ".", "markersize": 2}  # a single point is no line
-        self._lines = {name: self._axes.semilogy([], [], label=name, **style)[0] for name in self.losses}
-        self._axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        self._axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        self._axes.yaxis.set_minor_locator(NullLocator())
-        self._axes.set_xlabel("step", fontsize=7, labelpad=1)
-        self._axes.tick_params(labelsize=7)
-        self._axes.legend(fontsize=7, loc="upper right")
+        self._lines = {name: self.axes.semilogy([], [], label=name, **style)[0] for name in self.losses}
+        self.axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        self.axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        self.axes.yaxis.set_minor_locator(NullLocator())
+        self.axes.set_xlabel("step; rest the mouse here to read what each line is", fontsize=7, labelpad=1)
+        self.axes.tick_params(labelsize=7)
+        self.axes.legend(fontsize=7, loc="upper right")
+        self.setToolTip("\n".join(f"{name}: {LOSSES[name]}." for name in self.losses if name in LOSSES))
 
     def _fit(self, _: Any) -> None:
         """Leave room for the labels, whatever the size."""
-        width, height = self._axes.figure.get_size_inches()
-        self._axes.figure.subplots_adjust(
+        width, height = self.axes.figure.get_size_inches()
+        self.axes.figure.subplots_adjust(
             left=MARGINS["left"] / width,
             bottom=MARGINS["bottom"] / height,
             right=1 - MARGINS["right"] / width,

@@ -8,10 +8,25 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from magicgui.widgets import ComboBox, Container, Widget, create_widget
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from ..config import ModelConfig, TrainConfig
+
+# fmt: off
+LABELS = {  # of rows whose field is not called as its readers call it
+    "t1_label": "first contrast", "t2_label": "second contrast", "frame": "volume number",
+    "size": "slice size, pixels", "crop": "crop, pixels", "pixel": "resolution, mm", "batch": "batch size",
+    "channels": "base channels", "disc_channels": "discriminator channels", "levels": "U-Net levels",
+    "tone_curve": "intensity mapping", "depth": "distance to head surface", "disc_norm": "instance normalisation",
+    "coarse": "multi-scale factor", "adversarial": "adversarial loss", "cycle_warmup": "cycle weight rises for",
+    "decay_from": "learning rate falls from", "beta1": "Adam's beta 1", "pool": "image buffer",
+    "flip": "mirror left-right", "hold_out": "patients kept for checking", "memory": "memory, GiB",
+    "threads": "CPU threads", "report_every": "steps between reports", "preview_every": "steps between previews",
+    "save_every": "steps between checkpoints",
+}
+# fmt: on
 
 
 class TrainForm(QWidget):
@@ -51,7 +66,7 @@ class TrainForm(QWidget):
         values |= {f.name: getattr(config.model, f.name) for f in fields(ModelConfig)}
         for name, row in self._rows.items():
             if name not in keep:
-                row.value = values[name]
+                _show(row, values[name])
                 self._given[name], self._shown[name] = values[name], row.value
 
 
@@ -74,7 +89,17 @@ def field_row(config_class: type, name: str, value: Any = None) -> Widget:
         options.setdefault("max", 10_000_000)
     if hint is float:
         options["step"] = 10.0 ** (int(f"{value or 1:e}".split("e")[1]) - 1)
-    return create_widget(value=value, annotation=hint, name=field.name, options=options)
+    label = LABELS.get(name, name.replace("_", " ").replace("t1 ", "T1 ").replace("t2 ", "T2 "))
+    row = create_widget(value=value, annotation=hint, name=name, label=label, options=options)
+    _show(row, value)
+    return row
+
+
+def _show(row: Any, value: Any) -> None:
+    if value == Path():  # magicgui shows "." or the folder that napari was started in
+        row.line_edit.value = ""
+    else:
+        row.value = value
 
 
 def narrow(row: ComboBox) -> ComboBox:
@@ -82,3 +107,18 @@ def narrow(row: ComboBox) -> ComboBox:
     row.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     row.native.setMinimumContentsLength(12)
     return row
+
+
+class _LeaveWheel(QObject):
+    def eventFilter(self, row: QWidget, event: QEvent) -> bool:
+        """Hand a turn of the wheel to what the row lies in, which scrolls."""
+        if event.type() != QEvent.Type.Wheel or row.hasFocus():
+            return False
+        event.ignore()
+        return True
+
+
+def leave_wheel(row: QWidget) -> None:
+    """Let the wheel scroll past a number or a choice unless it has the focus, which the wheel does not give."""
+    row.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    row.installEventFilter(_LeaveWheel(row))

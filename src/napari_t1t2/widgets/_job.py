@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from threading import Thread
+from typing import Any, Literal
 
 from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import QCoreApplication, QEvent, QSize, Qt
 from qtpy.QtGui import QResizeEvent, QTextOption
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
     QFrame,
     QHBoxLayout,
     QProgressBar,
@@ -23,10 +26,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ..events import Failed
+from ..events import Failed, Finished
 from ..runs.session import Session, explain
+from ._form import leave_wheel
 
-STOPPING = "Stopping after this step ..."
+State = Literal["running", "stopping", "stopped", "completed", "failed"]
+THREAD = "napari-t1t2 job"  # its name
 KEPT = 160  # pixels of the status, at most, that other docks cannot take from it
 
 
@@ -35,18 +40,26 @@ class SessionWorker(GeneratorWorker[Any, None, None]):
 
     session: Session[Any]
 
+    def start(self) -> None:
+        """Begin at once, in a thread that Python waits for: Qt's global pool runs only as many as there are cores."""
+        self._worker_set.add(self)  # which napari asks to quit
+        self._finished.connect(self._set_discard)
+        Thread(target=self.run, name=THREAD).start()
+
     def quit(self) -> None:
         """Ask the run to end."""
         self.session.stop()
 
 
 class _Slot:
-    """The running session; outlives the widget, so that a closed dock can still stop it."""
+    """The session under way and how it stands; outlives the widget, so that a closed dock can still stop it."""
 
     session: Session[Any] | None = None
+    state: State = "completed"
 
     def stop(self) -> None:
-        if self.session is not None:
+        if self.session is not None and self.state == "running":
+            self.state = "stopping"
             self.session.stop()
 
 
@@ -55,7 +68,7 @@ class Status(QTextEdit):
 
     def __init__(self) -> None:
         super().__init__()
-        self._text = ""
+        self._text = ""  # toPlainText() makes plain spaces of those that do not break
         self.setReadOnly(True)
         self.setUndoRedoEnabled(False)
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -96,6 +109,8 @@ class Rows(QScrollArea):
     def __init__(self, rows: QWidget) -> None:
         super().__init__()
         self.setWidget(rows)
+        for row in (*rows.findChildren(QAbstractSpinBox), *rows.findChildren(QComboBox)):
+            leave_wheel(row)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -156,17 +171,22 @@ class JobWidget(QWidget):
         """Whether a job is under way."""
         return self._slot.session is not None
 
-    def wait(self, seconds: float = 3600) -> Any:
-        """Keep the window alive until the job has ended; returns its last event.
+    @property
+    def state(self) -> State:
+        """How the job stands, or how the last one ended."""
+        return self._slot.state
+
+    def wait(self, seconds: float | None = None) -> Any:
+        """Keep the window alive until the job has ended, however long; returns its last event.
 
         Raises
         ------
         TimeoutError
-            When it is still running after `seconds`.
+            When it is still running after `seconds`, if they are given.
         """
-        until = time.monotonic() + seconds
+        began = time.monotonic()
         while self.running:
-            if time.monotonic() > until:
+            if seconds is not None and time.monotonic() > began + seconds:
                 raise TimeoutError(f"{self.go.text()} is still running after {seconds:g} s.")
             QCoreApplication.processEvents()
             time.sleep(0.005)
@@ -192,8 +212,8 @@ class JobWidget(QWidget):
         try:
             show()
         except Exception as error:
-            self._fail(explain(error))
             self._slot.stop()
+            self._fail(explain(error))
 
     def show_fraction(self, fraction: float, text: str) -> None:
         """Move the progress bar."""
@@ -207,7 +227,7 @@ class JobWidget(QWidget):
             self._fail(explain(error))
             return
         session: Session[Any] = Session(begin)
-        self._slot.session = session
+        self._slot.session, self._slot.state = session, "running"
         self._set_running(True)
 
         def drive() -> Iterator[Any]:
@@ -216,13 +236,13 @@ class JobWidget(QWidget):
         worker = create_worker(drive, _start_thread=False, _worker_class=SessionWorker)
         worker.session = session
         worker.yielded.connect(self._on_yielded)
-        worker.finished.connect(self._on_finished)
+        worker.finished.connect(self._on_ended)
         worker.start()
 
     def _on_stop(self) -> None:
         self._slot.stop()
         self.stop.setEnabled(False)
-        self.status.setText(STOPPING)
+        self.status.setText("Stopping after this step ...")
 
     def _on_yielded(self, event: Any) -> None:
         if isinstance(self._last, Failed):  # what was still under way when showing an event failed
@@ -230,13 +250,22 @@ class JobWidget(QWidget):
         self._last = event
         if isinstance(event, Failed):
             self._fail(event.sentence)
+        elif isinstance(event, Finished):
+            self._slot.state = event.reason
         self.attempt(lambda: self.on_event(event))
 
-    def _on_finished(self) -> None:
+    def _on_ended(self) -> None:
         self._slot.session = None
-        self._set_running(False)
-        if self.status.text() == STOPPING:
+        if self.state == "running":
+            self._slot.state = "completed"
+        elif self.state == "stopping":  # and no event has told of it
+            self._slot.state = "stopped"
             self.status.setText("Stopped.")
+        self._set_running(False)
+        self._on_finished()
+
+    def _on_finished(self) -> None:
+        """Tidy up after a job, whatever its `state`; runs in the GUI thread."""
 
     def _set_running(self, running: bool) -> None:
         if running:
@@ -250,5 +279,6 @@ class JobWidget(QWidget):
 
     def _fail(self, sentence: str) -> None:
         self._last = Failed(sentence)
+        self._slot.state = "failed"
         self.status.setText(sentence)
         show_error(sentence)

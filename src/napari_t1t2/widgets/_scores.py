@@ -10,24 +10,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
+
+from ._curve import Plot
 
 if TYPE_CHECKING:
     from ..synthesis.evaluation import Score
 
-COLUMNS = ("PSNR dB", "SSIM", "MAE", "NMI", "slices")
-DIGITS = (2, 3, 4, 3, 0)
-TIPS = (
-    "Peak signal-to-noise ratio; higher is better, 100 stands for equal images.",
-    "Structural similarity, at most 1.",
-    "Mean absolute error, as a part of the data range.",
-    "Normalised mutual information, from 1 (nothing in common) to 2; blind to how grey values are mapped.",
-    "Slices that were scored: those that show anatomy, and of the region those that it touches.",
-)
+SSIM_WINDOW = "Gaussian 11x11, sigma 1.5"
+MEASURES = {  # what each is, and the digits to show
+    "PSNR dB": ("Peak signal-to-noise ratio; higher is better, 100 stands for equal images.", 2),
+    "SSIM": (f"Structural similarity (window: {SSIM_WINDOW}); higher is better, at most 1.", 3),
+    "MAE": ("Mean absolute error, as a fraction of the data range; lower is better.", 4),
+    "NMI": ("Normalised mutual information, from 1 (nothing in common) to 2; does not depend on the grey values.", 3),
+    "slices": ("Slices that were scored: those that show anatomy, and of the region those that it touches.", 0),
+}
 
 
 def rows_of(score: Score) -> dict[str, tuple[float, ...]]:
-    """The values of `COLUMNS`, for the whole frame and for the region."""
+    """The values of `MEASURES`, for the whole frame and for the region."""
     return {
         "full frame": (score.psnr, score.ssim, score.mae, score.nmi, score.slices),
         score.region: (score.head_psnr, score.head_ssim, score.head_mae, score.head_nmi, score.head_slices),
@@ -38,9 +39,9 @@ def as_csv(score: Score, about: dict[str, Any]) -> str:
     """A header and two lines; `about` gives further columns, the same in both lines."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["where", *COLUMNS, "voxels", *about])
+    lines.writerow(["where", *MEASURES, "voxels", "SSIM window", *about])
     for (where, values), voxels in zip(rows_of(score).items(), (score.voxels, score.head_voxels), strict=True):
-        lines.writerow([where, *values, voxels, *about.values()])
+        lines.writerow([where, *values, voxels, SSIM_WINDOW, *about.values()])
     return text.getvalue()
 
 
@@ -48,9 +49,9 @@ class ScoreTable(QTableWidget):
     """One row a measure, one column for the frame and one for the region: it must fit a narrow dock."""
 
     def __init__(self) -> None:
-        super().__init__(len(COLUMNS), 2)
-        self.setVerticalHeaderLabels(COLUMNS)
-        for row, tip in enumerate(TIPS):
+        super().__init__(len(MEASURES), 2)
+        self.setVerticalHeaderLabels([*MEASURES])
+        for row, (tip, _) in enumerate(MEASURES.values()):
             header = self.verticalHeaderItem(row)
             assert header is not None
             header.setToolTip(tip)
@@ -62,29 +63,22 @@ class ScoreTable(QTableWidget):
         across.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         down.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         down.setDefaultSectionSize(down.minimumSectionSize())
-        self.setFixedHeight(across.sizeHint().height() + len(COLUMNS) * down.defaultSectionSize() + 8)
+        self.setFixedHeight(across.sizeHint().height() + len(MEASURES) * down.defaultSectionSize() + 8)
         self.hide()
 
     def show_score(self, score: Score) -> None:
         """Fill in the numbers."""
         for column, (where, values) in enumerate(rows_of(score).items()):
             self.setHorizontalHeaderItem(column, QTableWidgetItem(where))
-            for row, (value, digits) in enumerate(zip(values, DIGITS, strict=True)):
+            for row, (value, (_, digits)) in enumerate(zip(values, MEASURES.values(), strict=True)):
                 cell = QTableWidgetItem(f"{value:.{digits}f}")
                 cell.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
                 self.setItem(row, column, cell)
         self.show()
 
 
-class JointHistogram(QWidget):
-    """How often a real and a synthetic value meet; on the line they are equal. Made when first drawn."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        QVBoxLayout(self).setContentsMargins(0, 0, 0, 0)
-        self._canvas: Any = None
-        self.axes: Any = None
-        self.hide()
+class JointHistogram(Plot):
+    """How often a real and a synthetic value meet; on the line they are equal."""
 
     def draw(
         self, counts: npt.NDArray[np.float64], edges: npt.NDArray[np.float64], region: str, names: Sequence[str]
@@ -92,8 +86,8 @@ class JointHistogram(QWidget):
         """Draw (real, synthetic) counts; `names` are those of the real and of the synthetic image."""
         from matplotlib.colors import LogNorm
 
-        if self._canvas is None:
-            self._make_canvas()
+        if self.canvas is None:
+            self.make_canvas(100, 260, "constrained")
         self.axes.clear()
         shown = np.ma.masked_equal(counts.T, 0)
         self.axes.pcolormesh(edges, edges, shown, norm=LogNorm(1, max(2.0, counts.max())), cmap="viridis")
@@ -104,18 +98,4 @@ class JointHistogram(QWidget):
         self.axes.set_ylabel(f"synthetic: {fake}", fontsize=7, parse_math=False)
         self.axes.set_title(f"voxels (log), {region}", fontsize=8, parse_math=False)
         self.axes.tick_params(labelsize=7)
-        self._canvas.draw_idle()
-        self.show()
-
-    def _make_canvas(self) -> None:
-        from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(layout="constrained")
-        self.axes = figure.subplots()
-        self._canvas = FigureCanvasQTAgg(figure)
-        self._canvas.setMinimumHeight(100)  # other docks may need the room
-        self._canvas.setMaximumHeight(260)
-        layout = self.layout()
-        assert layout is not None
-        layout.addWidget(self._canvas)
+        self.canvas.draw_idle()

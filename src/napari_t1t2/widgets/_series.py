@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QComboBox, QHeaderView, QLabel, QTableWidget, QTableWidgetItem
 
 from ..config import Side
+from ._form import leave_wheel
 
 LISTED = 200  # rows
 HEIGHT = 260  # pixels, at most before it scrolls
@@ -71,7 +71,10 @@ class SeriesTable(QTableWidget):
                 item = QTableWidgetItem(text)
                 item.setToolTip(f"{one.title}\n{one.path}")
                 self.setItem(row, column, item)
-            combo = UseBox()
+            combo = QComboBox()
+            combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+            combo.setMaximumWidth(WIDEST)  # a label may be long
+            leave_wheel(combo)
             combo.addItems([""] * len(one.choices))
             combo.setCurrentIndex(one.choices.index(one.uses))
             combo.currentIndexChanged.connect(lambda index, row=row: self._on_choice(row, index))
@@ -104,17 +107,3 @@ class SeriesTable(QTableWidget):
         before, self._uses[row] = self._uses[row], self._series[row].choices[index]
         for side in sorted(before ^ self._uses[row]):
             self.used.emit(side)
-
-
-class UseBox(QComboBox):
-    """A choice that the wheel scrolls past."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
-        self.setMaximumWidth(WIDEST)  # a label may be long
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        """Leave it to the table."""
-        event.ignore()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from magicgui.widgets import CheckBox, ComboBox, Container, SpinBox
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
@@ -16,11 +14,11 @@ from qtpy.QtWidgets import QPushButton
 
 from .. import __version__
 from ..errors import Refusal
-from ..images.volume import NOTICE, Image
-from ._comparison import Evaluated, Job, Source, Stage, evaluated
+from ..images.volume import NOTICE
+from ._comparison import Evaluated, Source, Stage, evaluated
 from ._form import narrow
 from ._job import JobWidget
-from ._layers import NO_IMAGE, affine_in_window, pixels_of, place_of, share_space, to_world
+from ._layers import NO_IMAGE, place_of
 from ._scores import JointHistogram, ScoreTable, as_csv
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from ..events import Failed
 
 HEAD = "inside the head"
+YES = {True: "yes", False: "no", None: "unknown"}
 OF_PLACE = ("world", "stored_towards")  # what saving the difference must know
 
 
@@ -38,22 +37,23 @@ class EvaluateWidget(JobWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         self._viewer = napari_viewer
         self._compared: tuple[Layer, Layer] | None = None
-        self._own_scale = False
+        self._matched = False
         self._csv = ""
         self.form: Container[Any] = Container(
             widgets=[
                 narrow(ComboBox(name="synthetic", choices=self._images, tooltip="The image to score.")),
                 narrow(ComboBox(name="real", choices=self._images, tooltip="The scan that it should look like.")),
                 CheckBox(
-                    name="own_scale",
-                    text="Own scale",
-                    tooltip="First bring the median of both heads together: MR units are arbitrary.",
+                    name="match_intensities",
+                    text="Match intensities first",
+                    tooltip="Scale the synthetic image so that both heads have the same median: MR intensities have no "
+                    "fixed unit.",
                 ),
                 narrow(
                     ComboBox(
                         name="region",
                         choices=self._regions,
-                        tooltip="Where to score, beside the full frame: inside the head, or a labels layer.",
+                        tooltip="Where to score, besides the whole slices: inside the head, or a labels layer.",
                     )
                 ),
                 SpinBox(
@@ -61,7 +61,7 @@ class EvaluateWidget(JobWidget):
                     label="label (0: any)",
                     min=0,
                     max=2**31 - 1,
-                    tooltip="Of the labels layer: the pixels with this number, or all that are not 0.",
+                    tooltip="Of the labels layer: the label to score in; 0 takes all labels.",
                 ),
             ]
         )
@@ -90,17 +90,13 @@ class EvaluateWidget(JobWidget):
             raise Refusal("There is no layer to evaluate: open a synthetic image and the real one.")
         if fake is real:
             raise Refusal(f"{fake.name!r} is chosen twice: choose the real image that it should look like.")
-        job = Job(
-            self._source(fake, fake),
-            self._source(real, fake),
-            region=self._source(region, fake) if isinstance(region, Labels) else None,
-            label=self.form["label"].value,
-            own_scale=self.form["own_scale"].value,
-        )
-        for sentence in _warnings(fake, real):
+        drawn = Source.of(region, fake) if isinstance(region, Labels) else None
+        one, other = Source.of(fake, fake), Source.of(real, fake)
+        for sentence in (*one.notices, *other.notices, *_warnings(fake, real)):
             self.tell(sentence)
-        self._compared, self._own_scale = (fake, real), job.own_scale
-        return lambda stop: evaluated(job, stop)
+        label, match = self.form["label"].value, self.form["match_intensities"].value
+        self._compared, self._matched = (fake, real), match
+        return lambda stop: evaluated(one, other, drawn, label, match=match, stop=stop)
 
     def on_event(self, event: Stage | Evaluated | Failed) -> None:
         """Show how far it is, then what was found."""
@@ -119,78 +115,51 @@ class EvaluateWidget(JobWidget):
             self.tell(notice)
         if event.resampled:
             self.mention(f"{real.name!r} was resampled onto the grid of {fake.name!r}.")
-        seen = fake.metadata.get("seen_in_training")
         about = {
             "synthetic": fake.name,
             "real": real.name,
-            "own scale": _yes(self._own_scale),
-            "resampled": _yes(event.resampled),
-            "seen in training": "" if seen is None else _yes(seen),
+            "intensities matched": YES[self._matched],
+            "resampled": YES[event.resampled],
+            "seen in training": YES[fake.metadata.get("seen_in_training")] if fake.metadata.get("synthetic") else "",
             "napari-t1t2": __version__,
         }
         self._csv = as_csv(score, about)
         self.copy.setEnabled(True)
         self.table.show_score(score)
         self.histogram.draw(event.counts, event.edges, score.region, (real.name, fake.name))
-        name = f"difference: {fake.name} minus {real.name}"
-        self._show_difference(name, event.difference, event.limit, fake)
+        name = self._show_difference(event, fake, real)
         self.status.setText(
             f"{fake.name!r} against {real.name!r}: {score.head_voxels:,} voxels {score.region}; made {name!r}."
         )
 
-    def _show_difference(self, name: str, data: Image, limit: float, fake: Layer) -> None:
-        """Lay it over the synthetic layer, in place of the one that an earlier press made."""
+    def _show_difference(self, event: Evaluated, fake: Layer, real: Layer) -> str:
+        """Lay it over the synthetic layer, into the layer that an earlier press made; returns what that is called."""
+        name = f"difference: {fake.name} minus {real.name}"
+        shown = {"contrast_limits": (-event.limit, event.limit)} | place_of(fake).geometry
         layers = self._viewer.layers
         old = next((layer for layer in layers if layer.metadata.get("difference") == name), None)
+        if old is not None and old.ndim == fake.ndim:
+            for key, value in ({"data": event.difference} | shown).items():
+                setattr(old, key, value)
+            return name
         active = layers.selection.active
-        index, visible = (layers.index(old), old.visible) if old else (len(layers), True)
-        if old:
-            layers.remove(old)
-        made = ImageLayer(
-            data,
+        self._viewer.add_image(
+            event.difference,
             name=name,
             rgb=False,
             colormap=Colormap([[0.3, 0.7, 1], [0, 0, 0], [1, 0.55, 0.2]], name="blue-black-orange"),
-            contrast_limits=(-limit, limit),
-            visible=visible,
             metadata={key: fake.metadata[key] for key in OF_PLACE if key in fake.metadata}
             | {"difference": name, "contrast": "difference", "synthetic": True, "notice": NOTICE, "dtype": "float32"},
-            **place_of(fake).geometry,
+            **shown,
         )
-        layers.insert(index, made)
-        layers.selection.active = made if active is old else active  # what the user has selected stays selected
+        layers.selection.active = active  # what the user has selected stays selected
+        return name
 
     def _on_copy(self) -> None:
         clipboard = QGuiApplication.clipboard()
         assert clipboard is not None
         clipboard.setText(self._csv)
         self.status.setText("Copied the table as CSV: a header and two lines.")
-
-    def _source(self, layer: Layer, fake: Layer) -> Source:
-        if isinstance(layer, Labels):
-            pixels, notice = layer.data[0] if layer.multiscale else layer.data, None
-        else:
-            pixels, notice = pixels_of(layer)
-        if notice:
-            self.tell(notice)
-        shape, wanted = pixels.shape, _shape(fake)
-        if math.prod(shape[:-3]) != 1:
-            raise Refusal(
-                f"{layer.name!r} has {len(shape)} axes, {_times(shape)}: split it into volumes (right-click, Split "
-                "Stack) and choose one."
-            )
-        alike = _volume_shape(shape) == _volume_shape(wanted)
-        # labels were drawn where they are seen; an image of another shape that lies nowhere could be anything
-        placed = layer is fake or share_space(layer, fake) or (isinstance(layer, Labels) and not alike)
-        if not alike and (layer.ndim != fake.ndim or not placed):
-            raise Refusal(
-                f"{layer.name!r} is {_times(shape)} and {fake.name!r} {_times(wanted)}, and they do not both say where "
-                "they lie: choose layers of one shape, or open them from NIfTI or DICOM files."
-            )
-        if not placed and not np.allclose(to_world(layer), to_world(fake)):
-            self.tell(f"{layer.name!r} and {fake.name!r} do not share a space: they are compared pixel by pixel.")
-        dtype = str(layer.metadata.get("dtype") or layer.dtype)
-        return Source(pixels, layer.name, affine_in_window(layer) if placed else None, dtype)
 
     def _images(self, _: Any) -> list[Layer]:
         return [
@@ -249,23 +218,5 @@ def _warnings(fake: Layer, real: Layer) -> Iterator[str]:
         )
 
 
-def _shape(layer: Layer) -> tuple[int, ...]:
-    """Of all pixels, without colour."""
-    data = layer.data[0] if layer.multiscale else layer.data
-    return tuple(data.shape[: layer.ndim])
-
-
-def _volume_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (1, *shape)[-3:]
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
-
-
 def _contrast(layer: Layer) -> str:
     return str(layer.metadata.get("contrast", "")).casefold()
-
-
-def _yes(value: Any) -> str:
-    return "yes" if value else "no"

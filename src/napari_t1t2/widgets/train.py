@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -14,7 +15,7 @@ from napari.layers import Image as ImageLayer
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from ..config import PresetName, cores, preset
+from ..config import PresetName, Side, cores, preset
 from ..errors import Refusal
 from ..events import Failed, Finished, Noted, Preview, Progress, Reading, Saved, Started, TrainEvent
 from ..runs.folder import is_taken, load_config
@@ -24,15 +25,13 @@ from ._curve import LossCurve, load_matplotlib
 from ._form import TrainForm
 from ._job import JobWidget
 from ._layers import show_preview
-from ._memory import memory
+from ._memory import memory, selection_of
 
 if TYPE_CHECKING:
     import napari
-    from napari.layers import Layer
 
 RUNS = Path("~/napari-t1t2")
-OF_SIDE = ("folder", "series", "label")  # the rows of a contrast that come with a layer
-OF_LAYERS = (*(f"{side}_{row}" for side in ("t1", "t2") for row in OF_SIDE), "frame")
+OF_LOAD = ("t1_folder", "t1_series", "t1_label", "t2_folder", "t2_series", "t2_label", "frame")  # what Load chooses
 # rows that a resumed run may change
 BUDGET = ("minutes", "steps", "device", "threads", "memory", "precision", "run_folder")
 
@@ -51,7 +50,11 @@ class TrainWidget(JobWidget):
         self.start_rows: Container[Any] = Container(
             widgets=[
                 ComboBox(name="preset", choices=get_args(PresetName), tooltip="Fills the rows below."),
-                CheckBox(name="resume", text="Go on with the run in the run folder"),
+                CheckBox(
+                    name="resume",
+                    text="Continue an earlier training",
+                    tooltip="The one in the run folder, with its own settings; give more minutes or steps than it had.",
+                ),
             ]
         )
         whole = QWidget()
@@ -72,13 +75,13 @@ class TrainWidget(JobWidget):
         self._next_layer.setSingleShot(True)
         self._next_layer.timeout.connect(lambda: self.attempt(self._show_next_layer))
         self._own_run_folder = self._propose_run_folder()
-        self._adopted = {name: self.form[name].value for name in OF_LAYERS}
+        self._followed = {name: self.form[name].value for name in OF_LOAD}
+        self._selection = selection_of(napari_viewer)
         self.pause.clicked.connect(self._on_pause)
         self.start_rows["preset"].changed.connect(self._on_preset)
         self.start_rows["resume"].changed.connect(self._on_resume)
-        napari_viewer.layers.events.inserted.connect(self._on_inserted)
-        for layer in napari_viewer.layers:
-            self._adopt(layer)
+        self._selection.changed.connect(self._follow)
+        self._follow_all()
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[TrainEvent]]:
         """Read the form."""
@@ -89,6 +92,7 @@ class TrainWidget(JobWidget):
         if not config.threads:  # a core is left to the window
             config = replace(config, threads=max(1, cores() - 1))
         self._labels = (config.model.t1_label, config.model.t2_label)
+        self._trained, self._data = clock(0), ""
         self.curve.clear()
 
         def begin(stop: Callable[[], bool]) -> Iterator[TrainEvent]:
@@ -103,18 +107,15 @@ class TrainWidget(JobWidget):
             case Reading(done=done, total=total, doing=doing):
                 self.show_fraction(done / total, f"{doing} {done} of {total} files")
             case Started(notes=notes):
-                t1, t2 = event.slices
-                height, width = event.shape
-                self.status.setText(
-                    f"{t1} {self._labels[0]} and {t2} {self._labels[1]} slices, {height}x{width}, on {event.device}"
-                )
+                (t1, t2), (height, width) = event.slices, event.shape
+                self._data = f"{t1} {self._labels[0]} and {t2} {self._labels[1]} slices of {height}x{width} pixels"
+                self.status.setText(f"Training on {self._data}, on {event.device}.")
                 if notes:
                     self.mention("\n".join(notes))
             case Progress():
-                left = clock(event.seconds_left)
-                self.show_fraction(
-                    event.fraction, f"step {event.step}, {left} left, {event.slices_per_second:.1f} slices/s"
-                )
+                self._trained, left = clock(event.seconds), clock(event.seconds_left)
+                text = f"step {event.step}, {left} left, {event.slices_per_second:.1f} slices/s"
+                self.show_fraction(event.fraction, text)
                 self.curve.add(event.step, event.losses)
             case Preview():
                 self._previewing = show_preview(self._viewer, self._named(event))  # in place of what is left of one
@@ -124,7 +125,8 @@ class TrainWidget(JobWidget):
             case Noted(sentence=sentence):
                 self.mention(sentence)
             case Finished(step=step, path=path, reason=reason):
-                self.status.setText(f"{reason.capitalize()} at step {step}. The model is {path}")
+                ended = "Finished" if reason == "completed" else "Stopped"
+                self.status.setText(f"{ended} at step {step}: trained {self._trained} on {self._data}.\nModel: {path}")
                 self.curve.draw_now()
                 for _ in self._previewing:
                     pass
@@ -149,10 +151,10 @@ class TrainWidget(JobWidget):
             session.go_on()
         else:
             session.pause()
-        self.pause.setText("Go on" if session.paused else "Pause")
+        self.pause.setText("Continue" if session.paused else "Pause")
 
     def _on_preset(self, name: PresetName) -> None:
-        self.form.fill(preset(name), keep=(*OF_LAYERS, "run_folder"))
+        self.form.fill(preset(name), keep=(*OF_LOAD, "run_folder"))
 
     def _on_resume(self, resume: bool) -> None:
         if not resume:
@@ -170,35 +172,39 @@ class TrainWidget(JobWidget):
 
     def _propose_run_folder(self) -> Path:
         folder = RUNS.expanduser() / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        self.form["run_folder"].value = folder
+        names = (folder if n == 1 else folder.with_name(f"{folder.name}_{n}") for n in count(1))
+        self.form["run_folder"].value = folder = next(name for name in names if not name.exists())
         return folder
 
-    def _on_inserted(self, event: Any) -> None:
-        self._adopt(event.value)
+    def _on_finished(self) -> None:
+        self._follow_all()  # what was loaded meanwhile
 
-    def _adopt(self, layer: Layer) -> None:
-        """Take over folder, series, label and frame of what Load has turned into a layer, not over a user's own."""
-        side, folder = layer.metadata.get("side"), layer.metadata.get("folder")
-        if side not in ("t1", "t2") or not folder or self.running:
+    def _follow_all(self) -> None:
+        for side in self._selection.chosen:
+            self._follow(side)
+
+    def _follow(self, side: Side) -> None:
+        """Take over what Load has chosen of a contrast; what the user has typed here stays."""
+        if self.running:
             return
-        offered = (Path(folder), layer.metadata.get("series", ""), layer.metadata["contrast"])
-        rows: dict[str, Any] = {f"{side}_{row}": value for row, value in zip(OF_SIDE, offered, strict=True)}
-        rows["frame"] = layer.metadata.get("frame", 0)
-        own = [name for name in rows if self.form[name].value != self._adopted[name]]
+        chosen = self._selection.chosen[side]
+        rows = {f"{side}_{name}": getattr(chosen, name) for name in ("folder", "series", "label")}
+        rows["frame"] = chosen.frame
+        own = {name for name in rows if self.form[name].value != self._followed[name]}
         at = self.form[f"{side}_folder"].value
-        if at not in (Path(), Path(folder)) and (f"{side}_folder" in own or f"{side}_series" in own):
-            return
-        for name in rows.keys() - set(own):
+        if at not in (Path(), chosen.folder) and own & {f"{side}_folder", f"{side}_series"}:
+            return  # series and label are those of a folder
+        for name in rows.keys() - own:
             self.form[name].value = rows[name]
-            self._adopted[name] = self.form[name].value
+            self._followed[name] = self.form[name].value
 
     def _named(self, event: Preview) -> dict[str, Any]:
         t1, t2 = self._labels
         return {
             f"preview {t1}": event.t1,
             f"preview {t2} (synthetic)": event.fake_t2,
-            f"preview {t1} (synthetic, back again)": event.back_t1,
+            f"preview {t1} -> {t2} -> {t1} (synthetic, check)": event.back_t1,
             f"preview {t2}": event.t2,
             f"preview {t1} (synthetic)": event.fake_t1,
-            f"preview {t2} (synthetic, back again)": event.back_t2,
+            f"preview {t2} -> {t1} -> {t2} (synthetic, check)": event.back_t2,
         }

@@ -22,7 +22,7 @@ from ..model.about import About, read_about
 from ._form import field_row, narrow
 from ._job import JobWidget
 from ._layers import NO_IMAGE, as_volume, pixels_of, place_of
-from ._memory import memory
+from ._memory import described, memory
 
 if TYPE_CHECKING:
     import napari
@@ -239,7 +239,7 @@ class TranslateWidget(JobWidget):
             self._about = None
             self.status.setText(str(error))
         else:
-            self.status.setText(f"Model of step {self._about.step}: {self._about.path}")
+            self.status.setText(described(self._about))
         before = list(self.form["to"].choices)
         self.form["to"].reset_choices()
         if list(self.form["to"].choices) != before:

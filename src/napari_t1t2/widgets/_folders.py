@@ -1,0 +1,165 @@
+"""What the Load widget asks its worker thread for, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..config import ModelConfig, Side
+from ..errors import Refusal, UnusableError
+from ..images.folder import Folder, choose
+from ..images.intensity import measure
+from ..images.plane import View
+from ..images.read import read_all
+from ._layers import layer_of
+from ._memory import Chosen
+from ._series import Series
+
+if TYPE_CHECKING:
+    import napari
+
+    from ..images.volume import Image, Volume
+
+SHOWN = 5  # layers of a contrast: a folder may hold a hundred heads
+LayerData = tuple["Image", dict[str, Any], Literal["image"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """One contrast is read: what to show and what to say of it."""
+
+    side: Side
+    chosen: Chosen
+    layers: list[LayerData]
+    summary: list[str]
+    notes: Sequence[str] = ()
+    prepared: bool = False  # lies beside all layers, as it has no place in the head
+
+
+@dataclass(frozen=True)
+class Found:
+    """All folders are read: the series in them."""
+
+    series: list[Series]
+
+
+def look(
+    wanted: dict[Side, Chosen], model: ModelConfig, *, prepared: bool, stop: Callable[[], bool]
+) -> Iterator[Loaded | Found]:
+    """Read each folder; runs in the worker thread. What fails on one side is raised when the other has been shown.
+
+    With `prepared`, the images are also shown as a model of such a config is trained on them.
+    """
+    everything: dict[Path, Folder] = {}  # both contrasts may lie in one folder
+    used: dict[Side, Folder] = {}
+    refused: list[str] = []
+    for side, chosen in wanted.items():
+        if stop():
+            return
+        path, label = chosen.folder, chosen.label
+        try:
+            everything[path] = everything.get(path) or read_all(path, frame=chosen.frame)
+            used[side] = choose(everything[path], label, chosen.series)
+        except UnusableError as error:
+            refused.append(str(error))
+            continue
+        origin = {"contrast": label, "side": side, "folder": str(path), "series": chosen.series, "frame": chosen.frame}
+        layers, of = layers_of(used[side], everything[path], label, origin)
+        some = [f"{label}: {len(layers)} of {of} are shown as layers"] if len(layers) < of else []
+        yield Loaded(side, chosen, layers, [f"{label}: {used[side].summary()}", *some], used[side].notes())
+    yield Found([one for folder in everything.values() for one in series_of(folder, wanted, used)])
+    if prepared and used and not stop():
+        yield from as_prepared(wanted, used, model)
+    if refused:
+        raise UnusableError("\n".join(refused))
+
+
+def layers_of(folder: Folder, everything: Folder, label: str, origin: dict[str, Any]) -> tuple[list[LayerData], int]:
+    """The first volumes, and the loose slices as a stack of each size; and how many there are of both."""
+    volumes = [v for v in folder.volumes if not is_loose(v)]
+    loose = Folder(folder.path, [v for v in folder.volumes if is_loose(v)], [])
+    layers: list[LayerData] = []
+    for v in volumes[:SHOWN]:
+        data, about, kind = layer_of(v)
+        about |= {"name": f"{label}: {everything.call(v)}", "metadata": about["metadata"] | origin}
+        layers.append((data, about | {"visible": not layers}, kind))  # else they hide each other
+    sizes = list(loose.sizes())
+    layers += [stack_of(loose, size, label, origin) for size in sizes[: SHOWN - len(layers)]]
+    return layers, len(volumes) + len(sizes)
+
+
+def is_loose(volume: Volume) -> bool:
+    """Whether it is one slice that does not know its place, such as a PNG."""
+    return len(volume.data) == 1 and volume.affine is None and not volume.files
+
+
+def stack_of(folder: Folder, size: tuple[int, int], label: str, origin: dict[str, Any]) -> LayerData:
+    """All slices of one size as a layer, (N, rows, columns)."""
+    volumes = [v for v in folder.volumes if v.data.shape[1:] == size]
+    data = np.concatenate([v.data for v in volumes])
+    limits = measure([data])
+    name = f"{label}: {folder.path.name}"
+    about = {
+        "name": name if len(folder.sizes()) == 1 else f"{name} {size[0]}x{size[1]}",
+        "contrast_limits": (limits.low, limits.high),
+        "metadata": origin | {"files": [v.path.name for v in volumes if v.path]},
+    }
+    return data, about, "image"
+
+
+def series_of(everything: Folder, wanted: dict[Side, Chosen], used: dict[Side, Folder]) -> Iterator[Series]:
+    """What a folder holds besides loose slices, and what it is used as."""
+    sides = tuple(side for side, chosen in wanted.items() if chosen.folder == everything.path)
+    names = {side: {v.series for v in used[side].volumes} for side in sides if side in used}
+    for v in everything.volumes:
+        if is_loose(v):
+            continue
+        pixels = "x".join(map(str, v.data.shape))
+        mm = "x".join(f"{side:.3g}" for side in v.spacing) + " mm" if v.spacing else "? mm"
+        uses = frozenset(side for side in names if v.series in names[side])
+        where = v.path or everything.path
+        yield Series(everything.call(v), v.series, f"{pixels}\n{mm}", v.looks or "unknown", where, sides, uses)
+
+
+def as_prepared(wanted: dict[Side, Chosen], used: dict[Side, Folder], model: ModelConfig) -> Iterator[Loaded]:
+    """Each contrast as it is trained on; both together decide the in-plane resolution."""
+    from ..data.slices import common_pixel, prepare  # brings torch, which takes seconds: not in the GUI thread
+
+    pixel = common_pixel([v for folder in used.values() for v in folder.volumes], model)
+    for side, folder in used.items():
+        chosen = wanted[side]
+        try:
+            made = prepare(folder, model, pixel)
+        except Refusal as error:
+            yield Loaded(side, chosen, [], [str(error)], prepared=True)
+            continue
+        about: dict[str, Any] = {
+            "name": f"{chosen.label} as prepared for training",
+            "contrast_limits": (-1, 1),
+            "metadata": {
+                "contrast": chosen.label,
+                "prepared": f"{model.plane}, {pixel:g} mm, size {model.size}",
+                "series": chosen.series,
+                "frame": chosen.frame,
+            },
+        }
+        known = [view.spacing for v in folder.volumes if (view := View.of(model.plane, v.affine, v.spacing)).spacing]
+        if known:
+            about |= {"scale": (np.median([mm[0] for mm in known]), pixel, pixel), "units": ("mm",) * 3}
+        of = f"; {model.plane}, in-plane resolution {pixel:.3g} mm" if known else ""
+        own = {f"{folder.path.name}: {note}" for note in folder.notes()}  # they have been told
+        notes = [note for note in made.notes if note not in own]
+        layers: list[LayerData] = [(np.asarray(made.images), about, "image")]
+        yield Loaded(side, chosen, layers, [f"{chosen.label}: {made.summary()}{of}"], notes, prepared=True)
+
+
+def right_of(viewer: napari.Viewer) -> tuple[float, float, float]:
+    """A place beside all layers, at the height of their first slice."""
+    if not len(viewer.layers):
+        return 0, 0, 0
+    low, high = (np.r_[0, 0, 0, end][-3:] for end in viewer.layers.extent.world)
+    return float(low[0]), float(low[1]), float(high[2] + 10)
