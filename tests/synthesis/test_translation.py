@@ -10,8 +10,8 @@ from napari_t1t2.images.volume import Volume, spacing_of
 from napari_t1t2.model.saved import load_model
 from napari_t1t2.runs.training import train
 from napari_t1t2.synthesis import translation
-from napari_t1t2.synthesis.prepare import input_range, provenance, remarks, unusual_spacing
-from napari_t1t2.synthesis.translation import NOTICE, blank, flicker, stream, translate
+from napari_t1t2.synthesis.prepare import NOT_FAMILIAR, input_range, prepare, provenance, unusual_spacing
+from napari_t1t2.synthesis.translation import blank, flicker, stream, translate
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,8 @@ def test_a_volume_stays_where_it_is_and_says_that_it_is_synthetic(model, stack):
     )
     made = translate(volume, model, to="t2")
     np.testing.assert_array_equal(made.data, translate(stack, model, to="t2"))
-    assert (made.name, made.contrast, made.notes) == ("T2 (synthetic) from head", "T2", (NOTICE,))
+    assert (made.name, made.contrast) == ("T2 (synthetic) from head", "T2")
+    assert made.synthetic and made.provenance.source == "head" and made.provenance.seen_in_training is False
     assert made.spacing == volume.spacing
     np.testing.assert_array_equal(made.affine, volume.affine)
     assert made.dtype == "uint8"  # of the target's files
@@ -105,9 +106,9 @@ def test_a_volume_stays_where_it_is_and_says_that_it_is_synthetic(model, stack):
 
 def test_the_provenance_names_model_step_and_source(model, trained):
     said = provenance(model, "t2", "head.png")
-    assert (said["synthetic"], said["contrast"], said["source"], said["step"]) == (True, "T2", "head.png", 4)
-    assert said["model"] == "run/model.safetensors"  # a longer path may name a person
-    assert len(said["model_sha256"]) == 64
+    assert (said.kind, said.contrast, said.source, said.step) == ("image", "T2", "head.png", 4)
+    assert said.model == "run/model.safetensors"  # a longer path may name a person
+    assert len(said.model_sha256) == 64
 
 
 def test_the_stream_fills_an_array_as_it_goes(model, stack, two_at_once):
@@ -205,10 +206,9 @@ def test_pixels_are_brought_to_those_of_the_model_and_back(model, head):
     assert np.abs(fine - without).mean() > 0  # at its own pixels it looks otherwise
 
 
-def test_a_model_that_cannot_warn_says_so(model):
+def test_a_model_that_cannot_warn_says_so(model, stack):
     quiet = replace(model, about=replace(model.about, familiar={}))
-    said = remarks(quiet, "t2", unusual=None, spacing=None, odd=None, seen=False)
-    assert "cannot warn of images unlike those it was trained on" in said[0]
+    assert prepare(stack, quiet, "t2", source="it").remarks[0] == NOT_FAMILIAR
 
 
 def test_a_missing_spacing_is_told(model):

@@ -16,7 +16,7 @@ from .dicom_slices import by_series
 from .folder import Folder, choose, files_in, named
 from .names import SIDECARS, TIFF, is_known, is_nifti, is_second_half, refuse_missing
 from .nifti import read_nifti
-from .pictures import read_picture, read_tiff, says_synthetic
+from .pictures import picture_provenance, read_picture, read_tiff
 from .pixels import finite, refuse_blank
 from .volume import Skipped, Volume
 
@@ -126,7 +126,7 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         return replace(read[0], contrast=contrast)
     try:
         data, notes = read_tiff(path) if path.suffix.casefold() in TIFF else read_picture(path)
-        synthetic = says_synthetic(path)
+        provenance = picture_provenance(path)
     except UnusableError:
         raise
     except Exception as error:  # decoders raise whatever they like on broken files
@@ -144,6 +144,6 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         path=path,
         subject=subject_of(path, len(stack) > 1),
         series=path.name,
-        synthetic=synthetic,
+        provenance=provenance,
         notes=notes + more,
     )
