@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 NOTICE = "Synthetic image. Not for diagnosis."
@@ -43,26 +43,23 @@ class Provenance:
     meaning: str | None = None  # of the numbers of an expected error, and what follows
     calibrated: bool | None = None
     ensemble: list[str] | None = None  # SHA-256 of the models beside `model`
-    further: Mapping[str, Any] = field(default_factory=dict)  # keys of newer versions
 
     @classmethod
     def from_dict(cls, said: Any) -> Provenance | None:
-        """What `to_dict` gave, or what earlier versions wrote; None where it is nothing of ours."""
+        """What `to_dict` gave, among other keys, or what earlier versions wrote; None where it is nothing of ours."""
         if not isinstance(said, Mapping) or not said.get("synthetic"):
             return None
-        known = {f.name: said[f.name] for f in fields(cls) if f.name in said and f.name != "further"}
+        known = {f.name: said[f.name] for f in fields(cls) if f.name in said}
         known["contrast"] = contrast = str(said.get("contrast") or "")
         if "kind" not in known:
             errors = "calibrated" in said or contrast.startswith("expected error of ")
             known["kind"] = "difference" if contrast == "difference" else "expected error" if errors else "image"
-        if isinstance(source := known.get("source"), list | tuple):
-            known["source"] = ", ".join(map(str, source))
-        return cls(**known, further={k: v for k, v in said.items() if k not in known and k != "synthetic"})
+        return cls(**known)
 
     def to_dict(self) -> dict[str, Any]:
-        """The keys by their names, and `synthetic`, by which all versions know such an image."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "further"}
-        return {"synthetic": True, **{key: value for key, value in own.items() if value is not None}, **self.further}
+        """As JSON and a layer's metadata have it: the keys, and `synthetic`, which all versions know."""
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"synthetic": True, **{key: value for key, value in own.items() if value is not None}}
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Provenance | None:
@@ -77,27 +74,17 @@ class Provenance:
         return json.dumps(self.to_dict(), default=str)
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any]) -> Provenance | None:
-        """Of a layer; None where it is not marked as synthetic."""
-        known = {f.name for f in fields(cls)} | {"synthetic"}
-        own = {key: value for key, value in metadata.items() if key in known}  # and no place, file or patient
-        return cls.from_dict({**own.pop("further", {}), **own})
-
-    def to_metadata(self) -> dict[str, Any]:
-        """For a layer, whose metadata hold other things too."""
-        own = {key: value for key, value in self.to_dict().items() if key not in self.further}
-        return own | ({"further": dict(self.further)} if self.further else {})
-
-    @classmethod
     def from_sidecar(cls, said: Any) -> Provenance | None:
         """From what `to_sidecar` gave; None where another program wrote it."""
         if not isinstance(said, Mapping) or said.get("SyntheticImage") is not True:
             return None
-        flat = {key: value for key, value in said.items() if key not in ("SyntheticImage", "GeneratedBy")}
-        for made_by in said.get("GeneratedBy") or ():
-            flat |= {key: value for key, value in made_by.items() if key != "Name"}
-        keys = {_in_sidecar(f.name): f.name for f in fields(cls)}
-        return cls.from_dict({"synthetic": True} | {keys.get(k, k): v for k, v in flat.items() if v is not None})
+        made_by: Mapping[str, Any] = next(
+            (by for by in said.get("GeneratedBy") or () if by.get("Name") == "napari-t1t2"), {}
+        )
+        flat = {**said, **made_by, "Sources": ", ".join(said.get("Sources") or ()) or None}
+        keys = {f.name: _in_sidecar(f.name) for f in fields(cls)}
+        known = {key: flat[name] for key, name in keys.items() if flat.get(name) is not None}
+        return cls.from_dict({"synthetic": True, **known})
 
     def to_sidecar(self) -> dict[str, Any]:
         """As BIDS has it for images that a program derived."""
@@ -126,5 +113,5 @@ class Provenance:
 
 
 def _in_sidecar(key: str) -> str:
-    """`source_synthetic` as `SourceSynthetic`; a name of another version as it is."""
+    """`source_synthetic` as `SourceSynthetic`."""
     return SIDECAR.get(key) or "".join(word[:1].upper() + word[1:] for word in key.split("_"))

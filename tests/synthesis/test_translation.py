@@ -98,7 +98,7 @@ def test_a_volume_stays_where_it_is_and_says_that_it_is_synthetic(model, stack):
     made = translate(volume, model, to="t2")
     np.testing.assert_array_equal(made.data, translate(stack, model, to="t2"))
     assert (made.name, made.contrast) == ("T2 (synthetic) from head", "T2")
-    assert made.synthetic and made.provenance.source == "head" and made.provenance.seen_in_training is False
+    assert made.synthetic and made.provenance.source == "head" and made.provenance.seen_in_training is True
     assert made.spacing == volume.spacing
     np.testing.assert_array_equal(made.affine, volume.affine)
     assert made.dtype == "uint8"  # of the target's files
@@ -208,7 +208,7 @@ def test_pixels_are_brought_to_those_of_the_model_and_back(model, head):
 
 def test_a_model_that_cannot_warn_says_so(model, stack):
     quiet = replace(model, about=replace(model.about, familiar={}))
-    assert prepare(stack, quiet, "t2", source="it").remarks[0] == NOT_FAMILIAR
+    assert prepare(Volume(data=stack, name="it"), quiet, "t2").remarks[0] == NOT_FAMILIAR
 
 
 def test_a_missing_spacing_is_told(model):

@@ -184,7 +184,7 @@ def test_a_synthetic_layer_says_so_in_its_file_and_is_read_back_as_synthetic(vie
     made = viewer.add_image(
         source.data + np.float32(0.25),
         name="T2 (synthetic) from sub-01",
-        metadata=source.metadata | SYNTHETIC.to_metadata() | {"dtype": dtype},
+        metadata=source.metadata | SYNTHETIC.to_dict() | {"dtype": dtype},
         **{key: getattr(source, key) for key in ("scale", "translate", "rotate", "shear", "affine", "units")},
     )
     written = save(viewer, tmp_path / "made.nii.gz", made)
@@ -196,7 +196,7 @@ def test_a_synthetic_layer_says_so_in_its_file_and_is_read_back_as_synthetic(vie
     assert saved.shape == original.shape and saved.get_data_dtype() == dtype
 
     (again,) = viewer.open(written[0], plugin=PLUGIN)
-    assert Provenance.from_metadata(again.metadata) == SYNTHETIC and again.name == "made (synthetic)"
+    assert Provenance.from_dict(again.metadata) == SYNTHETIC and again.name == "made (synthetic)"
     np.testing.assert_allclose(again.extent.world, made.extent.world, atol=1e-4)
 
 
@@ -212,7 +212,7 @@ def test_a_synthetic_layer_becomes_a_dicom_series_in_the_study_of_its_source(vie
     viewer.open(t1_series, plugin=PLUGIN)
     layer = viewer.layers[0]
     assert layer.metadata["synthetic"] is True and "synthetic" in layer.name.casefold()
-    layer.metadata.update(SYNTHETIC.to_metadata())
+    layer.metadata.update(SYNTHETIC.to_dict())
     written = save(viewer, tmp_path / "made.dcm")
     assert {path.parent for path in written} == {tmp_path / "made"} and len(written) == 4
     source, made = (read_files(sorted(folder.iterdir()))[0][0] for folder in (t1_series, tmp_path / "made"))

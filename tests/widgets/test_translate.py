@@ -7,6 +7,7 @@ from napari_t1t2.events import Failed
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume, spacing_of
 from napari_t1t2.model.saved import load_model
+from napari_t1t2.provenance import Provenance
 from napari_t1t2.synthesis import prepare, translation
 from napari_t1t2.synthesis.uncertainty import NOT_CALIBRATED
 from napari_t1t2.widgets._job import KEPT
@@ -259,7 +260,7 @@ def test_the_status_is_never_read_as_html(widget):
 
 def test_the_expected_error_lies_over_the_new_layer_and_says_what_it_is(widget, viewer, head):
     layer = viewer.add_image(np.stack([head] * 3), name="sub-01", metadata={"contrast": "T1"}, scale=(3, 1, 2))
-    widget.form["trust"].value = True
+    widget.form["uncertainty"].value = True
     translate(widget, layer)
     _, made, doubts = viewer.layers
     assert made.name == "T2 (synthetic) from sub-01" and doubts.name == f"expected error of {made.name}"
@@ -276,18 +277,23 @@ def test_an_image_that_the_model_was_trained_on_is_told_and_marked(widget, viewe
     assert made.metadata["seen_in_training"] is True
     assert prepare.TRAINED_ON in told
     told.clear()
-    made = translate(widget, viewer.add_image(data[::-1].copy(), metadata={"contrast": "T1"}))
+    made = translate(widget, viewer.add_image(data**1.1, metadata={"contrast": "T1"}))
     assert made.metadata["seen_in_training"] is False
     assert prepare.TRAINED_ON not in told
 
 
 def test_what_holds_errors_of_an_image_is_not_translated(widget, viewer, head, told):
-    for mark in ("difference", "calibrated"):
-        translate(widget, viewer.add_image(head, name=mark, metadata={mark: False, "contrast": "T1"}))
-        assert told[-1] == f"'{mark}' holds errors of an image: choose the image itself."
+    for says, words in (
+        (Provenance(kind="difference"), "holds the difference of two images: give one of these."),
+        (Provenance(kind="expected error"), "holds the error to expect of an image: give the image itself."),
+        (Provenance(complete=False), "is an unfinished synthetic image: make it again, to its end."),
+    ):
+        translate(widget, viewer.add_image(head, name="it", metadata=says.to_dict()))
+        assert told[-1] == f"'it' {words}"
+        viewer.layers.clear()
 
 
 def test_a_synthetic_source_and_a_missing_calibration_are_told(widget, viewer, head, told):
-    widget.form["trust"].value = True
+    widget.form["uncertainty"].value = True
     translate(widget, viewer.add_image(head, metadata={"contrast": "T1", "synthetic": True}))
     assert {prepare.OF_SYNTHETIC, NOT_CALIBRATED} <= set(told)

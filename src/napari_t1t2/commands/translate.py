@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..config import other
 from ..errors import Refusal
-from ..images.names import is_nifti
+from ..images.names import is_nifti, refuse_expected_error
 from ..images.read import read_files, read_folder
 from ..images.volume import Skipped, Volume
 from ..images.write import check_ending, name_for
@@ -29,7 +29,7 @@ def translate(args: Namespace) -> None:
     from ..images.write import write_image
     from ..model.device import describe, pick_device
     from ..model.saved import load_model
-    from ..synthesis.prepare import prepare_volume
+    from ..synthesis.prepare import prepare
     from ..synthesis.translation import blank, translate_prepared
     from ..synthesis.uncertainty import UncertaintyMap
 
@@ -54,7 +54,7 @@ def translate(args: Namespace) -> None:
     says: list[Provenance] = []
     for done, (volume, target, shared) in enumerate(zip(volumes, targets, ranges, strict=True)):
         # look at it: each remark is told once, of the first image that it is true of
-        looked = prepare_volume(volume, model, to, shared=shared, error_map=error_map)
+        looked = prepare(volume, model, to, shared=shared, error_map=error_map)
         for remark in dict.fromkeys(looked.remarks):
             if remark not in told:
                 print(f"{volume.path}: {remark}", file=sys.stderr)
@@ -88,6 +88,7 @@ def sources(
 
     Raises `Refusal` with a sentence: of files, each must be usable.
     """
+    refuse_expected_error(inputs)
     folder = next((path for path in inputs if path.is_dir()), None)
     if folder and len(inputs) > 1:
         raise Refusal(f"{folder} is a folder: give one folder, or files.")

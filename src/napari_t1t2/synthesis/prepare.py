@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,18 +13,34 @@ from ..config import Side, other
 from ..data.seen import trained_on
 from ..images.intensity import Intensity, range_for
 from ..images.pixels import evenly
-from ..images.volume import Affine, Image, Volume
+from ..images.volume import Image, Volume
 from ..model.saved import Model
 from ..provenance import Provenance
 from .familiarity import unfamiliar
 
 if TYPE_CHECKING:
-    from .translation import ErrorMap
+    from torch import Tensor
 
 TRAINED_ON = "The model was trained on this image: the result says nothing about how it does on new ones."
 NOT_FAMILIAR = "This model holds no description of its training images, so unusual input cannot be detected."
 OF_SYNTHETIC = "It is synthetic itself: what is made of it is even further from a scan."
 SAMPLED = 32  # slices of lazy data that its range is measured on
+
+
+class ErrorMap(Protocol):
+    """Who says what error to expect of each pixel of a synthetic image."""
+
+    remark: str | None  # a sentence on how far it can be relied on, if any
+
+    @property
+    def most(self) -> float:
+        """The largest error that is expected of any pixel, as a part of the target's range."""
+
+    def expected(self, x: Tensor, y: Tensor) -> Image:
+        """The absolute error to expect, (N, H, W), as a part of the target's range, of `translation.batches`."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a map says of itself: keys of `Provenance`, in place of what the synthetic image says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,85 +60,43 @@ class Prepared:
 
 
 def prepare(
-    data: Any,
-    model: Model,
-    to: Side,
-    *,
-    source: str,
-    affine: Affine | None = None,
-    spacing: tuple[float, float, float] | None = None,
-    looks: str = "",
-    synthetic: bool = False,
-    resampled: bool = False,
-    shared: tuple[Intensity, str | None] | None = None,
-    error_map: ErrorMap | None = None,
-) -> Prepared:
-    """Look at data (..., rows, columns) before they are translated; raises `Refusal` where they are all of one value.
-
-    Parameters
-    ----------
-    data, affine, spacing
-        See `translation.stream`.
-    model, to
-        The model, and the contrast to make.
-    source
-        What the data are called.
-    looks
-        The contrast that they say they are.
-    synthetic
-        Whether they say that they are synthetic.
-    resampled
-        Whether they are a coarser level of the image: the model may have been trained on the finest one.
-    shared
-        The range to read them with, where they share it with others (`ranges_for`), and what is unusual about it.
-    error_map
-        Who is asked for the error to expect.
-    """
-    intensity, unusual = shared or input_range(data, model, to)
-    place: dict[str, Any] = {"affine": affine, "spacing": spacing}
-    odd = unfamiliar(data, model.about.familiar, model.config, to, intensity, **place)
-    seen = trained_on(data, affine, model.about.seen, model.config.plane)
-    label = model.config.label(to)
-    remarks = (
-        None if model.about.familiar else NOT_FAMILIAR,
-        unusual,
-        unusual_spacing(model, spacing),
-        odd,
-        TRAINED_ON if seen else None,
-        f"It says it is {label} already; it is translated as asked." if looks.casefold() == label.casefold() else None,
-        OF_SYNTHETIC if synthetic else None,
-        error_map.remark if error_map else None,
-    )
-    says = replace(
-        provenance(model, to, source),
-        unfamiliar=None if odd is None else bool(odd),
-        seen_in_training=seen or (None if resampled else seen),
-        source_synthetic=synthetic,
-    )
-    return Prepared(intensity, says, tuple(filter(None, remarks)))
-
-
-def prepare_volume(
     volume: Volume,
     model: Model,
     to: Side,
     *,
     shared: tuple[Intensity, str | None] | None = None,
     error_map: ErrorMap | None = None,
+    resampled: bool = False,
 ) -> Prepared:
-    """`prepare`, with what a volume says of itself."""
-    return prepare(
-        volume.data,
-        model,
-        to,
-        source=volume.path.name if volume.path else volume.name,
-        affine=volume.affine,
-        spacing=volume.spacing,
-        looks=volume.looks,
-        synthetic=volume.synthetic,
-        shared=shared,
-        error_map=error_map,
+    """Look at a volume before it is translated; raises `Refusal` where it is all of one value.
+
+    Its data may also be lazy, or several volumes, (..., rows, columns). `shared` is the range to read them with, of
+    `ranges_for`, where others share it; `error_map` is who says what error to expect. A `resampled` volume is a coarser
+    level of an image, whose finest level the model may know.
+    """
+    data, affine, spacing = volume.data, volume.affine, volume.spacing
+    intensity, unusual = shared or input_range(data, model, to)
+    odd = unfamiliar(data, model.about.familiar, model.config, to, intensity, affine=affine, spacing=spacing)
+    seen = trained_on(data, affine, model.about.seen, model.config.plane)
+    label = model.config.label(to)
+    already = volume.looks.casefold() == label.casefold()
+    remarks = (
+        None if model.about.familiar else NOT_FAMILIAR,
+        unusual,
+        unusual_spacing(model, spacing),
+        odd,
+        TRAINED_ON if seen else None,
+        f"It says it is {label} already; it is translated as asked." if already else None,
+        OF_SYNTHETIC if volume.synthetic else None,
+        error_map.remark if error_map else None,
     )
+    says = replace(
+        provenance(model, to, volume.path.name if volume.path else volume.name),
+        unfamiliar=None if odd is None else bool(odd),
+        seen_in_training=seen or (None if resampled else seen),
+        source_synthetic=volume.synthetic,
+    )
+    return Prepared(intensity, says, tuple(filter(None, remarks)))
 
 
 def provenance(model: Model, to: Side, source: str) -> Provenance:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,29 +26,13 @@ from ..images.plane import PLANES, Plane, View
 from ..images.volume import Affine, Image, Volume
 from ..model.device import autocast
 from ..model.saved import Model
-from .prepare import Prepared, input_range, prepare_volume
+from .prepare import ErrorMap, Prepared, input_range, prepare
 
 PIXELS_AT_ONCE = 8 * 256 * 256  # bounds memory, whatever the size of a slice
 SLAB = 64 * 2**20  # bytes read at once, where the data come in thick chunks
 IN_MEMORY = 2 * 2**30  # bytes; a larger result lives in a temporary file
 DataT = TypeVar("DataT", Volume, Image)
 ItemT = TypeVar("ItemT")
-
-
-class ErrorMap(Protocol):
-    """Who says what error to expect of each pixel of a synthetic image."""
-
-    remark: str | None  # a sentence on how far it can be relied on, if any
-
-    @property
-    def most(self) -> float:
-        """The largest error that is expected of any pixel, as a part of the target's range."""
-
-    def expected(self, x: Tensor, y: Tensor) -> Image:
-        """The absolute error to expect, (N, H, W), as a part of the target's range, of `batches`."""
-
-    def describe(self) -> dict[str, Any]:
-        """What a map says of itself: keys of `Provenance`, in place of what the synthetic image says."""
 
 
 def stream(
@@ -187,7 +171,7 @@ def translate(
     """
     side = model.config.side(to)
     if isinstance(data, Volume):
-        looked = prepare_volume(data, model, side, shared=(intensity, None) if intensity else None)
+        looked = prepare(data, model, side, shared=(intensity, None) if intensity else None)
         return translate_prepared(data, model, side, looked, planes=planes, errors=errors)
     check_shape(data.shape)
     out = blank(data.shape)
@@ -206,7 +190,7 @@ def translate_prepared(
     planes: Planes = "one",
     errors: tuple[ErrorMap, Image] | None = None,
 ) -> Volume:
-    """A volume that `prepare_volume` has looked at, in the other contrast."""
+    """A volume that `prepare` has looked at, in the other contrast."""
     label, out = model.config.label(side), blank(volume.data.shape)
     place: dict[str, Any] = {"affine": volume.affine, "spacing": volume.spacing, "planes": planes}
     for _ in stream(volume.data, model, to=label, out=out, intensity=looked.intensity, errors=errors, **place):

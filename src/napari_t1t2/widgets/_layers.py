@@ -52,7 +52,7 @@ def layer_of(volume: Volume) -> tuple[Image, dict[str, Any], Literal["image"]]:
     }
     if volume.provenance:
         about["name"] = volume.provenance.mark(volume.name)
-        about["metadata"] |= volume.provenance.to_metadata()
+        about["metadata"] |= volume.provenance.to_dict()
     if volume.affine is None:
         if volume.spacing:
             about |= {"scale": volume.spacing, "units": ("mm",) * 3}
@@ -65,7 +65,7 @@ def layer_of(volume: Volume) -> tuple[Image, dict[str, Any], Literal["image"]]:
 
 def provenance_of(layer: Layer) -> Provenance | None:
     """What a layer says of itself; one that napari's own reader made of a picture, what the file says."""
-    said, path = Provenance.from_metadata(layer.metadata), layer.source.path
+    said, path = Provenance.from_dict(layer.metadata), layer.source.path
     if said is None and path and Path(path).suffix.casefold() in (".png", *TIFF):
         with suppress(Exception):  # a file that is gone, or no picture
             return picture_provenance(Path(path))
@@ -267,7 +267,7 @@ def show_volumes(volumes: Iterable[Volume]) -> None:
             volume.data,
             name=volume.name,
             contrast_limits=(0, 255),
-            metadata={"contrast": volume.contrast, **(volume.provenance.to_metadata() if volume.provenance else {})},
+            metadata={"contrast": volume.contrast, **(volume.provenance.to_dict() if volume.provenance else {})},
             **({"colormap": "inferno", "opacity": 0.6} if volume.synthetic else {}),
         )
     napari.run()

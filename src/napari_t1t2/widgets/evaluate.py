@@ -151,7 +151,7 @@ class EvaluateWidget(JobWidget):
             rgb=False,
             colormap=Colormap([[0.3, 0.7, 1], [0, 0, 0], [1, 0.55, 0.2]], name="blue-black-orange"),
             metadata={key: fake.metadata[key] for key in OF_PLACE if key in fake.metadata}
-            | Provenance(kind="difference", contrast="difference", meaning=name).to_metadata()
+            | Provenance(kind="difference", contrast="difference", meaning=name).to_dict()
             | {"difference": name, "dtype": "float32"},
             **shown,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,7 +18,7 @@ from qtpy.QtCore import QEvent
 from ..config import Planes, Side, TrainConfig
 from ..errors import Refusal
 from ..events import Failed, Translated
-from ..images.volume import Affine, Image
+from ..images.volume import Image, Volume
 from ..model.about import About, read_about
 from ..provenance import Provenance
 from ._form import field_row, narrow
@@ -41,21 +42,6 @@ class Begun:
     layers: list[tuple[Image, Provenance, tuple[float, float]]]  # with what each says of itself, and its limits
     dtype: str  # of the synthetic image, once it is saved
     remarks: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """What is translated: the array, where it lies, and what the form asks for."""
-
-    data: Any  # (..., rows, columns)
-    name: str
-    affine: Affine | None
-    spacing: tuple[float, float, float] | None
-    planes: Planes
-    uncertainty: bool
-    synthetic: bool
-    looks: str  # the contrast that the layer says it is
-    resampled: bool  # a coarser level of it
 
 
 @dataclass(eq=False)
@@ -143,19 +129,17 @@ class TranslateWidget(JobWidget):
         self._source, self._place = layer, place_of(layer, level)
         for sentence in filter(None, (notice, self._place.note)):
             self.tell(sentence)
-        source = Source(
-            data,
-            layer.metadata.get("file") or layer.name,
-            self._place.affine,
-            self._place.spacing,
-            self.form["planes"].value,
-            self.form["uncertainty"].value,
-            provenance_of(layer) is not None,
-            str(layer.metadata.get("contrast", "")),
-            level > 0,
+        volume = Volume(
+            data=data,  # (..., rows, columns), perhaps lazy
+            name=layer.metadata.get("file") or layer.name,
+            looks=str(layer.metadata.get("contrast", "")),
+            affine=self._place.affine,
+            spacing=self._place.spacing,
+            provenance=provenance_of(layer),
         )
-        wish = self.form["device"].value
-        return lambda stop: translated(source, about.path, to, wish, stop)
+        planes, uncertainty, wish = (self.form[name].value for name in ("planes", "uncertainty", "device"))
+        job = partial(translated, volume, about.path, to, planes, uncertainty=uncertainty, resampled=level > 0)
+        return lambda stop: job(device=wish, stop=stop)
 
     def on_event(self, event: Begun | Translated | Failed) -> None:
         """Make the layers, show them fill, say how far they are."""
@@ -213,7 +197,7 @@ class TranslateWidget(JobWidget):
                 name = f"expected error of {name}"
                 # with additive blending black, no error, lets the image through
                 looks = {"metadata": {}, "colormap": "inferno", "blending": "additive"}
-            looks["metadata"] |= of_source | replace(says, complete=False).to_metadata()
+            looks["metadata"] |= of_source | replace(says, complete=False).to_dict()
             called = f"{name}, 0% done"
             layer = self._viewer.add_image(
                 image, name=called, contrast_limits=limits, rgb=False, **looks, **self._place.geometry
@@ -269,7 +253,15 @@ class TranslateWidget(JobWidget):
 
 
 def translated(
-    source: Source, model_path: Path, to: Side, device: str, stop: Callable[[], bool]
+    volume: Volume,
+    model_path: Path,
+    to: Side,
+    planes: Planes,
+    *,
+    uncertainty: bool,
+    resampled: bool,
+    device: str,
+    stop: Callable[[], bool],
 ) -> Iterator[Begun | Translated]:
     """Read the model, look at the image and translate it; runs in the worker thread."""
     from ..model.device import describe, pick_device
@@ -279,34 +271,24 @@ def translated(
     from ..synthesis.uncertainty import UncertaintyMap
 
     where = pick_device(device)
-    model, shape = load_model(model_path, where), source.data.shape
+    model, shape = load_model(model_path, where), volume.data.shape
     label, target = model.config.label(to), model.about.ranges[to]
-    error_map = UncertaintyMap(model, label) if source.uncertainty else None
-    place: dict[str, Any] = {"affine": source.affine, "spacing": source.spacing}
-    looked = prepare(
-        source.data,
-        model,
-        to,
-        source=source.name,
-        looks=source.looks,
-        synthetic=source.synthetic,
-        resampled=source.resampled,
-        error_map=error_map,
-        **place,
-    )
+    error_map = UncertaintyMap(model, label) if uncertainty else None
+    looked = prepare(volume, model, to, error_map=error_map, resampled=resampled)
     made, errors = blank(shape), (error_map, blank(shape)) if error_map else None
     layers = [(made, looked.provenance, (target.low, target.high))]
     if errors:
         layers.append((errors[1], looked.of_errors(errors[0]), (0, errors[0].most * (target.high - target.low))))
     yield Begun(describe(where), layers, target.dtype, looked.remarks)
     yield from stream(
-        source.data,
+        volume.data,
         model,
         to=label,
-        planes=source.planes,
+        affine=volume.affine,
+        spacing=volume.spacing,
+        planes=planes,
         out=made,
-        intensity=looked.intensity if source.data.ndim <= 3 else None,  # each volume of a series has a range of its own
+        intensity=looked.intensity if len(shape) <= 3 else None,  # each volume of a series has a range of its own
         errors=errors,
         stop=stop,
-        **place,
     )
