@@ -50,7 +50,7 @@ def through_sidecar_alone(path):
     """Another program writes the image anew, and knows nothing of our extension."""
     first = write_image(path / "a.nii", volume(EVERYTHING))[0]
     image = nibabel.load(first)
-    nibabel.Nifti1Image(np.array(image.dataobj), image.affine).to_filename(first)
+    nibabel.Nifti1Image(np.asarray(image.dataobj).copy(), image.affine).to_filename(first)
     return read_image(first).provenance
 
 
