@@ -88,7 +88,6 @@ def run(row: str, folder: Path, model_path: Path) -> None:
     from napari_t1t2.images.read import read_image
     from napari_t1t2.images.write import write_image
     from napari_t1t2.model.saved import load_model
-    from napari_t1t2.synthesis.prepare import provenance
     from napari_t1t2.synthesis.translation import blank, stream, translate
 
     model = load_model(model_path)
@@ -98,7 +97,7 @@ def run(row: str, folder: Path, model_path: Path) -> None:
     if row.startswith("file"):
         volume = read_image(folder / "volume.nii")
         made = translate(volume, model, to="t2", planes=planes)
-        write_image(folder / "made.nii", made, provenance(model, "t2", "volume.nii"))
+        write_image(folder / "made.nii", made)
     else:
         stored = np.load(folder / "chunks.npy", mmap_mode="r")
         lazy = da.from_array(stored, chunks=(64, 128, 128)).map_blocks(np.array)  # copies: mapped pages are not counted

@@ -95,6 +95,7 @@ class Translated:
 
     done: int
     total: int
+    remark: str | None = None  # what the user should know of what was done
 
 
 @dataclass(frozen=True, slots=True)

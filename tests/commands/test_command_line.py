@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel
@@ -16,7 +17,11 @@ import torch
 from PIL import Image
 
 from napari_t1t2.__main__ import main
+from napari_t1t2.commands.translate import targets_for
+from napari_t1t2.errors import Refusal
+from napari_t1t2.images.volume import Volume
 from napari_t1t2.model.about import read_about
+from napari_t1t2.model.saved import load_model
 from napari_t1t2.runs.folder import load_config
 from napari_t1t2.runs.session import clock
 
@@ -117,7 +122,7 @@ def test_an_unforeseen_error_is_a_sentence_too(refused, trained, head, t1_folder
     def fail(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("napari_t1t2.synthesis.translation.translate", fail)
+    monkeypatch.setattr("napari_t1t2.synthesis.translation.translate_prepared", fail)
     one = t1_folder / "new.png"
     Image.fromarray(head(9, "T1")).save(one)
     assert "memory ran out" in refused("translate", one, "--model", trained, "--to", "T2", "--out", tmp_path / "a.png")
@@ -553,3 +558,19 @@ def test_a_dicom_series_is_chosen_translated_and_written_as_one(done, refused, t
         "translate", folder, "--model", trained, "--to", "T2", "--series", "swi", "--out", tmp_path / "no"
     )
     assert "no series called 'swi': it has 3: t1_se_tra" in sentence
+
+
+def test_the_targets_of_2000_files_are_found_at_once(trained, tmp_path):
+    (tmp_path / "in").mkdir()
+    data = np.zeros((1, 4, 4), np.float32)
+    volumes = [Volume(data=data, name=f"{i}", path=tmp_path / "in" / f"{i}.png", dtype="uint8") for i in range(2000)]
+    for volume in volumes:
+        volume.path.touch()
+    began = time.perf_counter()
+    targets = targets_for(volumes, tmp_path / "in", tmp_path / "out", load_model(trained), "t2")
+    assert time.perf_counter() - began < 1
+    assert [path.name for path in targets] == [f"{i}.png" for i in range(2000)]
+    with pytest.raises(Refusal, match="is one of the inputs"):
+        targets_for(volumes, tmp_path / "in", tmp_path / "in", load_model(trained), "t2")
+    with pytest.raises(Refusal, match="Two inputs would both become"):
+        targets_for([volumes[0], volumes[0]], tmp_path / "in", tmp_path / "out", load_model(trained), "t2")

@@ -28,20 +28,19 @@ from napari_t1t2.images.dicom import read_dicoms
 from napari_t1t2.images.dicom_slices import is_dicom
 from napari_t1t2.images.dicom_write import write_dicom
 from napari_t1t2.images.volume import Volume
+from napari_t1t2.provenance import Provenance
 
 ROWS, COLUMNS = 6, 5
 STUDY, SERIES = generate_uid(), generate_uid()
 SLANTED = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))[0]  # three directions, none along an axis
-SAYS = {
-    "synthetic": True,
-    "contrast": "T2",
-    "notice": "Synthetic image. Not for diagnosis.",
-    "model": "heads",
-    "model_sha256": "ab" * 32,
-    "step": 100,
-    "source": "3 t1",
-    "version": "1.0",
-}
+SAYS = Provenance(
+    contrast="T2",
+    model="heads",
+    model_sha256="ab" * 32,
+    step=100,
+    source="3 t1",
+    version="1.0",
+)
 
 
 def pixels(seed: int = 0, shape: tuple[int, ...] = (ROWS, COLUMNS)) -> np.ndarray:
@@ -553,7 +552,7 @@ def test_every_voxel_comes_back_to_its_place(tmp_path, turn):
     affine[:3, :3] = turn @ np.diag([0.712345678, 1.23456789, 3.3])
     affine[:3, 3] = 123.456789, -98.7654321, 55.5
     volume = synthetic(affine)
-    back = one(*write_dicom(tmp_path / "out", volume, SAYS))
+    back = one(*write_dicom(tmp_path / "out", replace(volume, provenance=SAYS)))
     there, here = world(volume), world(back)
     np.testing.assert_allclose(here[:, :3], there[:, :3], atol=1e-4)
     half = np.ptp(volume.data) / 65535 / 2
@@ -566,13 +565,13 @@ def test_every_voxel_comes_back_to_its_place(tmp_path, turn):
 def test_integers_are_written_as_they_are(tmp_path, dtype, shift):
     volume = synthetic(dtype=dtype)
     volume = replace(volume, data=np.rint(volume.data.clip(0, 255)) + np.float32(shift))
-    paths = write_dicom(tmp_path / "out", volume, SAYS)
+    paths = write_dicom(tmp_path / "out", replace(volume, provenance=SAYS))
     np.testing.assert_array_equal(one(*paths).data, volume.data)
     assert "RescaleSlope" not in dcmread(paths[0])
 
 
 def test_the_header_says_what_it_is_and_by_whom(tmp_path):
-    paths = write_dicom(tmp_path / "out", synthetic(), SAYS)
+    paths = write_dicom(tmp_path / "out", replace(synthetic(), provenance=SAYS))
     assert [p.name for p in paths] == [f"IM_{k}.dcm" for k in ("0001", "0002", "0003", "0004")]
     headers = [dcmread(p) for p in paths]
     ds = headers[0]
@@ -606,7 +605,7 @@ def test_a_dicom_source_lends_patient_study_and_frame_and_nothing_of_its_scan(tm
     )
     source = one(*paths)
     made = replace(source, data=source.data + np.float32(0.5), dtype="float32")
-    headers = [dcmread(p) for p in write_dicom(tmp_path / "out", made, SAYS)]
+    headers = [dcmread(p) for p in write_dicom(tmp_path / "out", replace(made, provenance=SAYS))]
     ds = headers[0]
     assert (ds.PatientName, ds.PatientID, ds.StudyDescription) == ("Müller^Jörg", "P1", "Schädel")
     assert (ds.StudyInstanceUID, ds.StudyDate, ds.FrameOfReferenceUID) == (STUDY, "20200102", room)
@@ -623,7 +622,7 @@ def test_a_dicom_source_lends_patient_study_and_frame_and_nothing_of_its_scan(tm
 
 def test_a_multi_frame_source_lends_its_study_too(tmp_path):
     source = one(enhanced(tmp_path / "a.dcm", (6, 2, 4)))
-    headers = [dcmread(p) for p in write_dicom(tmp_path / "out", source, SAYS)]
+    headers = [dcmread(p) for p in write_dicom(tmp_path / "out", replace(source, provenance=SAYS))]
     assert {h.StudyInstanceUID for h in headers} == {STUDY}
     assert [len(h.SourceImageSequence) for h in headers] == [1, 1, 1]
     np.testing.assert_allclose(world(one(*(tmp_path / "out").iterdir())), world(source), atol=1e-2)
@@ -632,14 +631,14 @@ def test_a_multi_frame_source_lends_its_study_too(tmp_path):
 def test_a_source_with_a_poor_header_is_enough(tmp_path):
     mute = dict.fromkeys(("StudyInstanceUID", "SeriesNumber", "PatientName", "PatientID"))
     source = one(save(tmp_path / "a.dcm", header(pixels(), **mute)))
-    (path,) = write_dicom(tmp_path / "out", source, SAYS)
+    (path,) = write_dicom(tmp_path / "out", replace(source, provenance=SAYS))
     assert dcmread(path).StudyInstanceUID
     assert dcmread(path).PatientID == "ANONYMOUS"
     assert dcmread(path).SeriesNumber == 1000
 
 
 def test_a_long_label_stays_within_64_characters(tmp_path):
-    (path, *_) = write_dicom(tmp_path / "out", synthetic(), SAYS | {"contrast": "T2" * 40})
+    (path, *_) = write_dicom(tmp_path / "out", replace(synthetic(), provenance=replace(SAYS, contrast="T2" * 40)))
     description = dcmread(path).SeriesDescription
     assert len(description) <= 64
     assert description.endswith("not for diagnosis")
@@ -659,15 +658,15 @@ SHEARED = np.array([[1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 )
 def test_what_dicom_cannot_hold_is_refused_and_nothing_is_written(tmp_path, volume, words):
     with pytest.raises(ValueError, match=words):
-        write_dicom(tmp_path / "out", volume, SAYS)
+        write_dicom(tmp_path / "out", replace(volume, provenance=SAYS))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_with_something_in_it_is_refused_and_an_empty_one_is_filled(tmp_path):
     (tmp_path / "out").mkdir()
-    assert len(write_dicom(tmp_path / "out", synthetic(), SAYS)) == 4
+    assert len(write_dicom(tmp_path / "out", replace(synthetic(), provenance=SAYS))) == 4
     with pytest.raises(ValueError, match="out already holds something: give a new or empty folder"):
-        write_dicom(tmp_path / "out", synthetic(), SAYS)
+        write_dicom(tmp_path / "out", replace(synthetic(), provenance=SAYS))
 
 
 def test_a_full_disk_leaves_no_half_series(tmp_path, monkeypatch):
@@ -676,7 +675,7 @@ def test_a_full_disk_leaves_no_half_series(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Dataset, "save_as", fail)
     with pytest.raises(OSError, match="No space left"):
-        write_dicom(tmp_path / "out", synthetic(), SAYS)
+        write_dicom(tmp_path / "out", replace(synthetic(), provenance=SAYS))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -739,16 +738,18 @@ def test_broken_real_files_are_read_or_refused_by_name_with_the_reason(real_data
 
 def test_a_series_is_not_written_for_a_patient_who_was_not_read(tmp_path):
     source = replace(synthetic(np.diag([-1.0, -1, 3, 1])), files=())
-    written = write_dicom(tmp_path / "a", source, SAYS)
+    written = write_dicom(tmp_path / "a", replace(source, provenance=SAYS))
     read = one(*written)
-    other = write_dicom(tmp_path / "b", source, SAYS)
+    other = write_dicom(tmp_path / "b", replace(source, provenance=SAYS))
     for old, new in zip(written, other, strict=True):
         new.replace(old)  # an export folder is used again
     with pytest.raises(ValueError, match="of another series than when it was read"):
-        write_dicom(tmp_path / "c", replace(source, files=read.files, uid=read.uid), SAYS)
+        write_dicom(tmp_path / "c", replace(replace(source, files=read.files, uid=read.uid), provenance=SAYS))
     assert not (tmp_path / "c").exists()
 
 
 def test_slices_without_a_patient_are_of_one_study(tmp_path):
-    volumes, _ = read_dicoms(write_dicom(tmp_path / "a", synthetic(np.diag([-1.0, -1, 3, 1])), SAYS))
+    volumes, _ = read_dicoms(
+        write_dicom(tmp_path / "a", replace(synthetic(np.diag([-1.0, -1, 3, 1])), provenance=SAYS))
+    )
     assert volumes[0].subject

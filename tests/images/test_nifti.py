@@ -11,10 +11,11 @@ import pytest
 
 from napari_t1t2.errors import UnusableError
 from napari_t1t2.images.names import is_nifti, stem
-from napari_t1t2.images.nifti import read_nifti, read_provenance
+from napari_t1t2.images.nifti import read_nifti
 from napari_t1t2.images.nifti_write import write_nifti
 from napari_t1t2.images.read import read_all
 from napari_t1t2.images.volume import Volume
+from napari_t1t2.provenance import Provenance
 
 OBLIQUE = nibabel.affines.from_matvec(
     nibabel.eulerangles.euler2mat(0.1, -0.2, 0.3) @ np.diag([-0.9, 0.9, 3.0]), [80.5, -60.25, 12.125]
@@ -26,15 +27,14 @@ AFFINES = {
     "permuted": OBLIQUE[:, [2, 0, 1, 3]],
     "sheared": OBLIQUE @ (np.eye(4) + np.eye(4, k=1) * [1, 0.2, 0, 0]),
 }
-SAYS = {
-    "synthetic": True,
-    "contrast": "T2",
-    "notice": "Synthetic image. Not for diagnosis.",
-    "model": "ü.safetensors",
-    "model_sha256": "abc",
-    "step": 7,
-    "source": "é.nii.gz",
-}
+SAYS = Provenance(
+    contrast="T2",
+    model="ü.safetensors",
+    model_sha256="abc",
+    step=7,
+    source="é.nii.gz",
+    version="0.1",
+)
 STORED = {  # in odd/nifti: shape, spacing in mm and type that a file must be read as
     "anatomical.nii": ((25, 41, 33), (2, 2, 2), "int16"),
     "lit_2d.nii.gz": ((1, 128, 128), (3, 1.82, 1.82), "int16"),
@@ -308,7 +308,7 @@ def test_every_voxel_stays_where_it_was(tmp_path, saved, stack, name, codes):
     path = saved(affine=AFFINES[name], qform_code=codes[0], sform_code=codes[1])
     source, volume = nibabel.load(path), read_nifti(path)
     for source_of in (path, None):
-        write_nifti(tmp_path / "b.nii.gz", replace(volume, path=source_of), SAYS)
+        write_nifti(tmp_path / "b.nii.gz", replace(replace(volume, path=source_of), provenance=SAYS))
         written = nibabel.load(tmp_path / "b.nii.gz")
         np.testing.assert_array_equal(written.dataobj, source.dataobj)
         np.testing.assert_allclose(
@@ -327,7 +327,7 @@ def test_a_crop_keeps_the_code_and_moves(tmp_path, saved, stack):
     volume = read_nifti(saved(sform_code=4, qform_code=1))
     moved = volume.affine.copy()
     moved[:3, 3] = (moved @ (2, 3, 1, 1))[:3]
-    write_nifti(tmp_path / "b.nii", replace(volume, data=volume.data[1:, 3:, 2:], affine=moved), None)
+    write_nifti(tmp_path / "b.nii", replace(volume, data=volume.data[1:, 3:, 2:], affine=moved))
     written = nibabel.load(tmp_path / "b.nii")
     np.testing.assert_allclose(written.affine, moved, atol=1e-5)
     assert (written.header["qform_code"], written.header["sform_code"]) == (4, 4)
@@ -336,7 +336,7 @@ def test_a_crop_keeps_the_code_and_moves(tmp_path, saved, stack):
 
 def test_a_file_in_metres_is_written_in_millimetres(tmp_path, saved):
     volume = read_nifti(saved(affine=np.diag([0.002, 0.002, 0.003, 1]), xyzt_units=1))
-    write_nifti(tmp_path / "b.nii", volume, None)
+    write_nifti(tmp_path / "b.nii", volume)
     written = nibabel.load(tmp_path / "b.nii")
     assert written.header.get_xyzt_units()[0] == "mm"
     np.testing.assert_allclose(written.affine, volume.affine, rtol=1e-6)
@@ -349,7 +349,7 @@ def test_what_has_no_orientation_gets_none(tmp_path, saved, stack):
         read_nifti(saved("a.img", kind=nibabel.AnalyzeImage, affine=np.diag([-2.0, 2, 3, 1]))),
         Volume(data=stack.astype(np.float32), name="a", spacing=(3, 2, 1)),
     ):
-        write_nifti(tmp_path / "b.nii", source, SAYS)
+        write_nifti(tmp_path / "b.nii", replace(source, provenance=SAYS))
         written = nibabel.load(tmp_path / "b.nii")
         assert (written.header["qform_code"], written.header["sform_code"]) == (0, 0)
         np.testing.assert_allclose(written.header.get_zooms(), source.spacing[::-1], rtol=1e-6)
@@ -361,7 +361,7 @@ def test_what_has_no_orientation_gets_none(tmp_path, saved, stack):
 def test_mgh_2d_and_nifti_2_come_back_in_their_place(tmp_path, saved, stack, name):
     kind = {"a.mgz": nibabel.MGHImage, "a.nii": nibabel.Nifti2Image}.get(name, nibabel.Nifti1Image)
     volume = read_nifti(saved(name, kind=kind, data=stack[0] if "2d" in name else stack))
-    write_nifti(tmp_path / "b.nii.gz", volume, SAYS)
+    write_nifti(tmp_path / "b.nii.gz", replace(volume, provenance=SAYS))
     again = read_nifti(tmp_path / "b.nii.gz")
     np.testing.assert_array_equal(again.data, volume.data)
     np.testing.assert_allclose(again.affine, volume.affine, atol=1e-5)
@@ -380,7 +380,7 @@ def test_mgh_2d_and_nifti_2_come_back_in_their_place(tmp_path, saved, stack, nam
 )
 def test_integers_are_rounded_and_clipped_and_rare_types_avoided(tmp_path, dtype, stored, values):
     data = np.array([[[0.4, 0.6, 300, -3]]], np.float32)
-    write_nifti(tmp_path / "a.nii", Volume(data=data, name="a", dtype=dtype), None)
+    write_nifti(tmp_path / "a.nii", Volume(data=data, name="a", dtype=dtype))
     written = nibabel.load(tmp_path / "a.nii")
     np.testing.assert_array_equal(np.ravel(written.dataobj), np.array(values, stored))
     assert written.get_data_dtype() == stored
@@ -388,14 +388,14 @@ def test_integers_are_rounded_and_clipped_and_rare_types_avoided(tmp_path, dtype
 
 def test_integers_too_wide_for_32_bits_become_float(tmp_path):
     volume = Volume(data=np.array([[[0, 3e9]]], np.float32), name="a", dtype="int64")
-    write_nifti(tmp_path / "a.nii", volume, None)
+    write_nifti(tmp_path / "a.nii", volume)
     assert nibabel.load(tmp_path / "a.nii").get_fdata().max() == 3e9
 
 
 def test_a_synthetic_file_says_so_wherever_one_may_look(tmp_path, saved):
-    path, sidecar = write_nifti(tmp_path / "new" / "x_T2w.nii.gz", read_nifti(saved()), SAYS)
+    path, sidecar = write_nifti(tmp_path / "new" / "x_T2w.nii.gz", replace(read_nifti(saved()), provenance=SAYS))
     assert (path.name, sidecar.name) == ("x_T2w.nii.gz", "x_T2w.json")
-    assert read_provenance(path) == SAYS
+    assert read_nifti(path).provenance == SAYS
     assert nibabel.load(path).header["descrip"].item() == b"SYNTHETIC T2 - not for diagnosis"
     said = json.loads(sidecar.read_text(encoding="utf-8"))
     assert (said["SyntheticImage"], said["Contrast"], said["Sources"]) == (True, "T2", ["é.nii.gz"])
@@ -405,8 +405,8 @@ def test_a_synthetic_file_says_so_wherever_one_may_look(tmp_path, saved):
 
 
 def test_a_real_image_carries_no_mark(tmp_path, saved):
-    assert write_nifti(tmp_path / "b.nii", read_nifti(saved()), None) == [tmp_path / "b.nii"]
-    assert read_provenance(tmp_path / "b.nii") is None
+    assert write_nifti(tmp_path / "b.nii", read_nifti(saved())) == [tmp_path / "b.nii"]
+    assert read_nifti(tmp_path / "b.nii").provenance is None
     assert not nibabel.load(tmp_path / "b.nii").header["descrip"].item()
     assert not (tmp_path / "b.json").exists()
 
@@ -416,17 +416,17 @@ def test_another_s_comment_is_no_provenance(tmp_path, stack):
     for comment in (b"hello", b"[1]", b'{"a": 1}', b"\xff"):
         image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", comment))
     image.to_filename(tmp_path / "a.nii")
-    assert read_provenance(tmp_path / "a.nii") is None
+    assert read_nifti(tmp_path / "a.nii").provenance is None
 
 
 def test_no_name_of_a_patient_is_handed_on(tmp_path, saved):
     path = saved(descrip=b"Doe^Jane", db_name=b"Doe^Jane", aux_file=b"Doe^Jane", intent_name=b"Doe^Jane")
-    for file in write_nifti(tmp_path / "b.nii", read_nifti(path), SAYS):
+    for file in write_nifti(tmp_path / "b.nii", replace(read_nifti(path), provenance=SAYS)):
         assert b"Doe" not in file.read_bytes()
 
 
 def test_a_long_label_does_not_push_the_warning_out(tmp_path, saved):
-    write_nifti(tmp_path / "b.nii", read_nifti(saved()), SAYS | {"contrast": "é" * 90})
+    write_nifti(tmp_path / "b.nii", replace(read_nifti(saved()), provenance=replace(SAYS, contrast="é" * 90)))
     descrip = nibabel.load(tmp_path / "b.nii").header["descrip"].item()
     assert len(descrip) <= 79
     assert descrip.endswith(b"not for diagnosis")
@@ -435,32 +435,32 @@ def test_a_long_label_does_not_push_the_warning_out(tmp_path, saved):
 def test_a_sidecar_of_another_image_is_left_alone(tmp_path, saved):
     (tmp_path / "b.json").write_text('{"EchoTime": 0.1}')
     with pytest.raises(ValueError, match=r"b\.json beside it belongs to another image; choose another name"):
-        write_nifti(tmp_path / "b.nii", read_nifti(saved()), SAYS)
+        write_nifti(tmp_path / "b.nii", replace(read_nifti(saved()), provenance=SAYS))
     assert not (tmp_path / "b.nii").exists()
     (tmp_path / "b.json").unlink()
     for _ in range(2):  # one of ours is replaced
-        write_nifti(tmp_path / "b.nii", read_nifti(saved()), SAYS)
+        write_nifti(tmp_path / "b.nii", replace(read_nifti(saved()), provenance=SAYS))
 
 
 def test_only_nifti_is_written(tmp_path, saved):
     for name in ("b.img", "b.mgz", "b.png"):
         with pytest.raises(ValueError, match=rf"{name}: .* written as \.nii or \.nii\.gz; change the ending"):
-            write_nifti(tmp_path / name, read_nifti(saved()), None)
+            write_nifti(tmp_path / name, read_nifti(saved()))
 
 
 def test_the_same_image_makes_the_same_file_whatever_its_name(tmp_path, saved):
     volume = read_nifti(saved())
-    first, second = (write_nifti(tmp_path / name, volume, None)[0].read_bytes() for name in ("b.nii.gz", "c.NII.GZ"))
+    first, second = (write_nifti(tmp_path / name, volume)[0].read_bytes() for name in ("b.nii.gz", "c.NII.GZ"))
     assert first == second
     assert first[:2] == b"\x1f\x8b"
 
 
 def test_an_axis_too_long_for_nifti_1_makes_nifti_2(tmp_path):
     data = np.arange(40000, dtype=np.float32).reshape(1, 1, -1)
-    write_nifti(tmp_path / "a.nii", Volume(data=data, name="a", affine=np.eye(4)), SAYS)
+    write_nifti(tmp_path / "a.nii", replace(Volume(data=data, name="a", affine=np.eye(4)), provenance=SAYS))
     assert isinstance(nibabel.load(tmp_path / "a.nii"), nibabel.Nifti2Image)
     np.testing.assert_array_equal(read_nifti(tmp_path / "a.nii").data, data)
-    assert read_provenance(tmp_path / "a.nii") == SAYS
+    assert read_nifti(tmp_path / "a.nii").provenance == SAYS
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_half_one(tmp_path, saved, monkeypatch):
@@ -472,13 +472,13 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(tmp_path, saved, monkey
     (tmp_path / "b.nii.gz").write_bytes(b"old")
     monkeypatch.setattr(nibabel.Nifti1Image, "to_stream", fail)
     with pytest.raises(OSError, match="No space left"):
-        write_nifti(tmp_path / "b.nii.gz", volume, SAYS)
+        write_nifti(tmp_path / "b.nii.gz", replace(volume, provenance=SAYS))
     assert (tmp_path / "b.nii.gz").read_bytes() == b"old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nii", "b.nii.gz"]
 
 
 def test_a_viewer_is_told_a_window(tmp_path, saved):
-    write_nifti(tmp_path / "b.nii", read_nifti(saved()), None)
+    write_nifti(tmp_path / "b.nii", read_nifti(saved()))
     header = nibabel.load(tmp_path / "b.nii").header
     assert 0 <= header["cal_min"] < 100 < header["cal_max"] <= 255
 
@@ -496,7 +496,7 @@ def test_an_odd_file_is_read_and_comes_back(real_data, tmp_path, name):
     assert (volume.data.shape, volume.dtype) == (shape, dtype)
     np.testing.assert_allclose(volume.spacing, spacing, rtol=1e-3)
     np.testing.assert_array_equal(volume.affine, source.affine)
-    write_nifti(tmp_path / "b.nii.gz", volume, SAYS)
+    write_nifti(tmp_path / "b.nii.gz", replace(volume, provenance=SAYS))
     np.testing.assert_array_equal(nibabel.load(tmp_path / "b.nii.gz").affine, source.affine)
     np.testing.assert_array_equal(read_nifti(tmp_path / "b.nii.gz").data, volume.data)
 
@@ -513,13 +513,13 @@ def test_a_real_head_comes_back_to_the_bit(real_data, tmp_path, name, looks):
     volume = read_nifti(path)
     assert (volume.looks, volume.dtype, volume.notes) == (looks, "int16", ())
     assert volume.subject.startswith("lit_p0")
-    write_nifti(tmp_path / "b.nii", volume, None)
+    write_nifti(tmp_path / "b.nii", volume)
     source, written = nibabel.load(path), nibabel.load(tmp_path / "b.nii")
     np.testing.assert_array_equal(written.dataobj, source.dataobj)
     for field in ("srow_x", "srow_y", "srow_z", "quatern_b", "qoffset_z", "sform_code", "qform_code"):
         np.testing.assert_array_equal(written.header[field], source.header[field])
     moved = replace(volume, path=None)  # made anew, the quaternion agrees with the affine as well
-    write_nifti(tmp_path / "c.nii", moved, None)
+    write_nifti(tmp_path / "c.nii", moved)
     header = nibabel.load(tmp_path / "c.nii").header
     assert header["qform_code"] == header["sform_code"] == 1
     assert np.abs(corners(header.get_qform() - volume.affine, source.shape)).max() < 0.01
@@ -527,8 +527,8 @@ def test_a_real_head_comes_back_to_the_bit(real_data, tmp_path, name, looks):
 
 def test_a_real_image_does_not_inherit_the_word_of_a_synthetic_one(tmp_path):
     image = Volume(data=np.arange(24, dtype=np.float32).reshape(2, 3, 4), name="a", dtype="int16", affine=np.eye(4))
-    write_nifti(tmp_path / "a.nii", image, SAYS)
+    write_nifti(tmp_path / "a.nii", replace(image, provenance=SAYS))
     assert read_nifti(tmp_path / "a.nii").synthetic
-    write_nifti(tmp_path / "a.nii", image, None)
+    write_nifti(tmp_path / "a.nii", image)
     assert not (tmp_path / "a.json").exists()
     assert not read_nifti(tmp_path / "a.nii").synthetic

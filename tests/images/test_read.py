@@ -13,8 +13,9 @@ from napari_t1t2.images.folder import Folder, choose, files_in
 from napari_t1t2.images.names import natural
 from napari_t1t2.images.pixels import to_grey
 from napari_t1t2.images.read import read_all, read_folder, read_image
-from napari_t1t2.images.volume import NOTICE, Skipped, Volume
+from napari_t1t2.images.volume import Skipped, Volume
 from napari_t1t2.images.write import write_image
+from napari_t1t2.provenance import Provenance
 
 STORED = {  # in odd/png_tiff: shape and type that a file must be read as
     "exif_rotated.jpg": ((1, 181, 217), "uint8"),
@@ -435,10 +436,9 @@ def test_the_mixed_dicom_folder_holds_a_t1_and_a_t2(real_data):
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a_T1w.nii.gz", "series"])
 def test_what_is_synthetic_is_not_trained_on(tmp_path, t1_folder, name):
-    says = {"synthetic": True, "notice": NOTICE, "contrast": "T1"}
     data = np.random.default_rng(0).integers(0, 200, (1 if name == "a.png" else 3, 44, 36)).astype(np.float32)
     made = Volume(data=data, name="made", dtype="uint8", affine=np.diag([-1.0, -1, 3, 1]), spacing=(3, 1, 1))
-    write_image(t1_folder / "synthetic" / name, made, says)
+    write_image(t1_folder / "synthetic" / name, made, Provenance(contrast="T1"))
     folder = read_folder(t1_folder, "T1")
     assert len(folder.volumes) == 8
     assert any("it is synthetic, so it is not used as T1" in s.why for s in folder.skipped)

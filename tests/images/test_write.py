@@ -10,8 +10,9 @@ from PIL import Image
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume
 from napari_t1t2.images.write import name_for, write_image
+from napari_t1t2.provenance import Provenance
 
-SAYS = {"synthetic": True, "contrast": "T2", "source": "é.png"}
+SAYS = Provenance(contrast="T2", source="é.png")
 
 
 def volume(data, dtype: str) -> Volume:
@@ -20,13 +21,13 @@ def volume(data, dtype: str) -> Volume:
 
 def test_a_png_says_that_it_is_synthetic(tmp_path):
     write_image(tmp_path / "a.png", volume([[[0, 9]]], "uint8"), SAYS)
-    assert json.loads(Image.open(tmp_path / "a.png").text["Description"]) == SAYS
+    assert json.loads(Image.open(tmp_path / "a.png").text["Description"]) == SAYS.to_dict()
 
 
 def test_a_tiff_says_that_it_is_synthetic(tmp_path):
     write_image(tmp_path / "a.tif", volume([[[0, 9]]], "float32"), SAYS)
     with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
-        assert json.loads(tiff.pages[0].description) == SAYS
+        assert json.loads(tiff.pages[0].description) == SAYS.to_dict()
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])

@@ -1,17 +1,23 @@
+import errno
+import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
 import pytest
 
+from napari_t1t2.errors import Refusal
 from napari_t1t2.images.intensity import Intensity
 from napari_t1t2.images.plane import PLANES, View
+from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume, spacing_of
+from napari_t1t2.images.write import write_image
 from napari_t1t2.model.saved import load_model
 from napari_t1t2.runs.training import train
 from napari_t1t2.synthesis import translation
-from napari_t1t2.synthesis.prepare import input_range, provenance, remarks, unusual_spacing
-from napari_t1t2.synthesis.translation import NOTICE, blank, flicker, stream, translate
+from napari_t1t2.synthesis.prepare import NOT_FAMILIAR, input_range, prepare, provenance, unusual_spacing
+from napari_t1t2.synthesis.translation import blank, flicker, stream, translate
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +103,8 @@ def test_a_volume_stays_where_it_is_and_says_that_it_is_synthetic(model, stack):
     )
     made = translate(volume, model, to="t2")
     np.testing.assert_array_equal(made.data, translate(stack, model, to="t2"))
-    assert (made.name, made.contrast, made.notes) == ("T2 (synthetic) from head", "T2", (NOTICE,))
+    assert (made.name, made.contrast) == ("T2 (synthetic) from head", "T2")
+    assert made.synthetic and made.provenance.source == "head" and made.provenance.seen_in_training is True
     assert made.spacing == volume.spacing
     np.testing.assert_array_equal(made.affine, volume.affine)
     assert made.dtype == "uint8"  # of the target's files
@@ -105,9 +112,9 @@ def test_a_volume_stays_where_it_is_and_says_that_it_is_synthetic(model, stack):
 
 def test_the_provenance_names_model_step_and_source(model, trained):
     said = provenance(model, "t2", "head.png")
-    assert (said["synthetic"], said["contrast"], said["source"], said["step"]) == (True, "T2", "head.png", 4)
-    assert said["model"] == "run/model.safetensors"  # a longer path may name a person
-    assert len(said["model_sha256"]) == 64
+    assert (said.kind, said.contrast, said.source, said.step) == ("image", "T2", "head.png", 4)
+    assert said.model == "run/model.safetensors"  # a longer path may name a person
+    assert len(said.model_sha256) == 64
 
 
 def test_the_stream_fills_an_array_as_it_goes(model, stack, two_at_once):
@@ -205,10 +212,9 @@ def test_pixels_are_brought_to_those_of_the_model_and_back(model, head):
     assert np.abs(fine - without).mean() > 0  # at its own pixels it looks otherwise
 
 
-def test_a_model_that_cannot_warn_says_so(model):
+def test_a_model_that_cannot_warn_says_so(model, stack):
     quiet = replace(model, about=replace(model.about, familiar={}))
-    said = remarks(quiet, "t2", unusual=None, spacing=None, odd=None, seen=False)
-    assert "cannot warn of images unlike those it was trained on" in said[0]
+    assert prepare(Volume(data=stack, name="it"), quiet, "t2").remarks[0] == NOT_FAMILIAR
 
 
 def test_a_missing_spacing_is_told(model):
@@ -316,3 +322,55 @@ def test_what_goes_wrong_while_reading_ahead_is_raised(model):
     with pytest.raises(OSError, match="the disk is gone"):
         for _ in stream(lazy, model, to="t2", intensity=Intensity(0, 255, "uint8")):
             pass
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_told_before_the_translation_begins(model, stack, monkeypatch):
+    monkeypatch.setattr(translation, "IN_MEMORY", 100)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(Refusal, match=r"The result takes .* GiB in .*, where .* are free: .* TMPDIR"):
+        translate(stack, model, to="t2")
+
+
+def test_where_nothing_can_be_reserved_the_free_space_is_asked_for(monkeypatch):
+    monkeypatch.setattr(translation, "IN_MEMORY", 100)
+    monkeypatch.delattr(os, "posix_fallocate")
+    assert isinstance(blank((2, 8, 8)), np.memmap)
+    monkeypatch.setattr(translation.shutil, "disk_usage", lambda _: SimpleNamespace(free=500))
+    with pytest.raises(Refusal, match="TMPDIR"):
+        blank((2, 8, 8))
+
+
+def test_the_space_of_a_large_result_is_taken_at_once(monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(translation, "IN_MEMORY", 100)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(Refusal, match="TMPDIR"):
+            blank((1, 100, 100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_an_empty_volume_of_an_array_is_told_and_becomes_air(model, stack):
+    series = np.stack([stack, np.full_like(stack, 7)])
+    with pytest.warns(UserWarning, match="Volume 1 of 2 was left as air"):
+        made = translate(series, model, to="t2")
+    np.testing.assert_array_equal(made[0], translate(stack, model, to="t2"))
+    assert (made[1] == model.about.ranges["t2"].low).all()
+    with pytest.raises(Refusal, match="Every pixel is 7"):
+        translate(series[1], model, to="t2")
+
+
+def test_a_translated_volume_carries_what_its_file_will_say(model, head, tmp_path):
+    volume = Volume(data=head(0, "T1")[None].astype(np.float32) * 2, name="head", dtype="uint8")
+    made = translate(volume, model, to="t2")
+    assert made.synthetic and not volume.synthetic
+    (path,) = write_image(tmp_path / "made.png", made)
+    assert read_image(path).provenance == made.provenance
+    again = translate(read_image(path), model, to="t1")
+    assert again.provenance.source_synthetic is True and again.provenance.source == "made.png"

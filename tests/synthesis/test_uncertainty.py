@@ -12,11 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from napari_t1t2.__main__ import main
 from napari_t1t2.images.intensity import Intensity
-from napari_t1t2.images.nifti import read_provenance
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume
 from napari_t1t2.model.about import read_about
 from napari_t1t2.model.saved import load_model
+from napari_t1t2.provenance import Provenance
 from napari_t1t2.synthesis.calibration import _refuse_wrong_pairs, calibrate, store
 from napari_t1t2.synthesis.translation import stream, translate
 from napari_t1t2.synthesis.uncertainty import Calibration, UncertaintyMap
@@ -33,7 +33,7 @@ def volume(head, contrast):
 
 def uncertainty(data, found):
     out = np.zeros(data.shape, np.float32)
-    translate(data, found.model, to="t2", doubt=(found, out))
+    translate(data, found.model, to="t2", errors=(found, out))
     return out
 
 
@@ -49,7 +49,7 @@ def test_a_foreign_structure_raises_the_uncertainty_where_it_is(model, head):
 def test_the_map_has_the_shape_of_the_image_and_leaves_the_image_as_it_was(model, head, planes):
     data = volume(head, "T1").data
     plain, out, doubts = translate(data, model, to="t2", planes=planes), np.zeros_like(data), np.zeros_like(data)
-    list(stream(data, model, to="t2", planes=planes, out=out, doubt=(UncertaintyMap(model, "t2"), doubts)))
+    list(stream(data, model, to="t2", planes=planes, out=out, errors=(UncertaintyMap(model, "t2"), doubts)))
     np.testing.assert_array_equal(out, plain)
     assert (doubts >= 0).all() and doubts.any(axis=(1, 2)).all()
 
@@ -229,7 +229,7 @@ def test_the_command_line_calibrates_and_writes_both_files(trained, tmp_path, t1
     )
     assert made.shape == doubts.shape
     np.testing.assert_array_equal(made.affine, doubts.affine)
-    says = read_provenance(tmp_path / "out" / "sub-01_desc-expectedError_T2w.nii.gz")
+    says = read_image(tmp_path / "out" / "sub-01_desc-expectedError_T2w.nii.gz").provenance.to_dict()
     assert says["contrast"] == "expected error of T2" and says["synthetic"] is True
     assert says["calibrated"] is True and "calibrated on 8 slices" in says["meaning"]
     assert main([str(a) for a in args]) == 2
@@ -255,7 +255,7 @@ def test_calibrating_refuses_what_does_not_pair(model, head):
 
 
 def test_a_synthetic_image_teaches_no_error(model, head):
-    t1, t2 = volume(head, "T1"), replace(volume(head, "T2"), synthetic=True)
+    t1, t2 = volume(head, "T1"), replace(volume(head, "T2"), provenance=Provenance())
     with pytest.raises(ValueError, match="T2 is synthetic, so no error can be learned from it"):
         calibrate(model, [(t1, t2)])
 
@@ -272,7 +272,9 @@ def test_a_calibration_says_how_much_of_it_was_trained_on(trained, model, head):
     folders = [sorted((trained.parent / contrast).iterdir())[:6] for contrast in ("T1", "T2")]
     pairs = [(read_image(one), read_image(other)) for one, other in zip(*folders, strict=True)]
     assert calibrate(model, pairs)["t2"].seen > 0
-    assert calibrate(model, [(volume(head, "T1"), volume(head, "T2"))])["t2"].seen == 0
+    assert calibrate(model, [(volume(head, "T1"), volume(head, "T2"))])["t2"].seen > 0  # slices of these, as a stack
+    louder = [replace(v, data=v.data * np.float32(1.01)) for v in (volume(head, "T1"), volume(head, "T2"))]
+    assert calibrate(model, [(louder[0], louder[1])])["t2"].seen == 0
 
 
 def test_an_expected_error_is_neither_translated_nor_scored(trained, tmp_path, head, capsys):

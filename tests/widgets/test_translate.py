@@ -1,18 +1,26 @@
+from pathlib import Path
+from threading import Event
+
 import dask.array as da
 import numpy as np
 import pytest
 from napari.layers import Image, Labels, Shapes
+from napari.layers._source import layer_source
+from qtpy.QtWidgets import QDockWidget
+from superqt.utils import WorkerBase
 
 from napari_t1t2.events import Failed
-from napari_t1t2.images.read import read_image
+from napari_t1t2.images.read import read_folder, read_image
 from napari_t1t2.images.volume import Volume, spacing_of
+from napari_t1t2.images.write import write_image
 from napari_t1t2.model.saved import load_model
+from napari_t1t2.provenance import Provenance
 from napari_t1t2.synthesis import prepare, translation
 from napari_t1t2.synthesis.uncertainty import NOT_CALIBRATED
 from napari_t1t2.widgets._job import KEPT
 from napari_t1t2.widgets._layers import layer_of
 from napari_t1t2.widgets._memory import memory
-from napari_t1t2.widgets.files import volumes_of
+from napari_t1t2.widgets.files import save_nifti, volumes_of
 from napari_t1t2.widgets.translate import TranslateWidget
 
 
@@ -259,7 +267,7 @@ def test_the_status_is_never_read_as_html(widget):
 
 def test_the_expected_error_lies_over_the_new_layer_and_says_what_it_is(widget, viewer, head):
     layer = viewer.add_image(np.stack([head] * 3), name="sub-01", metadata={"contrast": "T1"}, scale=(3, 1, 2))
-    widget.form["trust"].value = True
+    widget.form["uncertainty"].value = True
     translate(widget, layer)
     _, made, doubts = viewer.layers
     assert made.name == "T2 (synthetic) from sub-01" and doubts.name == f"expected error of {made.name}"
@@ -276,18 +284,128 @@ def test_an_image_that_the_model_was_trained_on_is_told_and_marked(widget, viewe
     assert made.metadata["seen_in_training"] is True
     assert prepare.TRAINED_ON in told
     told.clear()
-    made = translate(widget, viewer.add_image(data[::-1].copy(), metadata={"contrast": "T1"}))
+    made = translate(widget, viewer.add_image(data**1.1, metadata={"contrast": "T1"}))
     assert made.metadata["seen_in_training"] is False
     assert prepare.TRAINED_ON not in told
 
 
 def test_what_holds_errors_of_an_image_is_not_translated(widget, viewer, head, told):
-    for mark in ("difference", "calibrated"):
-        translate(widget, viewer.add_image(head, name=mark, metadata={mark: False, "contrast": "T1"}))
-        assert told[-1] == f"'{mark}' holds errors of an image: choose the image itself."
+    for says, words in (
+        (Provenance(kind="difference"), "holds the difference of two images: give one of these."),
+        (Provenance(kind="expected error"), "holds the error to expect of an image: give the image itself."),
+        (Provenance(complete=False), "is an unfinished synthetic image: make it again, to its end."),
+    ):
+        translate(widget, viewer.add_image(head, name="it", metadata=says.to_dict()))
+        assert told[-1] == f"'it' {words}"
+        viewer.layers.clear()
 
 
 def test_a_synthetic_source_and_a_missing_calibration_are_told(widget, viewer, head, told):
-    widget.form["trust"].value = True
+    widget.form["uncertainty"].value = True
     translate(widget, viewer.add_image(head, metadata={"contrast": "T1", "synthetic": True}))
     assert {prepare.OF_SYNTHETIC, NOT_CALIBRATED} <= set(told)
+
+
+@pytest.fixture
+def slow(widget, viewer, head, monkeypatch, qtbot):
+    """A translation half-way, with its uncertainty map: it goes on once the event is set."""
+    monkeypatch.setattr(translation, "PIXELS_AT_ONCE", 1)
+    monkeypatch.setattr("napari_t1t2.widgets.translate.REFRESH", 0)
+    on, stream = Event(), translation.stream
+
+    def halting(*args, **rest):
+        for i, event in enumerate(stream(*args, **rest)):
+            yield event
+            if i == 1:
+                on.wait(20)
+
+    monkeypatch.setattr(translation, "stream", halting)
+    widget.form["uncertainty"].value = True
+    viewer.layers.selection.active = viewer.add_image(np.stack([head] * 8), name="scan", metadata={"contrast": "T1"})
+    widget.go.click()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3 and "25% done" in viewer.layers[2].name, timeout=20_000)
+    yield on
+    on.set()
+    if alive(widget):
+        widget.wait(20)
+
+
+def alive(widget) -> bool:
+    """Whether Qt has not deleted it yet."""
+    try:
+        return widget.objectName() is not None
+    except RuntimeError:
+        return False
+
+
+def test_a_layer_says_how_far_it_is_filled_until_it_is_full(widget, viewer, slow, tmp_path):
+    made, errors = viewer.layers[1:]
+    assert made.name == "T2 (synthetic) from scan, 25% done" and errors.name.endswith("25% done")
+    assert made.metadata["complete"] is errors.metadata["complete"] is False
+    (path, _) = save_nifti(str(tmp_path / "half.nii"), *made.as_layer_data_tuple()[:2])
+    assert read_image(path := Path(path)).provenance.complete is False and path.name == "half.nii"
+    slow.set()
+    widget.wait(60)
+    assert made.name == "T2 (synthetic) from scan" and errors.name == "expected error of T2 (synthetic) from scan"
+    assert not {"complete"} & (made.metadata.keys() | errors.metadata.keys())
+
+
+def test_a_name_that_the_user_gave_to_a_filling_layer_stays(widget, viewer, slow):
+    viewer.layers[1].name = "mine"
+    slow.set()
+    widget.wait(60)
+    assert viewer.layers[1].name == "mine" and "complete" not in viewer.layers[1].metadata
+
+
+def test_closing_the_dock_takes_the_unfinished_layers_away(widget, viewer, slow, qtbot):
+    dock = QDockWidget()
+    qtbot.addWidget(dock)
+    dock.setWidget(widget)
+    widget.setParent(None)  # as napari does
+    assert [layer.name for layer in viewer.layers] == ["scan"]
+    slow.set()
+    widget.wait(20)
+    assert [layer.name for layer in viewer.layers] == ["scan"]
+
+
+def test_a_dock_deleted_half_way_leaves_a_layer_that_says_that_it_is_unfinished(widget, viewer, slow, qtbot, request):
+    request.node.qt_widgets.clear()  # nothing is left to close
+    with qtbot.waitSignal(widget.destroyed):
+        widget.deleteLater()
+    slow.set()
+    WorkerBase.await_workers(10_000)
+    assert all("% done" in layer.name and layer.metadata["complete"] is False for layer in viewer.layers[1:])
+
+
+def test_a_stack_of_slices_that_were_trained_on_is_marked(widget, viewer, trained):
+    stack = np.concatenate([v.data for v in read_folder(trained.parent / "T1", "T1").volumes])
+    made = translate(widget, viewer.add_image(stack, metadata={"contrast": "T1"}))
+    assert made.metadata["seen_in_training"] is True
+    lazy = da.from_array(stack[2:5])
+    assert translate(widget, viewer.add_image(lazy, metadata={"contrast": "T1"})).metadata["seen_in_training"] is True
+
+
+def test_a_coarser_level_does_not_tell_whether_the_image_was_trained_on(widget, viewer, head):
+    large = np.kron(head, np.ones((2, 2), np.float32)) ** 1.1
+    pyramid = viewer.add_image([large, large[::2, ::2] * 1.1], multiscale=True, name="pyramid")
+    pyramid._data_level = 1
+    widget.form["level"].value = "level on screen"
+    assert "seen_in_training" not in translate(widget, pyramid).metadata
+
+
+def test_an_empty_volume_of_a_series_becomes_air_and_the_others_are_made(widget, viewer, head, told):
+    data = np.stack([np.stack([head] * 2), np.zeros((2, *head.shape), np.float32)])
+    made = translate(widget, viewer.add_image(data, contrast_limits=(0, 255), metadata={"contrast": "T1"}))
+    assert np.ptp(made.data[0]) > 0 and np.ptp(made.data[1]) == 0
+    assert any("Volume 1 of 2 was left as air: Every pixel is 0" in sentence for sentence in told)
+    assert "complete" not in made.metadata
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_a_picture_that_napari_itself_opened_still_says_what_it_is(widget, viewer, told, tmp_path, head, name):
+    says = Provenance(kind="expected error", contrast="expected error of T2")
+    write_image(tmp_path / name, Volume(data=head[None], name="a", dtype="uint8"), says)
+    with layer_source(path=str(tmp_path / name)):
+        layer = viewer.add_image(head, name="a")
+    translate(widget, layer)
+    assert told[-1] == "'a' holds the error to expect of an image: give the image itself."

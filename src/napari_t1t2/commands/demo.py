@@ -42,7 +42,6 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
     from ..model.saved import load_model
     from ..runs.folder import LOSSES_FILE, load_config
     from ..sample import write_heads
-    from ..synthesis.prepare import provenance
     from ..synthesis.translation import translate
 
     run = out / "run"
@@ -66,7 +65,7 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
     t1s, t2s = read_folder(heads.held_out_t1, "T1").volumes, read_folder(heads.held_out_t2, "T2").volumes
     fakes = [translate(t1, model, to="t2") for t1 in t1s]
     for t1, fake in zip(t1s, fakes, strict=True):
-        write_image(out / "synthetic" / f"{t1.name}.png", fake, provenance(model, "t2", t1.name))
+        write_image(out / "synthetic" / f"{t1.name}.png", fake)
     print_scores(t1s, fakes, t2s)
 
     draw_losses(run / LOSSES_FILE, out / "losses.png")

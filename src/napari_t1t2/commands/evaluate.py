@@ -60,6 +60,8 @@ def evaluate(args: Namespace) -> None:
     for name, pair in pairs.items():
         try:
             fake, real = _read(pair[0], flat=True), _read(pair[1])
+            if why := fake.why_not() or real.why_not():
+                raise UnusableError(f"{(fake if fake.why_not() else real).series} {why}")
             if real.synthetic:
                 raise UnusableError(f"{real.series}: it is synthetic, so nothing can be scored against it.")
             if not same_grid(fake, real):

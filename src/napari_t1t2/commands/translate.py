@@ -13,91 +13,68 @@ from ..config import other
 from ..errors import Refusal
 from ..images.names import is_nifti, refuse_expected_error
 from ..images.read import read_files, read_folder
-from ..images.volume import Volume
+from ..images.volume import Skipped, Volume
 from ..images.write import check_ending, name_for
 from .progress import ProgressLine
 
 if TYPE_CHECKING:
     from ..config import Side
-    from ..images.volume import Volume
     from ..model.saved import Model
+    from ..provenance import Provenance
 
 
 def translate(args: Namespace) -> None:
     """Files to files, or a folder to a folder."""
-    import numpy as np
-
-    from ..data.slices import fingerprint
-    from ..images.intensity import range_for
+    from ..images.intensity import ranges_for
     from ..images.write import write_image
     from ..model.device import describe, pick_device
     from ..model.saved import load_model
-    from ..synthesis.familiarity import unfamiliar
-    from ..synthesis.prepare import input_range, provenance, remarks
-    from ..synthesis.translation import blank
-    from ..synthesis.translation import translate as translate_volume
-    from ..synthesis.uncertainty import Doubt
+    from ..synthesis.prepare import prepare
+    from ..synthesis.translation import blank, translate_prepared
+    from ..synthesis.uncertainty import UncertaintyMap
 
+    # the model, and the models beside it
     if args.ensemble and not args.uncertainty:
         raise Refusal("--ensemble tells where models disagree: give --uncertainty as well, or leave it out.")
     device = pick_device(args.device)
     model, *members = (load_model(path, device, args.precision) for path in (args.model, *args.ensemble))
     to = model.config.side(args.to)
-    doubt = Doubt(model, args.to, members) if args.uncertainty else None
-    trained = model.about.ranges[other(to)]
+    error_map = UncertaintyMap(model, args.to, members) if args.uncertainty else None
+
+    # what is translated, and where it goes
     volumes, notes = sources(args.inputs, model.config.label(other(to)), series=args.series, frame=args.frame)
     print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
     targets = targets_for(volumes, args.inputs[0], args.out, model, to, overwrite=args.overwrite)
-    beside = doubt_targets(targets, overwrite=args.overwrite) if doubt else []
-    loose: dict[str, list[Volume]] = {}  # single slices of a folder share a range, as in training
-    for volume in volumes:
-        if len(volume.data) == 1:
-            loose.setdefault(volume.dtype, []).append(volume)
-    shared = {dtype: range_for(np.concatenate([v.data.ravel() for v in vs]), 1, trained) for dtype, vs in loose.items()}
+    beside = error_targets(targets, overwrite=args.overwrite) if error_map else []
+    ranges = ranges_for(volumes, model.about.ranges[other(to)])
 
     line = ProgressLine()
     print(f"Translating to {model.config.label(to)} on {describe(device)}")
     told: set[str] = set()
-    unfamiliar_files = seen_files = 0
-    for done, (volume, target) in enumerate(zip(volumes, targets, strict=True), 1):
-        single = len(volume.data) == 1
-        intensity, unusual = shared[volume.dtype] if single else input_range(volume.data, model, to)
-        seen = fingerprint(volume) in model.about.seen
-        odd = unfamiliar(
-            volume.data,
-            model.about.familiar,
-            model.config,
-            to,
-            intensity,
-            affine=volume.affine,
-            spacing=volume.spacing,
-        )
-        unfamiliar_files, seen_files = unfamiliar_files + bool(odd), seen_files + seen
-        for sentence in remarks(
-            model,
-            to,
-            unusual=unusual,
-            spacing=volume.spacing,
-            odd=odd,
-            seen=seen,
-            looks=volume.looks,
-            synthetic=volume.synthetic,
-            doubt=doubt,
-        ):
-            if sentence not in told:
-                print(f"{volume.path}: {sentence}", file=sys.stderr)
-                told.add(sentence)
-        doubts = (doubt, blank(volume.data.shape)) if doubt else None
-        made = translate_volume(volume, model, to=args.to, planes=args.planes, intensity=intensity, doubt=doubts)
-        source = volume.path.name if volume.path else volume.name
-        says = provenance(model, to, source, odd) | {"seen_in_training": seen, "source_synthetic": volume.synthetic}
-        write_image(target, made, says)
-        if doubts:
+    says: list[Provenance] = []
+    for done, (volume, target, shared) in enumerate(zip(volumes, targets, ranges, strict=True)):
+        # look at it: each remark is told once, of the first image that it is true of
+        looked = prepare(volume, model, to, shared=shared, error_map=error_map)
+        for remark in dict.fromkeys(looked.remarks):
+            if remark not in told:
+                print(f"{volume.path}: {remark}", file=sys.stderr)
+        told.update(looked.remarks)
+        says.append(looked.provenance)
+
+        # translate and write
+        errors = (error_map, blank(volume.data.shape)) if error_map else None
+        made = translate_prepared(volume, model, to, looked, planes=args.planes, errors=errors)
+        write_image(target, made)
+        if errors:
             name = f"expected error of {made.name}"
-            write_image(beside[done - 1], replace(made, data=doubts[1], name=name), says | doubts[0].provenance())
-        line.show(f"{done} of {len(volumes)}: {target}", done / len(volumes), last=done == len(volumes))
+            write_image(beside[done], replace(made, data=errors[1], name=name), looked.of_errors(errors[0]))
+        part = (done + 1) / len(volumes)
+        line.show(f"{done + 1} of {len(volumes)}: {target}", part, last=part == 1)
     line.end()
-    for count, what in ((unfamiliar_files, "do not look like the training images"), (seen_files, "were trained on")):
+
+    # what holds for some of many
+    unfamiliar, seen = (sum(bool(getattr(s, key)) for s in says) for key in ("unfamiliar", "seen_in_training"))
+    for count, what in ((unfamiliar, "do not look like the training images"), (seen, "were trained on")):
         if count and len(volumes) > 1:
             print(f"{count} of {len(volumes)} images {what}; their files say so.", file=sys.stderr)
 
@@ -120,6 +97,7 @@ def sources(
         read = read_folder(folder, contrast, series=series, frame=frame)
         return read.volumes, read.notes()
     volumes, skipped = read_files(inputs, frame=frame)
+    skipped += [Skipped(v.path or Path(v.name), why) for v in volumes if (why := v.why_not())]
     if skipped:
         raise Refusal("\n".join(map(str, skipped)))
     return volumes, []
@@ -138,11 +116,12 @@ def targets_for(
         check_ending(out, made[0])
     elif out.is_file() or out.name.casefold().endswith(FILES):
         raise Refusal(f"{out} is a file name: give a folder for the results.")
-    targets: list[Path] = []
+    inputs = {v.path.resolve() for v in volumes if v.path}
+    targets: dict[Path, None] = {}  # in order, and found at once
     for volume in made:
         deeper = volume.path.parent.relative_to(folder) if folder and volume.path and not volume.files else Path()
         target = out if one_file else out / deeper / name_for(volume, model.config.label(to))
-        if target.resolve() in {v.path.resolve() for v in volumes if v.path}:
+        if target.resolve() in inputs:
             raise Refusal(f"{target} is one of the inputs: give another --out.")
         if target.is_dir() and any(target.iterdir()):
             raise Refusal(f"{target} exists, and DICOM series are never replaced: give another --out.")
@@ -150,11 +129,11 @@ def targets_for(
             raise Refusal(f"{target} exists: give --overwrite to replace it, or another --out.")
         if target in targets:
             raise Refusal(f"Two inputs would both become {target}: rename one, or translate them one by one.")
-        targets.append(target)
-    return targets
+        targets[target] = None
+    return list(targets)
 
 
-def doubt_targets(targets: Sequence[Path], *, overwrite: bool = False) -> list[Path]:
+def error_targets(targets: Sequence[Path], *, overwrite: bool = False) -> list[Path]:
     """Where the error to expect of each result goes: beside it. Raises `Refusal` where a file is there already."""
     beside: list[Path] = []
     for target in targets:

@@ -30,7 +30,8 @@ from ..images.read import Part, Source, gathered, read_source, sources_in
 from ..images.volume import Image, Volume
 from .bank import digest_of, home_of, read_record, write_record, written_whole
 from .inputs import as_input
-from .slices import Plan, Slices, common_pixel, fingerprint
+from .seen import fingerprint
+from .slices import Plan, Slices, common_pixel
 from .sources import Stop, hushed_readers, worked_through
 from .stored import StoredSlices, coded
 
@@ -128,7 +129,7 @@ def _look(files: dict[Path, list[Path]], config: TrainConfig, stop: Stop) -> Gen
     sources = [(folder, source) for folder, own in files.items() for source in sources_in(own)]
     found: dict[int, tuple[Part, list[Look]]] = {}
     size = 0
-    for done in worked_through(partial(_read, sources, config.frame), range(len(sources)), "reading", stop, config):
+    for done in worked_through(partial(_read, sources, config), range(len(sources)), "reading", stop, config):
         if isinstance(done, Reading):
             yield done
             continue
@@ -150,10 +151,10 @@ def _look(files: dict[Path, list[Path]], config: TrainConfig, stop: Stop) -> Gen
     return [Seen(folder, [look_at[id(v.data)] for v in folder.volumes]) for folder in chosen]
 
 
-def _read(sources: Sequence[tuple[Path, Source]], frame: int, index: int) -> tuple[Part, list[Look]]:
+def _read(sources: Sequence[tuple[Path, Source]], config: TrainConfig, index: int) -> tuple[Part, list[Look]]:
     _, source = sources[index]
-    part = read_source(source, frame=frame)
-    return part, [Look(source, i, fingerprint(v), glimpse(v)) for i, v in enumerate(part.volumes)]
+    part = read_source(source, frame=config.frame)
+    return part, [Look(source, i, fingerprint(v, config.model.plane), glimpse(v)) for i, v in enumerate(part.volumes)]
 
 
 def _let_go(part: Part, looks: list[Look]) -> tuple[Part, list[Look]]:
@@ -200,7 +201,7 @@ def _cut(plans: list[Plan], frame: int, finish: Callable[[Image], npt.NDArray[An
         if not look.held:
             part = part or read_source(job.source, frame=frame)
             again = part.volumes[look.nth] if look.nth < len(part.volumes) else None
-            if not again or fingerprint(again) != look.fingerprint:
+            if not again or fingerprint(again) != look.fingerprint.split()[0]:
                 raise Refusal(f"{job.source[0]} changed while it was read: train again when it is complete.")
             data = again.data
         shown, images = plans[side].cut(number, data)

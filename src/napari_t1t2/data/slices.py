@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from ..images.frame import Frame
 from ..images.intensity import Intensity, measure_set
 from ..images.plane import View
 from ..images.volume import Affine, Image, Volume
+from .seen import fingerprint
 from .stored import Images
 
 
@@ -28,7 +28,7 @@ class Slices:
     owners: npt.NDArray[np.intp]  # (N,), the volume each slice comes from, as an index into the next three
     names: tuple[str, ...]
     subjects: tuple[str, ...]  # empty where it is not known
-    fingerprints: tuple[str, ...]  # equal for equal pixels
+    fingerprints: tuple[str, ...]  # equal for equal pixels, see `fingerprint`
     intensity: Intensity
     notes: tuple[str, ...]
     places: npt.NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))  # (N,), each in its volume
@@ -43,8 +43,8 @@ class Slices:
         return f"the networks see {n} slices{of}, {height}x{width}, {i.low:g} to {i.high:g} as -1 to 1"
 
     def fingerprints_of(self, chosen: npt.NDArray[np.intp]) -> frozenset[str]:
-        """Of the volumes that these slices come from."""
-        return frozenset(self.fingerprints[i] for i in np.unique(self.owners[chosen]))
+        """Of the volumes that these slices come from, and of their slices."""
+        return frozenset(known for i in np.unique(self.owners[chosen]) for known in self.fingerprints[i].split())
 
 
 def common_pixel(volumes: Sequence[Volume], model: ModelConfig) -> float:
@@ -72,7 +72,7 @@ def prepare(folder: Folder, model: ModelConfig, pixel: float = 0.0) -> Slices:
     plan = Plan.of(folder, model, pixel)
     cut = [plan.cut(i, volume.data) for i, volume in enumerate(folder.volumes)]
     images = np.concatenate([images for _, images in cut])
-    return plan.slices(images, [shown for shown, _ in cut], [fingerprint(v) for v in folder.volumes])
+    return plan.slices(images, [shown for shown, _ in cut], [fingerprint(v, model.plane) for v in folder.volumes])
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,9 +168,3 @@ def _check_sizes(folder: Folder, views: list[View], model: ModelConfig, pixel: f
             f"{odd.path.name if odd.path else odd.name} is {odd.data.shape[1]}x{odd.data.shape[2]}. "
             "Set size (64, 128, ...) to fit each into a square without stretching, or remove the others."
         )
-
-
-def fingerprint(volume: Volume) -> str:
-    """Equal for equal voxels, whatever the file is called and in whatever order it stores them."""
-    seen = View.of("axial", volume.affine).apply(volume.data)
-    return blake2b(np.ascontiguousarray(seen).data, digest_size=8).hexdigest()

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import UnusableError
 from .clues import contrast_of
 from .dicom_slices import SAME, Slice, slices_of
+from .dicom_write import provenance_of
 from .names import natural
 from .pixels import refuse_blank
 from .quiet import quiet
@@ -185,7 +186,7 @@ def _make_volume(stack: list[Slice]) -> Volume:
         files=_files_of(stack),
         subject=first.text("PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID"),
         uid=first.text("SeriesInstanceUID"),
-        synthetic="SYNTHETIC" in first.text("ImageType"),
+        provenance=provenance_of(first.header),
         notes=tuple(notes),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import Refusal
+from ..provenance import NOTICE, Provenance
 from .quiet import quiet
-from .volume import NOTICE, Volume
+from .volume import Volume
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
 
+GROUP, CREATOR = 0x0099, "napari-t1t2"  # of the private tag that holds the provenance as JSON
 Vector = npt.NDArray[np.float64]
 
 KEPT = (  # of the source's header: whose head it is, in which study and room
@@ -50,7 +53,7 @@ KEPT = (  # of the source's header: whose head it is, in which study and room
 )
 
 
-def write_dicom(folder: Path, volume: Volume, provenance: dict[str, Any]) -> list[Path]:
+def write_dicom(folder: Path, volume: Volume) -> list[Path]:
     """Write a synthetic volume as a new MR series, one file a slice, in the study of its source's DICOM files.
 
     The folder must be new or empty; it appears when it is complete. Raises `Refusal` with a sentence.
@@ -59,11 +62,16 @@ def write_dicom(folder: Path, volume: Volume, provenance: dict[str, Any]) -> lis
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refusal(f"{folder} already holds something: give a new or empty folder for the DICOM series.")
+    if not volume.provenance:
+        raise Refusal(
+            f"{volume.name!r} is not synthetic. DICOM is written for synthetic images only, and marks them so; save it "
+            "as NIfTI."
+        )
     plane, positions = _geometry(folder.name, volume)
     words, units = _words(volume)
     with quiet():
         sources = [_source(path, volume.uid) for path in volume.files]
-        header = _series_header(volume, provenance, sources)
+        header = _series_header(volume, volume.provenance, sources)
         header.update(plane)
         header.update(units)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +162,7 @@ def _source(path: Path, uid: str) -> FileDataset:
     return header
 
 
-def _series_header(volume: Volume, provenance: dict[str, Any], sources: Sequence[Dataset]) -> Dataset:
+def _series_header(volume: Volume, made: Provenance, sources: Sequence[Dataset]) -> Dataset:
     """What all slices share: patient and study of the source, and that this is synthetic and by whom."""
     from pydicom.dataset import Dataset
     from pydicom.uid import MRImageStorage, generate_uid
@@ -176,25 +184,35 @@ def _series_header(volume: Volume, provenance: dict[str, Any], sources: Sequence
                 if source[keyword].value:
                     header[keyword] = source[keyword]
 
-    label = str(provenance.get("contrast", ""))
     header.SOPClassUID, header.Modality = MRImageStorage, "MR"
     header.ImageType = ["DERIVED", "SECONDARY", "OTHER", "SYNTHETIC"]
     header.SeriesInstanceUID = generate_uid()
-    header.SeriesDescription = f"SYNTHETIC {label[:34]} - not for diagnosis"
-    model = Path(str(provenance.get("model", ""))).name  # its folder may name a person
-    made = f"Made by napari-t1t2 with model {model}, step {provenance.get('step')}"
-    sha = f"SHA-256 {provenance.get('model_sha256')}"
-    header.DerivationDescription = f"{NOTICE} {sha}. {made}, from {provenance.get('source')}."[:1024]
-    header.ImageComments = str(provenance.get("notice", NOTICE))
+    header.SeriesDescription = made.stamp(64)
+    header.private_block(GROUP, CREATOR, create=True).add_new(0, "UT", made.to_json())
+    model = Path(made.model or "").name  # its folder may name a person
+    by = f"Made by napari-t1t2 with model {model}, step {made.step}, from {made.source}."
+    header.DerivationDescription = f"{NOTICE} SHA-256 {made.model_sha256}. {by}"[:1024]
+    header.ImageComments = made.notice
     header.BurnedInAnnotation, header.ContentQualification = "NO", "RESEARCH"
     header.Manufacturer, header.ManufacturerModelName = "napari-t1t2", model[:64]
-    header.SoftwareVersions = str(provenance.get("version", ""))
+    header.SoftwareVersions = made.version or ""
     header.SeriesDate = header.ContentDate = header.InstanceCreationDate = now.strftime("%Y%m%d")
     header.SeriesTime = header.ContentTime = header.InstanceCreationTime = now.strftime("%H%M%S")
     header.ScanningSequence, header.SequenceVariant = "RM", "NONE"  # required; RM is research mode
     header.ScanOptions = header.MRAcquisitionType = header.EchoTime = header.RepetitionTime = None
     header.EchoTrainLength = None  # no scanner ran: these are required, and empty
     return header
+
+
+def provenance_of(header: Dataset) -> Provenance | None:
+    """What a synthetic slice says of itself, an older one by its plain tags; None of a real one."""
+    with suppress(Exception):  # no such block, or a damaged one
+        if said := Provenance.from_json(header.private_block(GROUP, CREATOR)[0].value):
+            return said
+    if "SYNTHETIC" not in str(header.get("ImageType", "")):
+        return None
+    told = re.fullmatch(r"SYNTHETIC (.*) - not for diagnosis", str(header.get("SeriesDescription", "")))
+    return Provenance.from_dict({"synthetic": True, "contrast": told[1] if told else ""})
 
 
 def _reference(source: Dataset) -> Dataset:

@@ -109,8 +109,10 @@ def _heads_by_folder(volumes: list[Volume], folder: Path) -> list[Volume]:
 def choose(everything: Folder, contrast: str, series: str = "") -> Folder:
     """What `read_folder` takes of all that a folder holds. Raises `UnusableError` where that is nothing."""
     folder = everything.path
-    volumes, left_out = _pick(everything.volumes, contrast, series, folder)
-    skipped = everything.skipped + left_out
+    no_image = [Skipped(v.path or folder, why) for v in everything.volumes if (why := v.why_not())]
+    images = [v for v in everything.volumes if not v.why_not()]
+    volumes, left_out = _pick(images, contrast, series, folder)
+    skipped = everything.skipped + no_image + left_out
     if not volumes:
         lines = together((s.path.name, s.why.rstrip(".")) for s in left_out + everything.skipped)
         reasons = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} other reasons" if len(lines) > 3 else "")

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UnusableError
+from ..provenance import Provenance
 from .clues import contrast_of, subject_of
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
 from .pixels import make_finite, refuse_blank, to_grey
@@ -32,7 +33,7 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     sentence where the file cannot be used.
     """
     with opened_nifti(path) as (image, notes):
-        synthetic = _said(image) is not None
+        provenance = _provenance_of(image, path)
         affine, placed = _affine_of(image)
         data, dtype, made = _read_voxels(image.dataobj, path.name, frame)
     data, filled = make_finite(data, path.name)
@@ -48,24 +49,30 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         path=path,
         subject=subject_of(path, stack=True),
         series=path.name,
-        synthetic=synthetic,
+        provenance=provenance,
         notes=notes + placed + made + filled,
     )
 
 
-def read_provenance(path: Path) -> dict[str, Any] | None:
-    """What a synthetic NIfTI says of itself; None where it says nothing. Raises `UnusableError` with a sentence."""
-    with opened_nifti(path) as (image, _):
-        return _said(image)
+def sidecar_of(path: Path) -> Path:
+    """The JSON file that may lie beside a volume."""
+    return path.with_name(f"{stem(path)}.json")
 
 
-def _said(image: Any) -> dict[str, Any] | None:
-    for extension in getattr(image.header, "extensions", ()):
-        with suppress(ValueError, TypeError):  # a comment of somebody else
-            said = json.loads(extension.get_content().rstrip(b"\0"))
-            if isinstance(said, dict) and "synthetic" in said:
-                return said
+def read_sidecar(path: Path) -> Provenance | None:
+    """What the sidecar of a synthetic volume says of it; None where there is none, or it is of another program."""
+    with suppress(OSError, ValueError):
+        return Provenance.from_sidecar(json.loads(sidecar_of(path).read_text(encoding="utf-8")))
     return None
+
+
+def _provenance_of(image: Any, path: Path) -> Provenance | None:
+    """By the header, or where another program has written it anew, by the sidecar."""
+    for extension in getattr(image.header, "extensions", ()):
+        with suppress(TypeError, AttributeError):  # an extension that is no text
+            if said := Provenance.from_json(extension.get_content().rstrip(b"\0")):
+                return said
+    return read_sidecar(path)
 
 
 @contextmanager

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import __version__
 from ..errors import Refusal, UnusableError
 from .intensity import measure
-from .names import ending_of, is_nifti, stem
-from .nifti import opened_nifti
-from .volume import NOTICE, Volume
+from .names import ending_of, is_nifti
+from .nifti import opened_nifti, read_sidecar, sidecar_of
+from .volume import Volume
 
 LONGEST = 32767  # voxels along an axis of NIfTI-1
 PLACE = (  # fields of a header that say where the voxels are
@@ -26,20 +25,20 @@ PLACE = (  # fields of a header that say where the voxels are
 )
 
 
-def write_nifti(path: Path, volume: Volume, provenance: dict[str, Any] | None) -> list[Path]:
+def write_nifti(path: Path, volume: Volume) -> list[Path]:
     """Write a .nii or .nii.gz and, if it is synthetic, a BIDS sidecar beside; returns the paths.
 
-    A synthetic image says so in its header: in the description, and in full in an extension. With `provenance`
-    None the image is a real one. Raises `Refusal` with a sentence.
+    A synthetic image says so in its header: in the description, and in full in an extension. Raises `Refusal` with a
+    sentence.
     """
     from ..atomic import written_file
 
     if ending_of(path).casefold() not in (".nii", ".nii.gz"):
         raise Refusal(f"{path.name}: a NIfTI file is written as .nii or .nii.gz; change the ending.")
-    sidecar = path.with_name(f"{stem(path)}.json")
-    if provenance and sidecar.exists() and not _is_ours(sidecar):
+    sidecar, provenance = sidecar_of(path), volume.provenance
+    if provenance and sidecar.exists() and not read_sidecar(path):
         raise Refusal(f"{path.name}: {sidecar.name} beside it belongs to another image; choose another name.")
-    image = _image_of(volume, provenance)
+    image = _image_of(volume)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_file(path) as partial, ExitStack() as stack:
         file: Any = stack.enter_context(partial.open("wb"))
@@ -47,15 +46,15 @@ def write_nifti(path: Path, volume: Volume, provenance: dict[str, Any] | None) -
             file = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=3, fileobj=file, mtime=0))
         image.to_stream(file)
     if not provenance:
-        if sidecar.exists() and _is_ours(sidecar):  # of a synthetic image that was here before
+        if read_sidecar(path):  # of a synthetic image that was here before
             sidecar.unlink()
         return [path]
     with written_file(sidecar) as partial:
-        partial.write_text(json.dumps(_bids(provenance), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(provenance.to_sidecar(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return [path, sidecar]
 
 
-def _image_of(volume: Volume, provenance: dict[str, Any] | None) -> Any:
+def _image_of(volume: Volume) -> Any:
     """The volume as an image of nibabel, its header made from nothing: no name of a patient is handed on."""
     import nibabel
 
@@ -79,10 +78,9 @@ def _image_of(volume: Volume, provenance: dict[str, Any] | None) -> Any:
         window = measure([volume.data])
         header["cal_min"], header["cal_max"] = window.low, window.high
     _place(header, volume)
-    if provenance:
-        label = str(provenance.get("contrast", ""))[:48].encode("ascii", "replace")
-        header["descrip"] = b"SYNTHETIC %s - not for diagnosis" % label
-        said = json.dumps(provenance, default=str).encode()
+    if volume.provenance:
+        header["descrip"] = volume.provenance.stamp(79).encode("ascii", "replace")
+        said = volume.provenance.to_json().encode()
         header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", said))
     return image
 
@@ -110,36 +108,3 @@ def _place(header: Any, volume: Volume) -> None:
     off = np.abs(header.get_qform() - volume.affine)[:3] @ (*header.get_data_shape(), 1)
     if off.max() > 0.01:  # mm, in the farthest corner: the affine is sheared, which quaternions cannot say
         header["qform_code"] = 0
-
-
-NAMES = {  # in a sidecar, of what not every synthetic image says
-    "meaning": "Description",
-    "calibrated": "Calibrated",
-    "unfamiliar": "UnfamiliarSource",
-    "seen_in_training": "SourceSeenInTraining",
-}
-
-
-def _bids(provenance: dict[str, Any]) -> dict[str, Any]:
-    source = provenance.get("source", [])
-    made_by = {
-        "Name": "napari-t1t2",
-        "Version": provenance.get("version", __version__),
-        "Model": provenance.get("model"),
-        "ModelSHA256": provenance.get("model_sha256"),
-        "Step": provenance.get("step"),
-    }
-    return {
-        "SyntheticImage": True,
-        "Contrast": provenance.get("contrast"),
-        **{NAMES[key]: provenance[key] for key in NAMES if key in provenance},
-        "Notice": provenance.get("notice", NOTICE),
-        "Sources": [str(s) for s in source] if isinstance(source, list | tuple) else [str(source)],
-        "GeneratedBy": [made_by],
-    }
-
-
-def _is_ours(sidecar: Path) -> bool:
-    with suppress(OSError, ValueError):
-        return json.loads(sidecar.read_text(encoding="utf-8")).get("SyntheticImage") is True
-    return False

@@ -12,9 +12,9 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from ..errors import UnusableError
+from ..provenance import NOTICE, Provenance
 from .names import TIFF
 from .pixels import to_grey
-from .volume import NOTICE
 
 GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})  # Pillow's modes of one channel
 
@@ -48,15 +48,15 @@ def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     return data, notes
 
 
-def says_synthetic(path: Path) -> bool:
-    """Whether a picture's description is that of a synthetic image, as this plugin writes it."""
+def picture_provenance(path: Path) -> Provenance | None:
+    """What a synthetic picture says of itself in its description; None where it says nothing."""
     if path.suffix.casefold() in TIFF:
         with tifffile.TiffFile(path) as tiff:
             said = tiff.pages[0].description  # type: ignore[union-attr]
     else:
         with Pillow.open(path) as opened:
             said = str(opened.info.get("Description", ""))
-    return NOTICE in said
+    return Provenance.from_json(said) or (Provenance() if NOTICE in said else None)  # a preview or a figure
 
 
 def _grey(colour: npt.NDArray[Any], notes: tuple[str, ...]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:

@@ -16,7 +16,7 @@ from .dicom_slices import by_series
 from .folder import Folder, choose, files_in, named
 from .names import SIDECARS, TIFF, is_known, is_nifti, is_second_half, refuse_missing
 from .nifti import read_nifti
-from .pictures import read_picture, read_tiff, says_synthetic
+from .pictures import picture_provenance, read_picture, read_tiff
 from .pixels import make_finite, refuse_blank
 from .quiet import decoding
 from .volume import Skipped, Volume
@@ -115,7 +115,7 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         return replace(read[0], contrast=contrast)
     with decoding(path):
         data, notes = read_tiff(path) if path.suffix.casefold() in TIFF else read_picture(path)
-        synthetic = says_synthetic(path)
+        provenance = picture_provenance(path)
     values, more = make_finite(data.astype(np.float32), path.name)
     stack = values.reshape(-1, *values.shape[-2:])
     refuse_blank(stack, path.name, flat=flat, two_values=True)
@@ -128,6 +128,6 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         path=path,
         subject=subject_of(path, len(stack) > 1),
         series=path.name,
-        synthetic=synthetic,
+        provenance=provenance,
         notes=notes + more,
     )

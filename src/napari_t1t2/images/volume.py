@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-NOTICE = "Synthetic image. Not for diagnosis."
+from ..provenance import NOTICE as NOTICE
+from ..provenance import Provenance
+
 Image = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]  # (4, 4)
 
@@ -33,8 +35,17 @@ class Volume:
     subject: str = ""  # whose head it is, where a name or header says so; never written to a file
     series: str = ""  # what to call it when choosing, such as "3: t2_tse_tra" or the file's name
     uid: str = ""  # the SeriesInstanceUID of `files`, which tells whether they still are what was read
-    synthetic: bool = False  # its file says that no scanner made it
+    provenance: Provenance | None = None  # what it says of itself where no scanner made it
     notes: tuple[str, ...] = ()  # what was done on the way in, e.g. "RGB turned to grey"
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it says that no scanner made it."""
+        return self.provenance is not None
+
+    def why_not(self) -> str | None:
+        """The end of a sentence where it holds no image, or half of one, as `Provenance.why_not`."""
+        return self.provenance.why_not() if self.provenance else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import tifffile
 from PIL import Image as Pillow
@@ -13,33 +12,36 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..atomic import written_file
 from ..errors import Refusal
+from ..provenance import Provenance
 from .names import TIFF, is_nifti, stem
 from .nifti_write import write_nifti
 from .pixels import as_stored
 from .volume import Volume
 
 
-def write_image(path: Path, volume: Volume, provenance: dict[str, Any]) -> list[Path]:
-    """Write a synthetic volume, with the provenance inside; the ending of the path tells the kind of file.
+def write_image(path: Path, volume: Volume, provenance: Provenance | None = None) -> list[Path]:
+    """Write a volume with its provenance inside, or another one; the ending of the path tells the kind of file.
 
     .png (one slice, 8 or 16 bit), .tif (any stack), .nii or .nii.gz with a JSON file beside it, or for a path without
     an ending a folder of DICOM files. Written beside and renamed, so that no half file is ever met. Returns the
     files; raises `Refusal` with a sentence.
     """
     check_ending(path, volume)
+    volume = replace(volume, provenance=provenance or volume.provenance)
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_nifti(path):
-        return write_nifti(path, volume, provenance)
+        return write_nifti(path, volume)
     if not path.suffix:
         from .dicom_write import write_dicom
 
-        return write_dicom(path, volume, provenance)
-    description = json.dumps(provenance, ensure_ascii=True)
+        return write_dicom(path, volume)
+    description = volume.provenance.to_json() if volume.provenance else None
     data = as_stored(volume)
     with written_file(path) as partial:
         if path.suffix.casefold() == ".png":
             info = PngInfo()
-            info.add_text("Description", description)
+            if description:
+                info.add_text("Description", description)
             Pillow.fromarray(data[0]).save(partial, pnginfo=info)
         else:
             pages = data[0] if len(data) == 1 else data

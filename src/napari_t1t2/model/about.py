@@ -31,7 +31,7 @@ class About:
     config: ModelConfig
     ranges: dict[Side, Intensity]  # that speak for the training images
     step: int
-    seen: frozenset[str] = frozenset()  # fingerprints of the volumes it was trained on
+    seen: frozenset[str] = frozenset()  # `data.seen.fingerprint` of the volumes it was trained on, and their slices
     familiar: Mapping[Side, Known] = field(default_factory=dict)  # how its slices look; empty in older files
     calibration: dict[str, Any] = field(default_factory=dict)  # by side, what `trust.Calibration` holds
 

@@ -20,6 +20,7 @@ from ..data.batches import Bank
 from ..data.inputs import as_input, polarity
 from ..data.pairs import find_pairs
 from ..data.reading import reading
+from ..data.seen import images_in, seen_in_all
 from ..data.split import split
 from ..data.stored import Images
 from ..errors import Refusal
@@ -238,9 +239,9 @@ def _read(
         ranges = before.ranges
         if before.calibration:
             notes += ("the model's calibration ends with this, as its errors change: calibrate it again",)
-        if new := len(seen - before.seen):
+        if new := images_in(seen - before.seen):
             notes += (f"{new} images are new to this run, which was begun on others",)
-        seen |= before.seen
+        seen = seen_in_all(seen, before.seen)
     familiar = before.familiar if before else None
     if not familiar:
         familiar = learn(t1.images, parts.train[0], t2.images, parts.train[1])

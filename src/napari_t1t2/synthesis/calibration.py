@@ -12,7 +12,7 @@ from scipy.optimize import isotonic_regression
 
 from ..config import Side, other
 from ..data.pairs import Couple
-from ..data.slices import fingerprint
+from ..data.seen import trained_on
 from ..errors import Refusal
 from ..images.head import Mask, head_mask
 from ..images.intensity import Intensity, measure, ranges_for
@@ -82,7 +82,8 @@ def samples(signs_of: UncertaintyMap, pairs: Sequence[tuple[Volume, Volume]], mo
     ]
     if not shown:
         raise Refusal("No slice shows anatomy: give images of heads.")
-    trained_on = [any(fingerprint(v) in model.about.seen for v in pair) for pair in pairs]
+    about, plane = model.about, model.config.plane
+    seen_before = [any(trained_on(v.data, v.affine, about.seen, plane) for v in pair) for pair in pairs]
     for i, z in (shown[n] for n in evenly(len(shown), most)):
         seen, real = (views[i].apply(v.data)[z : z + 1] for v in pairs[i])
         ((_, frame, x, y),) = batches(seen, views[i], model, side, sources[i])
@@ -90,7 +91,7 @@ def samples(signs_of: UncertaintyMap, pairs: Sequence[tuple[Volume, Volume]], mo
         source, made, signs = slices_from(x), slices_from(y), signs_of.signs(x, y)
         error = np.abs(target.from_unit(made) - target.from_unit(truth)) / np.float32(target.high - target.low)
         terms, head = regression_terms(signs, source, made), head_mask(np.maximum(source, truth)[0])
-        yield Sample([sign[0] for sign in signs], terms[0], error[0], head, trained_on[i])
+        yield Sample([sign[0] for sign in signs], terms[0], error[0], head, seen_before[i])
 
 
 def _refuse_swapped(model: Model, pairs: Sequence[tuple[Volume, Volume]]) -> None:

@@ -1,49 +1,116 @@
-"""What is looked at before an image is translated: range, contrast, familiarity, seen in training, remarks."""
+"""What is looked at before an image is translated, for the command and the window alike."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .. import __version__
 from ..config import Side, other
+from ..data.seen import trained_on
 from ..images.intensity import Intensity, range_for
 from ..images.pixels import evenly
-from ..images.volume import NOTICE, Image
+from ..images.volume import Image, Volume
 from ..model.saved import Model
+from ..provenance import Provenance
+from .familiarity import unfamiliar
 
 if TYPE_CHECKING:
-    from .uncertainty import Doubt
+    from torch import Tensor
 
 TRAINED_ON = "The model was trained on this image: the result says nothing about how it does on new ones."
-NOT_FAMILIAR = (
-    "This model cannot warn of images unlike those it was trained on: it saw few, or comes from an earlier version, "
-    "which training it on (resume) mends."
-)
-SAMPLED = 32  # slices of lazy data that its range is measured on
+NOT_FAMILIAR = "This model holds no description of its training images, so unusual input cannot be detected."
 OF_SYNTHETIC = "It is synthetic itself: what is made of it is even further from a scan."
+SAMPLED = 32  # slices of lazy data that its range is measured on
 
 
-def provenance(model: Model, to: Side, source: str, odd: str | None = None) -> dict[str, Any]:
-    """What a layer or file must say of itself; `odd` is what `unfamiliar` says of the source."""
-    # a longer path to the model may name a person
-    said: dict[str, Any] = {
-        "synthetic": True,
-        "contrast": model.config.label(to),
-        "notice": NOTICE,
-        "model": f"{model.about.path.resolve().parent.name}/{model.about.path.name}",
-        "model_sha256": model.sha256,
-        "step": model.about.step,
-        "source": source,
-        "version": __version__,
-    }
-    if model.precision != "float32":
-        said["precision"] = model.precision
-    if odd is not None:
-        said["unfamiliar"] = bool(odd)
-    return said
+class ErrorMap(Protocol):
+    """Who says what error to expect of each pixel of a synthetic image."""
+
+    remark: str | None  # a sentence on how far it can be relied on, if any
+
+    @property
+    def most(self) -> float:
+        """The largest error that is expected of any pixel, as a part of the target's range."""
+
+    def expected(self, x: Tensor, y: Tensor) -> Image:
+        """The absolute error to expect, (N, H, W), as a part of the target's range, of `translation.batches`."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a map says of itself: keys of `Provenance`, in place of what the synthetic image says."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The range to read the data with, what the result shall say of itself, and sentences for the user."""
+
+    intensity: Intensity
+    provenance: Provenance
+    remarks: tuple[str, ...]
+
+    def of_errors(self, error_map: ErrorMap) -> Provenance:
+        """What the map of expected errors says of itself."""
+        said = self.provenance.to_dict() | {"kind": "expected error"} | error_map.describe()
+        made = Provenance.from_dict(said)
+        assert made is not None
+        return made
+
+
+def prepare(
+    volume: Volume,
+    model: Model,
+    to: Side,
+    *,
+    shared: tuple[Intensity, str | None] | None = None,
+    error_map: ErrorMap | None = None,
+    resampled: bool = False,
+) -> Prepared:
+    """Look at a volume before it is translated; raises `Refusal` where it is all of one value.
+
+    Its data may also be lazy, or several volumes, (..., rows, columns). `shared` is the range to read them with, of
+    `ranges_for`, where others share it; `error_map` is who says what error to expect. A `resampled` volume is a coarser
+    level of an image, whose finest level the model may know.
+    """
+    data, affine, spacing = volume.data, volume.affine, volume.spacing
+    intensity, unusual = shared or input_range(data, model, to)
+    odd = unfamiliar(data, model.about.familiar, model.config, to, intensity, affine=affine, spacing=spacing)
+    seen = trained_on(data, affine, model.about.seen, model.config.plane)
+    label = model.config.label(to)
+    already = volume.looks.casefold() == label.casefold()
+    remarks = (
+        None if model.about.familiar else NOT_FAMILIAR,
+        unusual,
+        unusual_spacing(model, spacing),
+        odd,
+        TRAINED_ON if seen else None,
+        f"It says it is {label} already; it is translated as asked." if already else None,
+        OF_SYNTHETIC if volume.synthetic else None,
+        error_map.remark if error_map else None,
+    )
+    says = replace(
+        provenance(model, to, volume.path.name if volume.path else volume.name),
+        unfamiliar=None if odd is None else bool(odd),
+        seen_in_training=seen or (None if resampled else seen),
+        source_synthetic=volume.synthetic,
+    )
+    return Prepared(intensity, says, tuple(filter(None, remarks)))
+
+
+def provenance(model: Model, to: Side, source: str) -> Provenance:
+    """What an image made by a model says of itself, without what `prepare` finds out."""
+    return Provenance(
+        contrast=model.config.label(to),
+        # a longer path may name a person
+        model=f"{model.about.path.resolve().parent.name}/{model.about.path.name}",
+        model_sha256=model.sha256,
+        step=model.about.step,
+        source=source,
+        version=__version__,
+        precision=None if model.precision == "float32" else model.precision,
+    )
 
 
 def input_range(data: Any, model: Model, to: Side) -> tuple[Intensity, str | None]:
@@ -51,37 +118,6 @@ def input_range(data: Any, model: Model, to: Side) -> tuple[Intensity, str | Non
     slices = math.prod(data.shape[:-2])
     sample = data if isinstance(data, np.ndarray) else np.stack([_slice(data, i) for i in evenly(slices, SAMPLED)])
     return range_for(sample, slices, model.about.ranges[other(to)])
-
-
-def remarks(
-    model: Model,
-    to: Side,
-    *,
-    unusual: str | None,
-    spacing: tuple[float, float, float] | None,
-    odd: str | None,
-    seen: bool | None,
-    looks: str = "",
-    synthetic: bool = False,
-    doubt: Doubt | None = None,
-) -> list[str]:
-    """All that is to be said of an image before it is translated.
-
-    `unusual` is from `input_range`, `odd` from `unfamiliar`; `looks` is the contrast that it says it is; of `doubt` the
-    error to expect is asked.
-    """
-    label = model.config.label(to)
-    said = (
-        None if model.about.familiar else NOT_FAMILIAR,
-        unusual,
-        unusual_spacing(model, spacing),
-        odd,
-        TRAINED_ON if seen else None,
-        f"It says it is {label} already; it is translated as asked." if looks.casefold() == label.casefold() else None,
-        OF_SYNTHETIC if synthetic else None,
-        doubt.remark if doubt else None,
-    )
-    return [sentence for sentence in said if sentence]
 
 
 def unusual_spacing(model: Model, spacing: tuple[float, float, float] | None) -> str | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,14 +23,10 @@ from ..events import Translated
 from ..images.frame import Frame
 from ..images.intensity import Intensity
 from ..images.plane import PLANES, Plane, View
-from ..images.volume import NOTICE, Affine, Image, Volume
+from ..images.volume import Affine, Image, Volume
 from ..model.device import autocast
 from ..model.saved import Model
-from .prepare import input_range
-
-if TYPE_CHECKING:
-    from .uncertainty import Doubt
-
+from .prepare import ErrorMap, Prepared, input_range, prepare
 
 PIXELS_AT_ONCE = 8 * 256 * 256  # bounds memory, whatever the size of a slice
 SLAB = 64 * 2**20  # bytes read at once, where the data come in thick chunks
@@ -46,7 +45,7 @@ def stream(
     planes: Planes = "one",
     out: Image | None = None,
     intensity: Intensity | None = None,
-    doubt: tuple[Doubt, Image] | None = None,
+    errors: tuple[ErrorMap, Image] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Translated]:
     """Translate into `out`, slab by slab, in the model's plane; the data are never in memory all at once.
@@ -65,13 +64,14 @@ def stream(
     spacing
         (Z, Y, X) in mm, where there is no affine.
     planes
-        "three" averages the results of axial, coronal and sagittal slices, against flicker from slice to slice: three
-        times as many slices, and more where the voxels are thick, as the model's pixels are square.
+        "three" is three-plane averaging, of axial, coronal and sagittal slices: smoother between slices, at least 3
+        times slower, and more where the voxels are thick, as the model's pixels are square.
     out
         Same shape as the data, float32, zeros; by default it is made, and only the last event is of use.
     intensity
-        The range to read the data with; by default `input_range` decides, for each (Z, Y, X) volume.
-    doubt
+        The range to read the data with; by default `input_range` decides, for each (Z, Y, X) volume. Of several
+        volumes, one of a single value becomes air, and the event after it says so.
+    errors
         Who says what error to expect, and where to put it: same shape as `out`, zeros, in the target's units.
     stop
         Ends early once it says so.
@@ -81,12 +81,19 @@ def stream(
     target = model.about.ranges[side]
     out = blank(data.shape) if out is None else out
     views = _views(planes if data.ndim > 2 else "one", model.config.plane, affine, spacing)
-    doubted = doubt[1] if doubt else out
-    blocks = list(zip(_volumes(data), _volumes(out), _volumes(doubted), strict=True))
+    blocks = list(zip(_volumes(data), _volumes(out), _volumes(errors[1] if errors else out), strict=True))
     total = sum(view.apply(o).shape[0] for _, o, _ in blocks for view in views)
     done = 0
-    for block, result, doubts in blocks:
-        source = intensity or input_range(block, model, side)[0]
+    for number, (block, result, expected) in enumerate(blocks):
+        try:
+            source = intensity or input_range(block, model, side)[0]
+        except Refusal as error:
+            if len(blocks) == 1:
+                raise
+            result[:] = target.low
+            done += total // len(blocks)
+            yield Translated(done, total, f"Volume {number} of {len(blocks)} was left as air: {error}")
+            continue
         for view in views:
             seen, made = view.apply(block), view.apply(result)
             for start, frame, x, y in batches(seen, view, model, side, source):
@@ -94,9 +101,9 @@ def stream(
                     return
                 at = slice(start, start + len(y))
                 made[at] += target.from_unit(frame.take(y[:, 0].float().cpu().numpy())) / len(views)
-                if doubt:
-                    part = frame.take(doubt[0].expected(x, y))
-                    view.apply(doubts)[at] += part * np.float32((target.high - target.low) / len(views))
+                if errors:
+                    part = frame.take(errors[0].expected(x, y))
+                    view.apply(expected)[at] += part * np.float32((target.high - target.low) / len(views))
                 done += len(y)
                 yield Translated(done, total)
 
@@ -141,9 +148,9 @@ def translate(
     to: str,
     planes: Planes = "one",
     intensity: Intensity | None = None,
-    doubt: tuple[Doubt, Image] | None = None,
+    errors: tuple[ErrorMap, Image] | None = None,
 ) -> DataT:
-    """The whole volume or array at once: `stream`, drained.
+    """The whole volume or array at once: `prepare`, then `stream`, drained.
 
     Parameters
     ----------
@@ -154,45 +161,78 @@ def translate(
         From `load_model`.
     to
         The contrast to make, by its name in the model: "T2" turns T1 into T2.
-    planes
-        See `stream`.
-    intensity
-        The range to read the data with; by default `input_range` decides.
-    doubt
+    planes, intensity, errors
         See `stream`.
 
     Returns
     -------
     The same kind and shape, a volume with the same affine, in the units of the target contrast's training images.
+    A volume says what it is (`Volume.provenance`), and so does a file that it is written to.
     """
-    array = data.data if isinstance(data, Volume) else data
-    check_shape(array.shape)
-    out = blank(array.shape)
-    affine, spacing = (data.affine, data.spacing) if isinstance(data, Volume) else (None, None)
-    where: dict[str, Any] = {"affine": affine, "spacing": spacing, "planes": planes}
-    for _ in stream(array, model, to=to, out=out, intensity=intensity, doubt=doubt, **where):
-        pass
-    if not isinstance(data, Volume):
-        return out
     side = model.config.side(to)
-    label = model.config.label(side)
+    if isinstance(data, Volume):
+        looked = prepare(data, model, side, shared=(intensity, None) if intensity else None)
+        return translate_prepared(data, model, side, looked, planes=planes, errors=errors)
+    check_shape(data.shape)
+    out = blank(data.shape)
+    for event in stream(data, model, to=to, planes=planes, out=out, intensity=intensity, errors=errors):
+        if event.remark:
+            warnings.warn(event.remark, stacklevel=2)
+    return out
+
+
+def translate_prepared(
+    volume: Volume,
+    model: Model,
+    side: Side,
+    looked: Prepared,
+    *,
+    planes: Planes = "one",
+    errors: tuple[ErrorMap, Image] | None = None,
+) -> Volume:
+    """A volume that `prepare` has looked at, in the other contrast."""
+    label, out = model.config.label(side), blank(volume.data.shape)
+    place: dict[str, Any] = {"affine": volume.affine, "spacing": volume.spacing, "planes": planes}
+    for _ in stream(volume.data, model, to=label, out=out, intensity=looked.intensity, errors=errors, **place):
+        pass
     return replace(
-        data,
+        volume,
         data=out,
         contrast=label,
         looks=label,
-        name=f"{label} (synthetic) from {data.name}",
+        name=f"{label} (synthetic) from {volume.name}",
         dtype=model.about.ranges[side].dtype,
-        notes=(NOTICE,),
+        provenance=looked.provenance,
+        notes=(),
     )
 
 
 def blank(shape: tuple[int, ...]) -> Image:
-    """Zeros; in a temporary file, which goes with the array, where they are many."""
-    if 4 * math.prod(shape) <= IN_MEMORY:
+    """Zeros; where they are many, in a temporary file, which goes with the array. Raises `Refusal` on a full disk."""
+    size = 4 * math.prod(shape)
+    if size <= IN_MEMORY:
         return np.zeros(shape, np.float32)
     with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.float32, "w+", shape=shape)
+        _reserve(file.fileno(), size)
+        return np.memmap(file, np.float32, "r+", shape=shape)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Take so many bytes of the disk now: a write to a map of a full disk would end the program."""
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    try:
+        os.ftruncate(file, size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, size)
+        full = free < size and not hasattr(os, "posix_fallocate")
+    except OSError:
+        full = True
+    if full:
+        raise Refusal(
+            f"The result takes {size / 2**30:.1f} GiB in {folder}, where {free / 2**30:.1f} GiB are free: delete "
+            "something there, or set the environment variable TMPDIR to a folder on a larger disk."
+        )
 
 
 def flicker(data: Image, head: Any = None) -> float:

@@ -135,11 +135,6 @@ class UncertaintyMap:
             "ensemble": [member.sha256 for member in self.members],
         }
 
-    provenance = describe
-
-
-Doubt = UncertaintyMap
-
 
 def weights_sha256(model: Model) -> str:
     """Of the weights in a model's file alone: calibrating a model changes the rest of the file."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,14 +15,16 @@ from napari.layers import Layer
 
 from ..errors import Refusal
 from ..images.intensity import measure
+from ..images.names import TIFF
+from ..images.pictures import picture_provenance
 from ..images.pixels import to_grey
 from ..images.plane import WORLD, View, stored_towards
-from ..images.volume import NOTICE, Affine, Image, Volume
+from ..images.volume import Affine, Image, Volume
+from ..provenance import Provenance
 
 if TYPE_CHECKING:
     import napari
 
-NO_IMAGE = {"difference", "calibrated"}  # in the metadata of layers that hold errors of an image, not an image
 GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 TO_WORLD = np.array([[0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1.0]])  # RAS+ (x, y, z) to that (z, y, x)
 ZYX = np.eye(4)[[2, 1, 0, 3]]
@@ -46,6 +50,9 @@ def layer_of(volume: Volume) -> tuple[Image, dict[str, Any], Literal["image"]]:
             "notes": list(volume.notes),
         },
     }
+    if volume.provenance:
+        about["name"] = volume.provenance.mark(volume.name)
+        about["metadata"] |= volume.provenance.to_dict()
     if volume.affine is None:
         if volume.spacing:
             about |= {"scale": volume.spacing, "units": ("mm",) * 3}
@@ -54,6 +61,21 @@ def layer_of(volume: Volume) -> tuple[Image, dict[str, Any], Literal["image"]]:
     about |= placed(view.affine(volume.affine, volume.data.shape))
     about["metadata"] |= {"world": WORLD, "stored_towards": stored_towards(volume.affine)}
     return view.apply(volume.data), about, "image"
+
+
+def provenance_of(layer: Layer) -> Provenance | None:
+    """What a layer says of itself; one that napari's own reader made of a picture, what the file says."""
+    said, path = Provenance.from_dict(layer.metadata), layer.source.path
+    if said is None and path and Path(path).suffix.casefold() in (".png", *TIFF):
+        with suppress(Exception):  # a file that is gone, or no picture
+            return picture_provenance(Path(path))
+    return said
+
+
+def refuse_no_image(layer: Layer) -> None:
+    """Raises `Refusal` where a layer says that it holds errors, differences or half an image."""
+    if (said := provenance_of(layer)) and (why := said.why_not()):
+        raise Refusal(f"{layer.name!r} {why}")
 
 
 def placed(affine: Affine) -> dict[str, Any]:
@@ -241,12 +263,11 @@ def show_volumes(volumes: Iterable[Volume]) -> None:
 
     viewer = napari.Viewer(title="napari-t1t2: synthetic images, not for diagnosis")
     for volume in volumes:
-        synthetic = NOTICE in volume.notes
         viewer.add_image(
             volume.data,
             name=volume.name,
             contrast_limits=(0, 255),
-            metadata={"contrast": volume.contrast, "synthetic": synthetic},
-            **({"colormap": "inferno", "opacity": 0.6} if synthetic else {}),
+            metadata={"contrast": volume.contrast, **(volume.provenance.to_dict() if volume.provenance else {})},
+            **({"colormap": "inferno", "opacity": 0.6} if volume.synthetic else {}),
         )
     napari.run()

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from qtpy.QtCore import QObject, QSettings, Signal
 
 from ..config import Side
+from ..data.seen import images_in
 
 if TYPE_CHECKING:
     import napari
@@ -75,4 +76,5 @@ def described(about: About) -> str:
     """What a model is, in one line."""
     c = about.config
     finer = f", {c.pixel:.2g} mm" if c.pixel else ""
-    return f"Trained {about.step:,} steps on {len(about.seen)} images, {c.t1_label} and {c.t2_label}, {c.plane}{finer}."
+    images = images_in(about.seen)
+    return f"Trained {about.step:,} steps on {images} images, {c.t1_label} and {c.t2_label}, {c.plane}{finer}."

@@ -14,11 +14,11 @@ from qtpy.QtWidgets import QPushButton
 
 from .. import __version__
 from ..errors import Refusal
-from ..images.volume import NOTICE
+from ..provenance import Provenance
 from ._comparison import Evaluated, Source, Stage, evaluated
 from ._form import narrow
 from ._job import JobWidget
-from ._layers import NO_IMAGE, place_of
+from ._layers import place_of, provenance_of, refuse_no_image
 from ._scores import JointHistogram, ScoreTable, as_csv
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class EvaluateWidget(JobWidget):
             raise Refusal("There is no layer to evaluate: open a synthetic image and the real one.")
         if fake is real:
             raise Refusal(f"{fake.name!r} is chosen twice: choose the real image that it should look like.")
+        for layer in (fake, real):
+            refuse_no_image(layer)
         one, other = (Source.of(layer, fake, self.tell) for layer in (fake, real))
         drawn = Source.of(region, fake, self.tell) if isinstance(region, Labels) else None
         for sentence in _warnings(fake, real):
@@ -150,7 +152,8 @@ class EvaluateWidget(JobWidget):
             rgb=False,
             colormap=Colormap([[0.3, 0.7, 1], [0, 0, 0], [1, 0.55, 0.2]], name="blue-black-orange"),
             metadata={key: fake.metadata[key] for key in OF_PLACE if key in fake.metadata}
-            | {"difference": name, "contrast": "difference", "synthetic": True, "notice": NOTICE, "dtype": "float32"},
+            | Provenance(kind="difference", contrast="difference", meaning=name).to_dict()
+            | {"difference": name, "dtype": "float32"},
             **shown,
         )
         layers.selection.active = active  # what the user has selected stays selected
@@ -166,7 +169,8 @@ class EvaluateWidget(JobWidget):
         return [
             layer
             for layer in self._viewer.layers
-            if isinstance(layer, ImageLayer) and not (NO_IMAGE | {"preview", "prepared"}) & layer.metadata.keys()
+            if isinstance(layer, ImageLayer) and not {"preview", "prepared"} & layer.metadata.keys()
+            if (said := provenance_of(layer)) is None or said.kind == "image"
         ]
 
     def _regions(self, _: Any) -> list[str | Layer]:

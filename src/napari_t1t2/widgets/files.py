@@ -19,21 +19,16 @@ from ..images.dicom_slices import is_dicom
 from ..images.dicom_write import write_dicom
 from ..images.folder import files_in, together
 from ..images.names import READABLE, SIDECARS, is_nifti, stem
-from ..images.nifti import read_provenance
 from ..images.nifti_write import write_nifti
 from ..images.plane import WORLD, View
 from ..images.read import read_files
-from ..images.volume import NOTICE, Image, Volume
-from ._layers import affine_as_lps, affine_of, layer_of, pixels_of, to_world
+from ..images.volume import Image, Volume
+from ._layers import affine_as_lps, affine_of, layer_of, pixels_of, provenance_of, to_world
 
 Paths = str | list[str]
 LayerData = tuple[Image, dict[str, Any], str]
 
 DICOM = frozenset({".dcm", ".dicom", ".ima"})
-SAYS = (  # what a synthetic layer or file says of itself: the keys of `engine.translation.provenance`
-    *("synthetic", "contrast", "notice", "model", "model_sha256", "step", "source", "version"),
-)
-SEEN = "seen_in_training"  # what files of the command line say besides
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
@@ -59,19 +54,18 @@ def read_layers(path: Paths) -> list[LayerData]:
         show_warning("\n".join(refused))
     if notes := together((v.name, note) for v in volumes for note in v.notes):
         show_info("\n".join(notes))
-    return [_marked(volume) for volume in volumes]
+    return [layer_of(volume) for volume in volumes]
 
 
 def save_nifti(path: str, data: Any, about: dict[str, Any]) -> list[str]:
     """Write an image layer as .nii.gz or .nii; one with more than three axes becomes a file for each volume."""
     with _heard():
         target = Path(path if path.casefold().endswith((".nii", ".nii.gz")) else f"{path}.nii.gz")
-        volumes, says = _volumes(data, about)
         ending = target.name.removeprefix(stem(target))
         written = [
             file
-            for number, volume in volumes.items()
-            for file in write_nifti(target.with_name(f"{stem(target)}{number}{ending}"), volume, says)
+            for number, volume in _volumes(data, about).items()
+            for file in write_nifti(target.with_name(f"{stem(target)}{number}{ending}"), volume)
         ]
         return [str(file) for file in written]
 
@@ -79,17 +73,11 @@ def save_nifti(path: str, data: Any, about: dict[str, Any]) -> list[str]:
 def save_dicom(path: str, data: Any, about: dict[str, Any]) -> list[str]:
     """Write a synthetic image layer as a DICOM series: `name.dcm` becomes the folder `name`, one file a slice."""
     with _heard():
-        volumes, says = _volumes(data, about)
-        if not says:
-            raise Refusal(
-                f"{about['name']!r} is not synthetic. DICOM is written for synthetic images only, and marks them so; "
-                "save it as NIfTI."
-            )
         folder = Path(path.removesuffix(".dcm"))
         written = [
             file
-            for number, volume in volumes.items()
-            for file in write_dicom(folder.with_name(folder.name + number), volume, says)
+            for number, volume in _volumes(data, about).items()
+            for file in write_dicom(folder.with_name(folder.name + number), volume)
         ]
         return [str(file) for file in written]
 
@@ -103,6 +91,7 @@ def volumes_of(layer: ImageLayer) -> list[Volume]:
     pixels, notice = pixels_of(layer)
     if notice:
         show_warning(notice)
+    provenance = provenance_of(layer)
     metadata, is_ours = layer.metadata, layer.metadata.get("world") == WORLD
     affine = affine_of(layer) if is_ours else affine_as_lps(layer)
     view = View()
@@ -124,20 +113,19 @@ def volumes_of(layer: ImageLayer) -> list[Volume]:
             path=files[0] if files else None,
             files=() if files and is_nifti(files[0]) else files,
             uid=str(metadata.get("uid", "")),
+            provenance=provenance,
         )
         wanted = np.dtype(metadata.get("dtype") or pixels.dtype)
-        volumes.append(replace(volume, dtype=_type_for(data, wanted, bool(metadata.get("synthetic")))))
+        volumes.append(replace(volume, dtype=_type_for(data, wanted, provenance is not None)))
     return volumes
 
 
-def _volumes(data: Any, about: dict[str, Any]) -> tuple[dict[str, Volume], dict[str, Any] | None]:
-    """The volumes of a layer by what follows the name of each one's file; and what it says, if it is synthetic."""
+def _volumes(data: Any, about: dict[str, Any]) -> dict[str, Volume]:
+    """The volumes of a layer by what follows the name of each one's file."""
     layer = Layer.create(data, dict(about), "image")  # napari's own, so that its geometry means what napari means
     volumes = volumes_of(layer)
-    metadata = layer.metadata
-    says = {"notice": NOTICE} | {key: metadata[key] for key in (*SAYS, SEEN) if key in metadata}
     names = ("",) if len(volumes) == 1 else (f"_{i:03}" for i in range(len(volumes)))
-    return dict(zip(names, volumes, strict=True)), says if metadata.get("synthetic") else None
+    return dict(zip(names, volumes, strict=True))
 
 
 def _type_for(data: Image, wanted: np.dtype[Any], synthetic: bool) -> str:
@@ -150,18 +138,6 @@ def _type_for(data: Image, wanted: np.dtype[Any], synthetic: bool) -> str:
     inside = limits.min <= np.rint(data.min()) and np.rint(data.max()) <= limits.max
     whole = synthetic or all(np.array_equal(plane, np.rint(plane)) for plane in data)
     return wanted.name if inside and whole else "float32"
-
-
-def _marked(volume: Volume) -> LayerData:
-    """The volume's layer; one that its file calls synthetic says so too."""
-    data, about, kind = layer_of(volume)
-    if volume.synthetic:
-        says = read_provenance(volume.path) if volume.path and is_nifti(volume.path) else None
-        kept = {key: value for key, value in (says or {}).items() if key in (*SAYS, SEEN)}
-        about["metadata"] |= {"synthetic": True, "notice": NOTICE} | kept
-        if "synthetic" not in volume.name.casefold():
-            about["name"] = f"{volume.name} (synthetic)"
-    return data, about, kind
 
 
 def _paths(path: Paths) -> list[Path]:

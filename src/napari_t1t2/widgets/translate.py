@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
+from qtpy.QtCore import QEvent
 
 from ..config import Planes, Side, TrainConfig
 from ..errors import Refusal
 from ..events import Failed, Translated
-from ..images.volume import Affine, Image
+from ..images.volume import Image, Volume
 from ..model.about import About, read_about
+from ..provenance import Provenance
 from ._form import field_row, narrow
 from ._job import JobWidget
-from ._layers import NO_IMAGE, as_volume, pixels_of, place_of
+from ._layers import pixels_of, place_of, provenance_of, refuse_no_image
 from ._memory import described, memory
 
 if TYPE_CHECKING:
     import napari
-
-    from ..images.intensity import Intensity
 
 FULL, ON_SCREEN = "full resolution", "level on screen"
 OF_SOURCE = ("world", "stored_towards", "files", "uid")  # what saving the new layer must know
@@ -36,28 +36,30 @@ REFRESH = 0.2  # seconds between two looks at a layer that fills
 
 @dataclass(frozen=True, eq=False)
 class Begun:
-    """The model is read; `made` fills while the job runs, `metadata` is what its layer will say of itself."""
+    """The model is read; these images fill while the job runs, the synthetic one first."""
 
     device: str
-    made: Image
-    metadata: dict[str, Any]
-    target: Intensity
-    notices: tuple[str, ...]
-    doubts: tuple[Image, dict[str, Any], float] | None = None  # error to expect, what its layer says, the most there is
+    layers: list[tuple[Image, Provenance, tuple[float, float]]]  # with what each says of itself, and its limits
+    dtype: str  # of the synthetic image, once it is saved
+    remarks: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
-    """What is translated: the array, where it lies, and what the form asks for."""
+@dataclass(eq=False)
+class Filling:
+    """A layer that fills while the job runs, and says so in its name and metadata until it is full."""
 
-    data: Any  # (..., rows, columns)
-    name: str
-    affine: Affine | None
-    spacing: tuple[float, float, float] | None
-    planes: Planes
-    trust: bool = False
-    synthetic: bool = False
-    looks: str = ""  # the contrast that the layer says it is
+    layer: ImageLayer
+    name: str  # what it is called in the end
+    called: str  # what it is called now, unless the user has renamed it
+
+    def show(self, fraction: float) -> None:
+        """Draw what is there, and say how much that is."""
+        if fraction == 1:
+            self.layer.metadata = {k: v for k, v in self.layer.metadata.items() if k != "complete"}
+        if self.layer.name == self.called:
+            self.layer.name = self.name if fraction == 1 else f"{self.name}, {fraction:.0%} done"
+            self.called = self.layer.name
+        self.layer.refresh()
 
 
 class TranslateWidget(JobWidget):
@@ -67,8 +69,7 @@ class TranslateWidget(JobWidget):
         self._viewer = napari_viewer
         self._about: About | None = None
         self._source: Layer | None = None
-        self._made: ImageLayer | None = None
-        self._doubts: ImageLayer | None = None
+        self._filling: list[Filling] = []
         self._refreshed_at = 0.0
         self.form: Container[Any] = Container(
             widgets=[
@@ -83,8 +84,8 @@ class TranslateWidget(JobWidget):
                 ComboBox(
                     name="planes",
                     choices=get_args(Planes),
-                    tooltip="Three averages axial, coronal and sagittal slices, against flicker from slice to slice; "
-                    "it takes three times as long, or more.",
+                    tooltip="Three: average the results of axial, coronal and sagittal slices: smoother between "
+                    "slices, at least 3 times slower.",
                 ),
                 ComboBox(
                     name="level",
@@ -92,10 +93,10 @@ class TranslateWidget(JobWidget):
                     tooltip="Of a layer with several resolutions: all its pixels, or the level on screen.",
                 ),
                 CheckBox(
-                    name="trust",
-                    label="expected error",
-                    tooltip="A second layer glows where the synthetic one is to be doubted: the absolute error to "
-                    "expect, in units of the contrast made. It takes about seven times as long.",
+                    name="uncertainty",
+                    label="uncertainty map",
+                    tooltip="Make a second layer, the absolute error to expect. Shown on top of the synthetic image: "
+                    "bright is a large expected error, black is none. Takes about seven times as long.",
                 ),
                 field_row(TrainConfig, "device"),
             ]
@@ -117,8 +118,7 @@ class TranslateWidget(JobWidget):
         layer: Layer | None = self.form["layer"].value
         if layer is None:
             raise Refusal("There is no layer to translate: open an image first.")
-        if NO_IMAGE & layer.metadata.keys():
-            raise Refusal(f"{layer.name!r} holds errors of an image: choose the image itself.")
+        refuse_no_image(layer)
         several = getattr(layer, "multiscale", False)
         level = layer.data_level if several and self.form["level"].value == ON_SCREEN else 0
         data, notice = pixels_of(layer, level)
@@ -126,88 +126,84 @@ class TranslateWidget(JobWidget):
             raise Refusal("No model was chosen: train one, or choose the model.safetensors of a run.")
         about = read_about(self.form["model"].value)
         to = about.config.side(self.form["to"].value or "")
-        self._source, self._made, self._place = layer, None, place_of(layer, level)
-        self._doubts = None
+        self._source, self._place = layer, place_of(layer, level)
         for sentence in filter(None, (notice, self._place.note)):
             self.tell(sentence)
-        source = Source(
-            data,
-            layer.metadata.get("file") or layer.name,
-            self._place.affine,
-            self._place.spacing,
-            self.form["planes"].value,
-            self.form["trust"].value,
-            bool(layer.metadata.get("synthetic")),
-            str(layer.metadata.get("contrast", "")),
+        volume = Volume(
+            data=data,  # (..., rows, columns), perhaps lazy
+            name=layer.metadata.get("file") or layer.name,
+            looks=str(layer.metadata.get("contrast", "")),
+            affine=self._place.affine,
+            spacing=self._place.spacing,
+            provenance=provenance_of(layer),
         )
-        wish = self.form["device"].value
-        return lambda stop: translated(source, about.path, to, wish, stop)
+        planes, uncertainty, wish = (self.form[name].value for name in ("planes", "uncertainty", "device"))
+        job = partial(translated, volume, about.path, to, planes, uncertainty=uncertainty, resampled=level > 0)
+        return lambda stop: job(device=wish, stop=stop)
 
     def on_event(self, event: Begun | Translated | Failed) -> None:
-        """Make the layer, show it fill, say how far it is."""
+        """Make the layers, show them fill, say how far they are."""
         match event:
-            case Begun(device=device, notices=notices):
-                for notice in notices:
-                    self.tell(notice)
+            case Begun(device=device, remarks=remarks):
+                for remark in remarks:
+                    self.tell(remark)
                 self.status.setText(f"Translating on {device} ...")
-                self._new_layer(event)
-            case Translated(done=done, total=total):
-                layer = self._made
-                if layer is None or layer not in self._viewer.layers:
+                if self.state == "running":  # not stopped while the model was read
+                    self._new_layers(event)
+            case Translated(done=done, total=total, remark=remark):
+                if not self._filling or self._filling[0].layer not in self._viewer.layers:
                     self._slot.stop()  # the user deleted the layer; nothing is left to fill
                     return
+                if remark:
+                    self.tell(remark)
                 self.show_fraction(done / total, f"{done} of {total} slices")
-                if done == total:
-                    self._refresh()
-                    self.status.setText(f"Synthetic, not for diagnosis: made {layer.name!r}.")
-                    self._made = None
-                elif time.monotonic() - self._refreshed_at > REFRESH:
-                    self._refresh()
+                if done == total or time.monotonic() - self._refreshed_at > REFRESH:
+                    for filling in self._filling:
+                        filling.show(done / total)
                     self._refreshed_at = time.monotonic()
+                if done == total:
+                    self.status.setText(f"Synthetic, not for diagnosis: made {self._filling[0].layer.name!r}.")
+                    self._filling.clear()
             case Failed():
                 pass
 
+    def event(self, event: QEvent) -> bool:
+        """Take unfinished layers away when the dock is closed: the job ends then, and half an image would mislead."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._remove_unfinished()
+        return bool(super().event(event))
+
     def _on_finished(self) -> None:
-        if self._made is not None:  # stopped or failed half-way; half an image would mislead
-            if self._made in self._viewer.layers:
-                self._viewer.layers.remove(self._made)
-            if self._doubts is not None and self._doubts in self._viewer.layers:
-                self._viewer.layers.remove(self._doubts)
+        if self._filling:  # stopped or failed half-way
+            self._remove_unfinished()
             if not isinstance(self._last, Failed):
-                self.status.setText("Stopped; the unfinished layer is gone.")
-            self._made = None
+                self.status.setText("Stopped; the unfinished layer was removed.")
         super()._on_finished()
 
-    def _new_layer(self, begun: Begun) -> None:
+    def _remove_unfinished(self) -> None:
+        for filling in self._filling:
+            if filling.layer in self._viewer.layers:
+                self._viewer.layers.remove(filling.layer)
+        self._filling.clear()
+
+    def _new_layers(self, begun: Begun) -> None:
         source = self._source
         assert source is not None
         of_source = {key: source.metadata[key] for key in OF_SOURCE if key in source.metadata}
-        self._made = self._viewer.add_image(
-            begun.made,
-            name=f"{begun.metadata['contrast']} (synthetic) from {source.name}",
-            contrast_limits=(begun.target.low, begun.target.high),
-            metadata=of_source | begun.metadata | {"dtype": begun.target.dtype},
-            rgb=False,
-            **self._place.geometry,
-        )
-
-        if begun.doubts:
-            doubts, says, most = begun.doubts
-            self._doubts = self._viewer.add_image(
-                doubts,
-                name=f"expected error of {self._made.name}",
-                contrast_limits=(0, most),
-                colormap="inferno",  # with additive blending black, no error, lets the image through
-                blending="additive",
-                metadata=of_source | begun.metadata | says,
-                rgb=False,
-                **self._place.geometry,
+        name = f"{begun.layers[0][1].contrast} (synthetic) from {source.name}"
+        for image, says, limits in begun.layers:
+            looks: dict[str, Any] = {"metadata": {"dtype": begun.dtype}}
+            if says.kind == "expected error":
+                name = f"expected error of {name}"
+                # with additive blending black, no error, lets the image through
+                looks = {"metadata": {}, "colormap": "inferno", "blending": "additive"}
+            looks["metadata"] |= of_source | replace(says, complete=False).to_dict()
+            called = f"{name}, 0% done"
+            layer = self._viewer.add_image(
+                image, name=called, contrast_limits=limits, rgb=False, **looks, **self._place.geometry
             )
-            self._viewer.layers.selection.active = self._made
-
-    def _refresh(self) -> None:
-        for layer in filter(None, (self._made, self._doubts)):
-            layer.refresh()
+            self._filling.append(Filling(layer, name, layer.name))
+        self._viewer.layers.selection.active = self._filling[0].layer
 
     def _layers(self, _: Any) -> list[Layer]:
         return list(self._viewer.layers)
@@ -257,58 +253,42 @@ class TranslateWidget(JobWidget):
 
 
 def translated(
-    source: Source, model_path: Path, to: Side, device: str, stop: Callable[[], bool]
+    volume: Volume,
+    model_path: Path,
+    to: Side,
+    planes: Planes,
+    *,
+    uncertainty: bool,
+    resampled: bool,
+    device: str,
+    stop: Callable[[], bool],
 ) -> Iterator[Begun | Translated]:
-    """Read the model and translate; runs in the worker thread."""
-    from ..data.slices import fingerprint
+    """Read the model, look at the image and translate it; runs in the worker thread."""
     from ..model.device import describe, pick_device
     from ..model.saved import load_model  # these bring torch, which takes seconds: not in the GUI thread
-    from ..synthesis.familiarity import unfamiliar
-    from ..synthesis.prepare import input_range, provenance, remarks
+    from ..synthesis.prepare import prepare
     from ..synthesis.translation import blank, stream
-    from ..synthesis.uncertainty import Doubt
+    from ..synthesis.uncertainty import UncertaintyMap
 
     where = pick_device(device)
-    model = load_model(model_path, where)
-    intensity, unusual = input_range(source.data, model, to)
-    odd = unfamiliar(
-        source.data,
-        model.about.familiar,
-        model.config,
-        to,
-        intensity,
-        affine=source.affine,
-        spacing=source.spacing,
-    )
-    # what is read piece by piece is too large to be read once more for this
-    whole = isinstance(source.data, np.ndarray) and source.data.ndim <= 3
-    seen = fingerprint(as_volume(source.data, source.name, source.affine)) in model.about.seen if whole else None
-    made = blank(source.data.shape)
-    doubt = (Doubt(model, to), blank(source.data.shape)) if source.trust else None
-    target = model.about.ranges[to]
-    doubts = (doubt[1], doubt[0].provenance(), doubt[0].most * (target.high - target.low)) if doubt else None
-    told_of = remarks(
-        model,
-        to,
-        unusual=unusual,
-        spacing=source.spacing,
-        odd=odd,
-        seen=seen,
-        looks=source.looks,
-        synthetic=source.synthetic,
-        doubt=doubt and doubt[0],
-    )
-    says = provenance(model, to, source.name, odd) | ({} if seen is None else {"seen_in_training": seen})
-    yield Begun(describe(where), made, says, target, tuple(told_of), doubts)
+    model, shape = load_model(model_path, where), volume.data.shape
+    label, target = model.config.label(to), model.about.ranges[to]
+    error_map = UncertaintyMap(model, label) if uncertainty else None
+    looked = prepare(volume, model, to, error_map=error_map, resampled=resampled)
+    made, errors = blank(shape), (error_map, blank(shape)) if error_map else None
+    layers = [(made, looked.provenance, (target.low, target.high))]
+    if errors:
+        layers.append((errors[1], looked.of_errors(errors[0]), (0, errors[0].most * (target.high - target.low))))
+    yield Begun(describe(where), layers, target.dtype, looked.remarks)
     yield from stream(
-        source.data,
+        volume.data,
         model,
-        to=model.config.label(to),
-        affine=source.affine,
-        spacing=source.spacing,
-        planes=source.planes,
+        to=label,
+        affine=volume.affine,
+        spacing=volume.spacing,
+        planes=planes,
         out=made,
-        intensity=intensity if source.data.ndim <= 3 else None,  # each volume of a series has a range of its own
-        doubt=doubt,
+        intensity=looked.intensity if len(shape) <= 3 else None,  # each volume of a series has a range of its own
+        errors=errors,
         stop=stop,
     )
