@@ -12,7 +12,8 @@ import napari_t1t2
 
 HOUSE = Path(napari_t1t2.__file__).parent
 FLOORS = (  # from the ground up: a room imports from the floors below it and from itself, never from beside or above
-    {"", "errors", "atomic", "provenance"},
+    {"", "errors", "provenance"},
+    {"atomic"},
     {"images"},
     {"config", "events", "sample"},
     {"data"},

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from napari_t1t2.errors import UnusableError
+from napari_t1t2.errors import Refusal, UnusableError
 from napari_t1t2.images.names import is_nifti, stem
 from napari_t1t2.images.nifti import read_nifti
 from napari_t1t2.images.nifti_write import write_nifti
@@ -471,7 +471,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(tmp_path, saved, monkey
     volume = read_nifti(saved("a.nii"))
     (tmp_path / "b.nii.gz").write_bytes(b"old")
     monkeypatch.setattr(nibabel.Nifti1Image, "to_stream", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(Refusal, match="the disk is full: free some space"):
         write_nifti(tmp_path / "b.nii.gz", replace(volume, provenance=SAYS))
     assert (tmp_path / "b.nii.gz").read_bytes() == b"old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nii", "b.nii.gz"]

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from napari_t1t2.errors import Refusal
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume
 from napari_t1t2.images.write import name_for, write_image
@@ -92,7 +93,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(tmp_path, monkeypatch, 
 
     (tmp_path / name).write_bytes(b"old")
     monkeypatch.setattr(*writer, fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(Refusal, match="the disk is full: free some space"):
         write_image(tmp_path / name, volume([[[0, 9]]], "uint8"), SAYS)
     assert (tmp_path / name).read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == [name]

@@ -264,7 +264,7 @@ def test_an_ensemble_without_trust_is_refused(trained, t1_folder, tmp_path, caps
     out = tmp_path / "out"
     command = ["translate", t1_folder, "--model", trained, "--to", "T2", "--out", out, "--ensemble", trained]
     assert main([str(part) for part in command]) == 2
-    assert "give --trust as well" in capsys.readouterr().err
+    assert "give --uncertainty as well" in capsys.readouterr().err
     assert not out.exists()
 
 

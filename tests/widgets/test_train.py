@@ -335,7 +335,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_starts(widget, to
     widget.form["crop"].value = 33
     widget.go.click()
     assert not widget.running
-    assert "crop is 33" in widget.status.text() and "multiple of" in told[0]
+    assert "Crop is 33" in widget.status.text() and "multiple of" in told[0]
 
 
 @pytest.mark.parametrize(

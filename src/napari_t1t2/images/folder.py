@@ -114,7 +114,7 @@ def choose(everything: Folder, contrast: str, series: str = "") -> Folder:
     volumes, left_out = _pick(images, contrast, series, folder)
     skipped = everything.skipped + no_image + left_out
     if not volumes:
-        lines = together((s.path.name, s.why.rstrip(".")) for s in left_out + everything.skipped)
+        lines = together((s.path.name, s.why.rstrip(".")) for s in left_out + no_image + everything.skipped)
         reasons = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} other reasons" if len(lines) > 3 else "")
         if left_out:
             raise UnusableError(f"{folder} holds images, but none to use as {contrast}: {reasons}.")

@@ -148,7 +148,7 @@ class TranslateWidget(JobWidget):
                 for remark in remarks:
                     self.tell(remark)
                 self.status.setText(f"Translating on {device} ...")
-                if self.state == "running":  # not stopped while the model was read
+                if self.state not in ("stopping", "stopped"):  # while the model was read
                     self._new_layers(event)
             case Translated(done=done, total=total, remark=remark):
                 if not self._filling or self._filling[0].layer not in self._viewer.layers:
