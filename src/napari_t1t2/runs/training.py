@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ..atomic import LOCK_FILE
 from ..config import ModelConfig, Side, TrainConfig
 from ..data.batches import Bank
 from ..data.inputs import as_input, polarity
@@ -82,7 +83,8 @@ def train(
     ranks.part(config.batch)  # refuses one that the processes cannot share
     with ExitStack() as stack:
         if ranks.first:
-            check_run_folder(config, resume)  # before a lock is put into somebody else's folder
+            if not (config.run_folder / LOCK_FILE).exists():  # which is not put into somebody else's folder
+                check_run_folder(config, resume)
             stack.enter_context(claimed(config.run_folder))
             check_run_folder(config, resume)  # another run may have ended meanwhile
         ranks.meet()  # where the first one refuses, the others do not begin to read
