@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from . import __version__
+from .commands.cache import cache
+from .commands.check import check
 from .commands.demo import demo
 from .commands.evaluate import calibrate, evaluate
-from .commands.train import check, train
+from .commands.train import train
 from .commands.translate import translate
 from .config import ModelConfig, Planes, Precision, PresetName, TrainConfig
 
@@ -135,6 +137,9 @@ def _parser() -> ArgumentParser:
         "--own-scale", action="store_true", help="first bring the median of both heads together: MR units are arbitrary"
     )
     evaluates.add_argument("--json", action="store_true", help="print JSON, each image by itself too")
+
+    caches = command(cache, "cache")
+    caches.add_argument("--delete", metavar="NAME", help="delete this slice cache, or all")
 
     demos = command(demo, "demo")
     demos.add_argument("--out", type=_path, default=Path("demo"), help="folder for what it makes [demo]")

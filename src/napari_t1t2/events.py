@@ -8,19 +8,27 @@ from typing import Literal
 
 from .images.volume import Image
 
-Doing = Literal["comparing", "reading", "preparing"]
+Doing = Literal["waiting", "comparing", "reading", "preparing", "pairing", "describing"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """So many of the files are done. They are read once to look at them, once more where memory cannot hold them.
+    """So many are done of what is to do before training.
 
-    Before that, those that have a new date are compared with what was stored of them.
+    Files are read once to look at them, once more where memory cannot hold them; before that, those that have a new
+    date are compared with what was stored of them. Then images of equal names are checked for being pairs.
     """
 
     done: int
     total: int
     doing: Doing
+
+    def text(self) -> str:
+        """How far it is, in a few words."""
+        if self.doing == "waiting":
+            return "waiting for another training that prepares the same images"
+        of = {"pairing": "images of equal names", "describing": "slices"}.get(self.doing, "files")
+        return f"{self.doing} {self.done} of {self.total} {of}"
 
 
 @dataclass(frozen=True, slots=True)

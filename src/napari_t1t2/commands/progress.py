@@ -9,7 +9,8 @@ from typing import Any
 
 def reading_text(event: Any) -> str:
     """How far a `Reading` is, in a few words."""
-    return f"{event.doing} {event.done} of {event.total} files"
+    text: str = event.text()
+    return text
 
 
 def progress_text(event: Any) -> str:

@@ -101,7 +101,7 @@ def _train(
     knows = replace(config.model, pixel=pixel)  # what translating must know
     seen = t1.fingerprints_of(parts.train[0]) | t2.fingerprints_of(parts.train[1])
     ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
-    pairs = find_pairs(t1, t2, parts, config)
+    pairs = yield from find_pairs(t1, t2, parts, config, stop)
     # of one stream, so that both contrasts of a pair are cut and mirrored alike
     paired = [Bank(images, config, device, 5, part=part) for images in pairs.images if len(images)]
     notes = t1.notes + t2.notes + parts.notes + pairs.notes

@@ -14,6 +14,7 @@ from skimage.metrics import normalized_mutual_information, structural_similarity
 from ..errors import Refusal
 from ..images.intensity import HIGH, LOW, measure
 from ..images.plane import View
+from ..images.resample import resample
 from ..images.volume import Image, Volume
 
 Mask = npt.NDArray[np.bool_]
@@ -208,12 +209,8 @@ def _region_on_grid_of(fake: Volume, region: Volume) -> Mask:
 
 
 def _resample(volume: Volume, onto: Volume, *, order: int, outside: float) -> Image:
-    from nibabel.nifti1 import Nifti1Image
-    from nibabel.processing import resample_from_to
-
-    grid = (onto.data.shape[::-1], onto.affine)
-    moved = resample_from_to(Nifti1Image(volume.data.T, volume.affine), grid, order=order, cval=outside)
-    return np.asarray(moved.dataobj, np.float32).T
+    assert volume.affine is not None and onto.affine is not None  # else they count as on one grid
+    return resample(volume.data, volume.affine, onto.data.shape, onto.affine, order=order, outside=outside)
 
 
 def mean(scores: Sequence[Score]) -> Score:
