@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from . import __version__
+from .commands.cache import cache
+from .commands.check import check
 from .commands.demo import demo
 from .commands.evaluate import calibrate, evaluate
-from .commands.train import check, train
+from .commands.train import train
 from .commands.translate import translate
 from .config import ModelConfig, Planes, Precision, PresetName, TrainConfig
 
@@ -147,6 +149,9 @@ def _parser() -> ArgumentParser:
         help="first scale the synthetic image so that both heads have the same median: MR units are arbitrary",
     )
     evaluates.add_argument("--json", action="store_true", help="print JSON, each image by itself too")
+
+    caches = command(cache, "cache")
+    caches.add_argument("--delete", metavar="NAME", help="delete this slice cache, or all")
 
     demos = command(demo, "demo")
     demos.add_argument("--out", type=_path, default=Path("demo"), help="folder for what it makes [demo]")

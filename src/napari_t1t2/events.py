@@ -8,7 +8,7 @@ from typing import Literal
 
 from .images.volume import Image
 
-Doing = Literal["comparing", "reading", "preparing"]
+Doing = Literal["waiting", "comparing", "reading", "preparing", "pairing", "describing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,10 @@ class Reading:
 
     def text(self) -> str:
         """How far it is, in a few words."""
-        return f"{self.doing} {self.done} of {self.total} files"
+        if self.doing == "waiting":
+            return "waiting for another training that prepares the same images"
+        of = {"pairing": "images of equal names", "describing": "slices"}.get(self.doing, "files")
+        return f"{self.doing} {self.done} of {self.total} {of}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The commands check and train. They print the same events that the widgets show."""
+"""The command train. It prints the same events that the widgets show."""
 
 from __future__ import annotations
 
@@ -15,57 +15,9 @@ from ..errors import Refusal
 from .progress import ProgressLine, progress_text
 
 if TYPE_CHECKING:
-    from ..data.slices import Slices
     from ..events import TrainEvent
     from ..model.ranks import Ranks
     from ..runs.session import Session
-
-
-def check(args: Namespace) -> None:
-    """Say what two folders hold and whether a model can be trained on them."""
-    from ..data.pairs import find_pairs
-    from ..data.split import split
-    from ..data.stored import StoredSlices
-    from ..images.read import read_folder
-
-    config = _with_flags(preset("laptop"), args)
-    both: tuple[Slices, Slices, float] | None = None
-    with suppress(Refusal):
-        both = _read(config)
-    if not both or not isinstance(both[0].images, StoredSlices):  # else the voxels are more than memory holds
-        problems: list[str] = []
-        for label, path, series in (
-            (config.model.t1_label, config.t1_folder, config.t1_series),
-            (config.model.t2_label, config.t2_folder, config.t2_series),
-        ):
-            try:
-                print(f"{path}: {read_folder(path, label, series=series, frame=config.frame).summary()}")
-            except Refusal as error:
-                problems.append(str(error))
-        if problems:
-            raise Refusal("\n".join(problems))
-    t1, t2, pixel = both or _read(config)
-    for slices in (t1, t2):
-        print(*slices.notes, slices.summary(), sep="\n")
-    parts = split(t1, t2, config)
-    for note in (*parts.notes, *find_pairs(t1, t2, parts, config).notes):
-        print(note)
-    print(f"A model can be trained on these folders{f', at {pixel:.3g} mm a pixel' if pixel else ''}.")
-
-
-def _read(config: TrainConfig) -> tuple[Slices, Slices, float]:
-    """Both contrasts; how far reading is, is shown where it takes long."""
-    from ..data.reading import reading
-
-    steps, line = reading(config), ProgressLine()
-    while True:
-        try:
-            event = next(steps)
-            line.show(event.text(), event.done / event.total)
-        except StopIteration as end:
-            line.end()
-            both: tuple[Slices, Slices, float] = end.value
-            return both
 
 
 def train(args: Namespace) -> None:
@@ -84,7 +36,7 @@ def train(args: Namespace) -> None:
                 what = "the run goes on from its last checkpoint" if resume else "nothing was saved yet"
                 print(f"A process was lost and all were started anew: {what}.", file=sys.stderr)
         base = load_config(args.run_folder) if resume else preset(args.preset or "laptop")
-        print_run(_with_flags(base, args), resume=resume, ranks=ranks)
+        print_run(with_flags(base, args), resume=resume, ranks=ranks)
 
 
 def print_run(config: TrainConfig, *, resume: bool = False, ranks: Ranks | None = None) -> None:
@@ -109,7 +61,7 @@ def print_run(config: TrainConfig, *, resume: bool = False, ranks: Ranks | None 
                 case _ if not ranks.first:
                     pass
                 case Reading():
-                    line.show(event.text(), event.done / event.total)
+                    line.show(event.text(), event.done / max(1, event.total))
                 case Started():
                     line.end()
                     t1, t2 = event.slices
@@ -155,7 +107,7 @@ def _ctrl_c(session: Session[Any], ranks: Ranks) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _with_flags(base: TrainConfig, args: Namespace) -> TrainConfig:
+def with_flags(base: TrainConfig, args: Namespace) -> TrainConfig:
     """The config with the flags that were given; a budget that was given stands alone."""
     given = {k: v for k, v in vars(args).items() if v is not None}
     if "steps" in given or "minutes" in given:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..config import TrainConfig
-from .inputs import as_input
-from .stored import STEP, Images, StoredSlices
+from .inputs import hold
+from .stored import HeldSlices, Images
 
 
 class Bank:
@@ -27,8 +27,8 @@ class Bank:
         part: slice = slice(None),
     ) -> None:
         self._part = part  # of each batch, the slices that are for this process
-        self._slices = images if isinstance(images, StoredSlices) else as_input(images, config.model).to(device)
-        self._shape = images.shape[1:]
+        self._slices = hold(images, config.model) if isinstance(images, np.ndarray) else images
+        self._held = torch.from_numpy(self._slices.inputs).to(device) if isinstance(self._slices, HeldSlices) else None
         self._chosen = np.arange(len(images)) if chosen is None else chosen
         self._config = config
         self._device = device
@@ -37,7 +37,7 @@ class Bank:
 
     def batch(self, step: int) -> Tensor:
         """(B, 1 or 2, H, W): each slice once per epoch, in a new order every epoch, cropped and mirrored at random."""
-        c, (height, width) = self._config, self._shape
+        c, (_, height, width) = self._config, self._slices.shape
         rng = np.random.default_rng((c.seed, self._stream, step))
         rows, columns = (min(c.crop or side, side) for side in (height, width))
         made: list[Tensor] = []
@@ -55,9 +55,9 @@ class Bank:
 
     def _crop(self, index: int, rows: slice, columns: slice) -> Tensor:
         """(1 or 2, rows, columns)."""
-        if isinstance(self._slices, Tensor):
-            return self._slices[index, :, rows, columns]
-        return torch.from_numpy(self._slices.stored(index)[:, rows, columns] * STEP)
+        if self._held is not None:
+            return self._held[self._slices.rows[index], :, rows, columns]
+        return torch.from_numpy(self._slices.read(index, rows, columns))
 
     def _order(self, start: int, count: int) -> Sequence[int]:
         n = len(self._chosen)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..images.head import head_mask
 from ..images.volume import Image
-from .stored import Images
+from .stored import HeldSlices, Images
 
 
 def polarity(images: Images, chosen: npt.NDArray[np.intp]) -> float:
@@ -56,3 +56,8 @@ def as_input(images: Image, model: ModelConfig) -> Tensor:
     for (out, depth), image in zip(inputs, images, strict=True):
         out[:], depth[:] = image, depth_of(image)
     return torch.from_numpy(inputs)
+
+
+def hold(images: Image, model: ModelConfig) -> HeldSlices:
+    """(N, H, W) in [-1, 1] with what the networks take beside them."""
+    return HeldSlices(as_input(images, model).numpy(), np.arange(len(images)))

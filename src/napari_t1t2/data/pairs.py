@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,17 +18,21 @@ from skimage.metrics import normalized_mutual_information
 
 from ..config import TrainConfig
 from ..errors import Refusal
+from ..events import Reading
 from ..images.frame import AIR
 from ..images.head import head_mask
+from ..images.resample import resample
 from ..images.volume import Affine, Image
+from .inputs import as_input
 from .slices import Slices
+from .sources import Stop, work_through
 from .split import Split
-from .stored import Images
+from .stored import HeldSlices, Images
 
-JUDGED = 12  # slices of a series that are looked at
+COMPARED = 12  # slices of a series that are looked at
 AGREE = 0.75  # of them must fit their partner better than its neighbours
-FEW = 4  # series of fewer slices are judged together: one slice may agree by chance
-STACKS = 3  # that are looked at where pairs are not asked for, or else JUDGED pictures
+ENOUGH = 4  # series of fewer slices are judged together: one slice may agree by chance
+STACKS = 3  # that are looked at where pairs are not asked for, or else COMPARED pictures
 COVERED = 0.7  # of a head that a partner on another grid must show
 
 
@@ -36,7 +40,7 @@ COVERED = 0.7  # of a head that a partner on another grid must show
 class Pairs:
     """T1 and T2 slices of the same places, of one shape, and what the user should know."""
 
-    images: tuple[Images, Images]  # empty while paired_weight is 0
+    images: tuple[Images, ...]  # of T1 and of T2; empty while paired_weight is 0
     count: int  # of the pairs that were looked at
     notes: tuple[str, ...]
 
@@ -55,99 +59,100 @@ class Couple:
         return all(own > _mutual(self.t1, other) for other in self.near)
 
 
-Look = Callable[[], Image]
-
-
 @dataclass(frozen=True, eq=False)
-class Unseen:
-    """A couple whose slices are read when somebody looks, as all of them may be more than memory holds."""
+class UnreadCouple:
+    """A couple whose slices are read when they are compared, as all of them may be more than memory holds."""
 
-    t1: Look
-    t2: Look
-    near: list[Look]
+    t1: Callable[[], Image]
+    t2: Callable[[], Image]
+    near: list[Callable[[], Image]]
     indices: tuple[int, int] | None  # where both are slices as they are
 
-    def seen(self) -> Couple:
+    def read(self) -> Couple:
         """The couple."""
         return Couple(self.t1(), self.t2(), [other() for other in self.near])
 
 
-def find_pairs(t1: Slices, t2: Slices, parts: Split, config: TrainConfig) -> Pairs:
+def find_pairs(
+    t1: Slices, t2: Slices, parts: Split, config: TrainConfig, stop: Stop = lambda: False
+) -> Generator[Reading, None, Pairs]:
     """The pairs among the slices that are trained on. Raises `Refusal` where they are asked for and there are none.
 
     Single pictures pair by name, stacks by subject and session; a stack on another grid of the same space is brought
-    to the grid of its partner.
+    to the grid of its partner. Says every second how far it is, and then asks `stop`.
     """
-    often = Counter(t2.keys)
-    partner = {key: i for i, key in enumerate(t2.keys) if key and often[key] == 1}
-    trained = [set(s.owners[chosen].tolist()) for s, chosen in zip((t1, t2), parts.train, strict=True)]
-    once = {key for key, times in Counter(t1.keys).items() if times == 1}
-    named = [
-        (i, partner[key])
-        for i, key in enumerate(t1.keys)
-        if key in once and key in partner and i in trained[0] and partner[key] in trained[1]
-    ]
+    named, notes = _name_pairs(t1, t2, parts)
     looked = named if config.paired_weight else _some(named, t1)
-    proposed: dict[str, list[Unseen]] = {}
-    few: list[Unseen] = []
-    kept: list[Unseen] = []
-    count = refused = apart = 0
 
-    def judge(couples: list[Unseen]) -> None:
-        nonlocal count, refused
-        if not _agree(couples):
-            refused += len(couples)
-            return
-        count += len(couples)
-        if config.paired_weight:  # else the images of one series at a time are enough
-            kept.extend(couples)
+    def propose(pair: tuple[int, int]) -> list[UnreadCouple]:
+        return _couples(t1, pair[0], t2, pair[1], parts)
 
-    for i, j in looked:
-        key, couples = t1.keys[i], _couples(t1, i, t2, j, parts)
-        apart += not couples
-        if len(couples) >= FEW:
-            judge(couples)
-        else:
-            proposed.setdefault(re.sub(r"\d+\D*$", "", key) if len(couples) == 1 else key, []).extend(couples)
-    for couples in proposed.values():
-        if len(couples) < FEW:
-            few += couples
-        else:
-            judge(couples)
-    judge(few)
-    part = f" (of {len(looked)} images that were looked at)" if len(looked) < len(named) else ""
-    notes = [f"{refused} slices of equal names do not show the same place and stay unpaired{part}"] if refused else []
-    if apart:
-        notes.append(f"{apart} images have a partner by name that lies elsewhere, and stay unpaired{part}")
+    def prepare(couple: UnreadCouple) -> Image:
+        return as_input(np.stack([couple.t1(), couple.t2()]), config.model).numpy()
+
+    proposed = yield from work_through(propose, looked, "pairing", stop, config)
+    series = _by_series([(t1.keys[i], couples) for (i, _), couples in zip(looked, proposed, strict=True)])
+    agreed = yield from work_through(_agree, series, "pairing", stop, config)
+    kept = [couple for couples, good in zip(series, agreed, strict=True) if good for couple in couples]
+    count, first, second = len(kept), config.model.t1_label, config.model.t2_label
+    part = f" ({len(looked)} of {len(named)} images of equal names were checked)" if len(looked) < len(named) else ""
+    if refused := sum(map(len, series)) - count:
+        notes.append(f"{refused} {first} slices have a {second} slice of equal name that shows another place{part}.")
+    if apart := sum(not couples for couples in proposed):
+        notes.append(f"{apart} {first} images have a {second} image of equal name that lies elsewhere{part}.")
+    matching = f"{count} {first} slices have a matching {second} slice"
     if not config.paired_weight:
-        if count and len(looked) < len(named):
-            notes.append(
-                f"{len(named)} images have a partner by name, and of {len(looked)} that were looked at {count} "
-                "slices pair up (verified by their images); paired_weight would use the pairs there are"
-            )
-        elif count:
-            notes.append(f"{count} slices pair up (verified by their images); paired_weight would use them")
-        return Pairs((np.empty((0, 0, 0), np.float32),) * 2, count, tuple(notes))
+        if count:
+            notes.append(f"{matching}{part}. To train on such pairs, set paired_weight above 0.")
+        return Pairs((), count, tuple(notes))
     if not kept:
         raise Refusal(
             f"paired_weight is {config.paired_weight:g}, but no slice of {config.t1_folder} has a partner in "
             f"{config.t2_folder}{f' ({notes[0]})' if notes else ''}: give partners equal names, or set it to 0."
         )
-    notes.append(f"{count} slices pair up and are used as pairs")
+    notes.append(f"{matching} and are trained on as pairs.")
     indices = [c.indices for c in kept if c.indices]
     if len(indices) == count:
         ours, theirs = np.array(indices, np.intp).T
         return Pairs((t1.images[ours], t2.images[theirs]), count, tuple(notes))
-    return Pairs((np.stack([c.t1() for c in kept]), np.stack([c.t2() for c in kept])), count, tuple(notes))
+    made = yield from work_through(prepare, kept, "pairing", stop, config)
+    both = (HeldSlices(np.stack([pair[i] for pair in made]), np.arange(count)) for i in (0, 1))
+    return Pairs(tuple(both), count, tuple(notes))
+
+
+def _name_pairs(t1: Slices, t2: Slices, parts: Split) -> tuple[list[tuple[int, int]], list[str]]:
+    """The T1 and T2 volumes of equal names that are trained on, and a note on names that are not unique."""
+    partner = {key: j for j, key in enumerate(t2.keys)}
+    often, others = Counter(t1.keys), Counter(t2.keys)
+    shared = [(i, partner[key], key) for i, key in enumerate(t1.keys) if key and key in partner]
+    ours, theirs = (set(s.owners[chosen].tolist()) for s, chosen in zip((t1, t2), parts.train, strict=True))
+    twice = {key: t1.names[i] for i, _, key in shared if max(often[key], others[key]) > 1}
+    notes = [
+        f"{len(twice)} name{'s' * (len(twice) != 1)} that both contrasts have occur more than once, "
+        f"{next(iter(twice.values()))} for one: these images are not paired. Give each image a name of its own."
+    ] if twice else []  # fmt: skip
+    return [(i, j) for i, j, key in shared if key not in twice and i in ours and j in theirs], notes
+
+
+def _by_series(proposed: list[tuple[str, list[UnreadCouple]]]) -> list[list[UnreadCouple]]:
+    """Couples that are judged together, each with the key of its volume: stacks, pictures by name, and the rest."""
+    series = [couples for _, couples in proposed if len(couples) >= ENOUGH]
+    small: dict[str, list[UnreadCouple]] = {}
+    for key, couples in proposed:
+        if len(couples) < ENOUGH:
+            small.setdefault(re.sub(r"\d+\D*$", "", key) if len(couples) == 1 else key, []).extend(couples)
+    series += [couples for couples in small.values() if len(couples) >= ENOUGH]
+    rest = [couple for couples in small.values() if len(couples) < ENOUGH for couple in couples]
+    return [*series, rest] if rest else series
 
 
 def _some(named: list[tuple[int, int]], t1: Slices) -> list[tuple[int, int]]:
     """Of pairs by name as many as tell whether such pairs are worth using: all would take long, unasked for."""
-    most = JUDGED if len(t1.images) == len(t1.names) else STACKS
+    most = COMPARED if len(t1.images) == len(t1.names) else STACKS
     return named[:: -(-len(named) // most) or 1]
 
 
-def _couples(t1: Slices, i: int, t2: Slices, j: int, parts: Split) -> list[Unseen]:
+def _couples(t1: Slices, i: int, t2: Slices, j: int, parts: Split) -> list[UnreadCouple]:
     """The slices of a T1 volume with those of a T2 volume at the same places, both trained on."""
     height, width = (max(a, b) for a, b in zip(t1.images.shape[1:], t2.images.shape[1:], strict=True))
     mine, others = np.flatnonzero(t1.owners == i), np.flatnonzero(t2.owners == j)
@@ -167,7 +172,9 @@ def _couples(t1: Slices, i: int, t2: Slices, j: int, parts: Split) -> list[Unsee
         }
     else:
         where = {int(t2.places[n]): int(n) for n in others}
-    stack: dict[int, Look] = {place: partial(_padded, t2.images, n, height, width) for place, n in where.items()}
+    stack: dict[int, Callable[[], Image]] = {
+        place: partial(_padded, t2.images, n, height, width) for place, n in where.items()
+    }
     moved = grid is not None and other_grid is not None and not np.allclose(grid, other_grid, atol=1e-2)
     if moved:
         if len(others) == 1 or grid is None or other_grid is None:
@@ -178,20 +185,20 @@ def _couples(t1: Slices, i: int, t2: Slices, j: int, parts: Split) -> list[Unsee
         stack = {place: partial(np.nan_to_num, image, nan=float(AIR)) for place, image in made.items()}
         mine = np.array(covered, np.intp)
     alike = not moved and t1.images.shape[1:] == t2.images.shape[1:]
-    couples: list[Unseen] = []
+    couples: list[UnreadCouple] = []
     for n in mine.tolist():
         place = int(t1.places[n])
         near = [stack[place + step] for step in (-2, -1, 1, 2) if place + step in stack]
         if place in stack and near:
             own = partial(_padded, t1.images, n, height, width)
-            couples.append(Unseen(own, stack[place], near, (n, where[place]) if alike else None))
+            couples.append(UnreadCouple(own, stack[place], near, (n, where[place]) if alike else None))
     return couples
 
 
-def _agree(couples: list[Unseen]) -> bool:
+def _agree(couples: list[UnreadCouple]) -> bool:
     """Whether slices evenly spread over a series fit their partners."""
-    some = couples[:: -(-len(couples) // JUDGED) or 1]
-    return bool(some) and sum(c.seen().agrees() for c in some) >= AGREE * len(some)
+    some = couples[:: -(-len(couples) // COMPARED) or 1]
+    return bool(some) and sum(c.read().agrees() for c in some) >= AGREE * len(some)
 
 
 def _mutual(one: Image, other: Image) -> float:
@@ -224,14 +231,11 @@ def _shift(shape: tuple[int, ...], height: int, width: int) -> Affine:
 
 def _moved(stack: dict[int, Image], grid: Affine, onto: Affine, places: range) -> dict[int, Image]:
     """Slices by their place, brought linearly from one grid to another; NaN where there are none."""
-    from nibabel.nifti1 import Nifti1Image
-    from nibabel.processing import resample_from_to
-
     first, last = min(stack), max(stack)
-    shape = next(iter(stack.values())).shape
-    data = np.stack([stack.get(z, np.full(shape, AIR, np.float32)) for z in range(first, last + 1)])
+    rows, columns = next(iter(stack.values())).shape
+    data = np.stack([stack.get(z, np.full((rows, columns), AIR, np.float32)) for z in range(first, last + 1)])
     begins = [np.eye(4), np.eye(4)]
     begins[0][2, 3], begins[1][2, 3] = first, places.start
-    target = (shape[1], shape[0], len(places)), onto @ begins[1]
-    moved = resample_from_to(Nifti1Image(data.T, grid @ begins[0]), target, order=1, cval=np.nan)
-    return dict(zip(places, np.asarray(moved.dataobj, np.float32).T, strict=True))
+    shape = len(places), rows, columns
+    moved = resample(data, grid @ begins[0], shape, onto @ begins[1], order=1, outside=np.nan)
+    return dict(zip(places, moved, strict=True))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,15 @@ from ..errors import Refusal
 from ..images.clues import pair_key
 from ..images.folder import Folder
 from ..images.frame import Frame
-from ..images.intensity import Intensity, measure_set
+from ..images.intensity import Intensity, glimpse, measure_set
 from ..images.plane import View
+from ..images.read import Part, Source
 from ..images.volume import Affine, Image, Volume
 from .seen import fingerprint
 from .stored import Images
+
+Shown = npt.NDArray[np.bool_]  # of each slice of a volume, whether it shows anatomy
+THINNED = 8  # pixels along each side of a slice that stand for it, where there are more slices than memory holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,23 +33,42 @@ class Slices:
     owners: npt.NDArray[np.intp]  # (N,), the volume each slice comes from, as an index into the next three
     names: tuple[str, ...]
     subjects: tuple[str, ...]  # empty where it is not known
-    fingerprints: tuple[str, ...]  # equal for equal pixels, see `fingerprint`
+    fingerprints: tuple[str, ...]  # equal for equal pixels
     intensity: Intensity
     notes: tuple[str, ...]
     places: npt.NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))  # (N,), each in its volume
     affines: tuple[Affine | None, ...] = ()  # of each volume: (column, row, place) in its framed slices to RAS+ mm
     keys: tuple[str, ...] = ()  # of each volume: equal for what pairs up by name
+    found: str = ""  # what the folder held, in one line
 
     def summary(self) -> str:
         """Count, size and range in one line."""
         (n, height, width), i = self.images.shape, self.intensity
         heads = len(set(self.subjects) - {""})
-        of = f" of {heads} subject{'s' * (heads != 1)}" if heads else ""
-        return f"the networks see {n} slices{of}, {height}x{width}, {i.low:g} to {i.high:g} as -1 to 1"
+        of = f" of {heads} patient{'s' * (heads != 1)}" if heads else ""
+        return f"{n} slices{of} for training, {height}x{width}, values {i.low:g} to {i.high:g} scaled to -1 to 1"
 
     def fingerprints_of(self, chosen: npt.NDArray[np.intp]) -> frozenset[str]:
         """Of the volumes that these slices come from, and of their slices."""
         return frozenset(known for i in np.unique(self.owners[chosen]) for known in self.fingerprints[i].split())
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the images, as plain values."""
+        known = {f.name: getattr(self, f.name) for f in fields(self)} | {"images": self.images.shape}
+        known |= {
+            "intensity": asdict(self.intensity),
+            "affines": [a if a is None else a.tolist() for a in self.affines],
+        }
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in known.items()}
+
+    @classmethod
+    def from_json(cls, known: dict[str, Any], images: Images) -> Slices:
+        """The inverse, with the images. Raises what a damaged record gives."""
+        made: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+        made |= {name: np.array(known[name], np.intp) for name in ("owners", "places")}
+        made |= {"images": images, "intensity": Intensity(**known["intensity"])}
+        made |= {"affines": tuple(None if a is None else np.array(a) for a in known["affines"])}
+        return cls(**{f.name: made[f.name] for f in fields(cls)})
 
 
 def common_pixel(volumes: Sequence[Volume], model: ModelConfig) -> float:
@@ -69,10 +93,41 @@ def prepare(folder: Folder, model: ModelConfig, pixel: float = 0.0) -> Slices:
 
     Raises `Refusal` with a sentence.
     """
-    plan = Plan.of(folder, model, pixel)
-    cut = [plan.cut(i, volume.data) for i, volume in enumerate(folder.volumes)]
-    images = np.concatenate([images for _, images in cut])
-    return plan.slices(images, [shown for shown, _ in cut], [fingerprint(v, model.plane) for v in folder.volumes])
+    plan = Plan.of(replace(folder, volumes=[SeenVolume.of(v) for v in folder.volumes]), model, pixel)
+    cut = [plan.cut(i, volume.data) for i, volume in enumerate(plan.volumes)]
+    return plan.gather(np.concatenate([images for _, images in cut]), [shown for shown, _ in cut])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeenVolume(Volume):
+    """A volume that was looked at, with what must be known of it once its voxels are let go."""
+
+    source: Source = ()
+    number: int = 0  # among the volumes of its source
+    fingerprint: str
+    glimpse: Intensity | Image
+    ends: tuple[float, float]  # the lowest and the highest value
+    held: bool = True
+
+    @classmethod
+    def of(cls, volume: Volume, source: Source = (), number: int = 0) -> Self:
+        """Look at a volume, which was read from a source."""
+        known = {f.name: getattr(volume, f.name) for f in fields(Volume)}
+        seen, ends = glimpse(volume), (float(volume.data.min()), float(volume.data.max()))
+        return cls(**known, source=source, number=number, fingerprint=fingerprint(volume), glimpse=seen, ends=ends)
+
+    def let_go(self) -> Self:
+        """The same without voxels: it keeps its shape, and of a single slice some hundred pixels."""
+        kept = self.glimpse
+        if not isinstance(kept, Intensity):
+            rows, columns = (max(1, side // THINNED) for side in kept.shape[1:])
+            kept = kept[:, ::rows, ::columns].copy()
+        return replace(self, data=np.broadcast_to(np.float32(np.nan), self.data.shape), glimpse=kept, held=False)
+
+
+def seen_in(held: Folder | Part) -> list[SeenVolume]:
+    """Its volumes, all of which were looked at."""
+    return [v for v in held.volumes if isinstance(v, SeenVolume)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +135,7 @@ class Plan:
     """How the volumes of a folder become slices, decided before any is made: they may be too many for memory."""
 
     folder: Folder
+    volumes: list[SeenVolume]
     views: list[View]
     frames: list[Frame]  # of one size
     ranges: list[Intensity]
@@ -87,33 +143,26 @@ class Plan:
     notes: list[str]
 
     @classmethod
-    def of(cls, folder: Folder, model: ModelConfig, pixel: float, glimpses: Sequence[Intensity | Image] = ()) -> Plan:
-        """With `glimpses` (of `intensity.glimpse`) only the shapes of the voxels are looked at."""
-        views = [View.of(model.plane, v.affine, v.spacing) for v in folder.volumes]
-        notes = folder.notes()
+    def of(cls, folder: Folder, model: ModelConfig, pixel: float) -> Plan:
+        """For a folder of `SeenVolume`s; of their voxels only the shapes are looked at."""
+        volumes, notes = seen_in(folder), folder.notes()
+        views = [View.of(model.plane, v.affine, v.spacing) for v in volumes]
         _check_sizes(folder, views, model, pixel, notes)
-        frames = [
-            Frame.of(
-                view.shape(v.data.shape)[1:],
-                model.size,
-                model.multiple,
-                spacing=view.spacing and view.spacing[1:],
-                pixel=pixel,
-            )
-            for v, view in zip(folder.volumes, views, strict=True)
-        ]
+        frames: list[Frame] = []
+        for v, view in zip(volumes, views, strict=True):
+            spacing = view.spacing and view.spacing[1:]
+            side = view.shape(v.data.shape)[1:]
+            frames.append(Frame.of(side, model.size, model.multiple, spacing=spacing, pixel=pixel))
         framed = max(f.framed[0] for f in frames), max(f.framed[1] for f in frames)
-        ranges, spoken = measure_set(folder.volumes, glimpses)
+        ranges, spoken = measure_set(volumes, [v.glimpse for v in volumes])
         notes += dict.fromkeys(filter(None, (r.remark() for r in ranges)))
-        return cls(folder, views, [f.padded_to(framed) for f in frames], ranges, spoken, notes)
+        return cls(folder, volumes, views, [f.padded_to(framed) for f in frames], ranges, spoken, notes)
 
     def most(self) -> int:
-        """How many pixels the slices have, were none of them empty."""
-        height, width = self.frames[0].framed
-        shapes = (view.shape(v.data.shape) for v, view in zip(self.folder.volumes, self.views, strict=True))
-        return sum(shape[0] for shape in shapes) * height * width
+        """How many slices there are, were none of them empty."""
+        return sum(view.shape(v.data.shape)[0] for v, view in zip(self.volumes, self.views, strict=True))
 
-    def cut(self, i: int, data: Image) -> tuple[npt.NDArray[np.bool_], Image]:
+    def cut(self, i: int, data: Image) -> tuple[Shown, Image]:
         """Which slices of a volume show anatomy, and these, (n, H, W) in [-1, 1]."""
         seen, frame, intensity = self.views[i].apply(data), self.frames[i], self.ranges[i]
         shown = intensity.shows_anatomy(seen)
@@ -123,28 +172,30 @@ class Plan:
             images[at : at + 16] = frame.put(intensity.to_unit(seen[rows[at : at + 16]]))
         return shown, images
 
-    def slices(self, images: Images, shown: Sequence[npt.NDArray[np.bool_]], fingerprints: Sequence[str]) -> Slices:
-        """What was cut of all volumes, in their order. Raises `Refusal` where that is nothing."""
-        volumes, notes = self.folder.volumes, self.notes.copy()
+    def gather(self, images: Images, shown: Sequence[Shown]) -> Slices:
+        """The slices of all volumes, in their order. Raises `Refusal` where there are none."""
+        volumes, where, notes = self.volumes, self.folder.path, self.notes.copy()
         if empty := sum(int((~s).sum()) for s in shown):
-            notes.append(f"{empty} slices without anatomy were left out")
+            notes.append(f"{empty} slice{'s' * (empty != 1)} without anatomy left out")
         if not len(images):
-            raise Refusal(f"{self.folder.path}: every slice is empty; there is nothing to learn from.")
-        affines = [
-            None if v.affine is None else view.affine(v.affine, v.data.shape) @ frame.affine()
-            for v, view, frame in zip(volumes, self.views, self.frames, strict=True)
-        ]
+            raise Refusal(f"{where}: every slice is empty, so there is nothing to train on: give other images.")
+        titles = [v.series or v.name for v in volumes]
+        stacks = [len(v.data) > 1 for v in volumes]
         return Slices(
             images,
-            np.repeat(np.arange(len(shown)), [s.sum() for s in shown]),
-            tuple(v.series or v.name for v in volumes),
-            tuple(v.subject or (v.series or v.name if len(v.data) > 1 else "") for v in volumes),
-            tuple(fingerprints),
-            self.intensity,
-            tuple(f"{self.folder.path.name}: {note}" for note in notes),
-            np.concatenate([np.flatnonzero(s) for s in shown]),
-            tuple(affines),
-            tuple(pair_key(v.path, v.subject, self.folder.path, stack=len(v.data) > 1) for v in volumes),
+            owners=np.repeat(np.arange(len(shown)), [s.sum() for s in shown]),
+            names=tuple(titles),
+            subjects=tuple(v.subject or (t if s else "") for v, t, s in zip(volumes, titles, stacks, strict=True)),
+            fingerprints=tuple(v.fingerprint for v in volumes),
+            intensity=self.intensity,
+            notes=tuple(f"{where.name}: {note}" for note in notes),
+            places=np.concatenate([np.flatnonzero(s) for s in shown]),
+            affines=tuple(
+                None if v.affine is None else view.affine(v.affine, v.data.shape) @ frame.affine()
+                for v, view, frame in zip(volumes, self.views, self.frames, strict=True)
+            ),
+            keys=tuple(pair_key(v.path, v.subject, where, stack=s) for v, s in zip(volumes, stacks, strict=True)),
+            found=self.folder.summary([v.ends for v in volumes]),
         )
 
 
@@ -153,9 +204,9 @@ def _check_sizes(folder: Folder, views: list[View], model: ModelConfig, pixel: f
     if pixel:
         other = {f"{min(v.spacing[1:]):.3g}" for v in views if v.spacing and abs(min(v.spacing[1:]) / pixel - 1) > 0.01}
         if other:
-            notes.append(f"pixels of {', '.join(sorted(other))} mm were brought to {pixel:.3g} mm")
+            notes.append(f"resampled from {', '.join(sorted(other))} mm to {pixel:.3g} mm in plane")
         if unknown := sum(not v.spacing for v in views):
-            notes.append(f"{unknown} images do not say their spacing and were used as they are")
+            notes.append(f"{unknown} images without pixel spacing: not resampled")
     bare = Folder(folder.path, [v for v, view in zip(folder.volumes, views, strict=True) if not view.spacing], [])
     sizes = bare.sizes()
     if len(sizes) > 1 and model.size:
@@ -166,5 +217,5 @@ def _check_sizes(folder: Folder, views: list[View], model: ModelConfig, pixel: f
         raise Refusal(
             f"{folder.path} mixes sizes: most slices are {rows}x{columns}, but "
             f"{odd.path.name if odd.path else odd.name} is {odd.data.shape[1]}x{odd.data.shape[2]}. "
-            "Set size (64, 128, ...) to fit each into a square without stretching, or remove the others."
+            "Set size (64, 128, ...) to scale and pad all to one square, or remove the others."
         )

@@ -1,15 +1,12 @@
-"""Work on many files at once in threads, with progress and a way to stop."""
+"""Work on many files or slices at once in threads, with progress and a way to stop."""
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..config import TrainConfig, cores
 from ..errors import Refusal
@@ -19,48 +16,61 @@ ItemT = TypeVar("ItemT")
 MadeT = TypeVar("MadeT")
 Stop = Callable[[], bool]
 THREADS = 8  # at most: each holds a volume
-EVERY = 1.0  # seconds between reports; what is read faster says nothing
+EVERY = 1.0  # seconds between reports; what is done faster says nothing
 
 
-def worked_through(
-    work: Callable[[ItemT], MadeT], items: Sequence[ItemT], doing: Doing, stop: Stop, config: TrainConfig
-) -> Iterator[tuple[ItemT, MadeT] | Reading]:
-    """Each item with what was made of it, in whatever order, and now and then how many are done.
+def work_through(
+    work: Callable[[ItemT], MadeT],
+    items: Iterable[ItemT],
+    doing: Doing,
+    stop: Stop,
+    config: TrainConfig,
+    take: Callable[[ItemT, MadeT], None] | None = None,
+) -> Generator[Reading, None, list[MadeT]]:
+    """Do `work` on each item in threads; every second yield how many are done, and ask `stop`.
 
-    Few are ever under way or wait to be taken, so that memory holds them. Raises `Refusal` where `stop` says so.
+    Returns what was made, in the order of the items. With `take`, each is handed to that as it comes, in whatever
+    order, and nothing is kept: few are ever under way. Raises `Refusal` where `stop` says so.
     """
     threads = min(config.threads or cores(), THREADS)
-    waiting = iter(items)
-    running: dict[Future[MadeT], ItemT] = {}
+    waiting = enumerate(items := list(items))
+    running: dict[Future[MadeT], int] = {}
+    made: dict[int, MadeT] = {}
     done, said = 0, time.monotonic()
     pool = ThreadPoolExecutor(threads, "reading")
     try:
         while True:
-            for item in islice(waiting, threads + 1 - len(running)):
-                running[pool.submit(work, item)] = item
+            for index, item in islice(waiting, threads + 1 - len(running)):
+                running[pool.submit(work, item)] = index
             if not running:
-                return
+                return [made[index] for index in sorted(made)]
             ready, _ = wait(running, max(0.0, said + EVERY - time.monotonic()), FIRST_COMPLETED)
             for future in ready:
                 done += 1
-                yield running.pop(future), future.result()
+                index = running.pop(future)
+                if take:
+                    take(items[index], future.result())
+                else:
+                    made[index] = future.result()
             if time.monotonic() >= said + EVERY:
-                yield Reading(done, len(items), doing)
-                if stop():
-                    raise Refusal("Stopped while the images were read: there is nothing to save.")
+                yield from report(Reading(done, len(items), doing), stop)
                 said = time.monotonic()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def hushed_readers() -> Iterator[None]:
-    """Give back what readers hush while they read: several at a time, each would give back another's silence."""
-    nibabel, pydicom = logging.getLogger("nibabel.global"), logging.getLogger("pydicom")
-    level, disabled = nibabel.level, pydicom.disabled
-    try:
-        with warnings.catch_warnings():
-            yield
-    finally:
-        nibabel.setLevel(level)
-        pydicom.disabled = disabled
+def report(progress: Reading, stop: Stop) -> Iterator[Reading]:
+    """Yield it, then ask `stop`. Raises `Refusal` where that says so."""
+    yield progress
+    if stop():
+        raise Refusal("Stopped while the images were read: there is nothing to save.")
+
+
+def finish(steps: Generator[Any, None, MadeT], show: Callable[[Any], None] = lambda _: None) -> MadeT:
+    """Take a generator to its end, show what it yields, and give back what it returns."""
+    while True:
+        try:
+            show(next(steps))
+        except StopIteration as end:
+            made: MadeT = end.value
+            return made

@@ -48,12 +48,15 @@ def split(t1: Slices, t2: Slices, config: TrainConfig) -> Split:
         if out.any():
             held.append(np.flatnonzero(out))
         else:
-            notes.append(f"{label}: too few subjects to hold one out; the previews show a slice that is trained on")
+            notes.append(
+                f"{label}: Too few patients to keep one for checking: previews look better than a new patient would."
+            )
             held.append(np.array([len(subjects) // 2]))
         train.append(np.flatnonzero(~out))
         notes += _leaks(slices, out, label)
     if away:
-        notes.append(f"{len(away)} subject{'s' * (len(away) != 1)} held out for the previews")  # no name: it may be PHI
+        of = f"{len(away)} patient{'s are' if len(away) != 1 else ' is'}"  # no name: it may be PHI
+        notes.append(f"{of} kept for checking: the previews show slices that are not trained on.")
     return Split((train[0], train[1]), (held[0], held[1]), tuple(notes))
 
 
@@ -91,8 +94,8 @@ def _check_slices(slices: Slices, where: Path, config: TrainConfig) -> None:
     n, side = len(slices.images), min(slices.images.shape[1:])
     if (seen := min(side, config.crop or side)) < SMALLEST:
         raise Refusal(
-            f"{where}: the networks would see slices of {side} pixels in crops of {seen}, but the discriminators need "
-            f"{SMALLEST}. Raise crop or size, or give larger slices."
+            f"{where}: slices of {side} pixels, cropped to {seen}, are too small: the discriminators need {SMALLEST}. "
+            "Raise crop or size, or give larger slices."
         )
     if n < 2:
         raise Refusal(f"{where} has {n} usable slice, but training needs at least 2. Add images.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,16 +30,16 @@ class Folder:
             count[volume.data.shape[1], volume.data.shape[2]] += len(volume.data)
         return dict(count.most_common())
 
-    def summary(self) -> str:
-        """Count, sizes, spacing, type and range in one line."""
+    def summary(self, ends: Sequence[tuple[float, float]] = ()) -> str:
+        """Count, sizes, spacing, type and range in one line; with `ends` of each volume, no voxels are looked at."""
         if not self.volumes:
             return "no usable images"
         sizes = ", ".join(f"{n} of {rows}x{columns}" for (rows, columns), n in self.sizes().items())
         spacings = dict.fromkeys("x".join(f"{mm:.3g}" for mm in v.spacing) for v in self.volumes if v.spacing)
         types = ", ".join(dict.fromkeys(v.dtype for v in self.volumes))
-        low, high = min(v.data.min() for v in self.volumes), max(v.data.max() for v in self.volumes)
+        lows, highs = zip(*(ends or [(v.data.min(), v.data.max()) for v in self.volumes]), strict=True)
         mm = f"; {', '.join(spacings)} mm" if spacings else ""
-        return f"{len(self.volumes)} images; slices: {sizes}{mm}; {types}; values {low:g} to {high:g}"
+        return f"{len(self.volumes)} images; slices: {sizes}{mm}; {types}; values {min(lows):g} to {max(highs):g}"
 
     def notes(self) -> list[str]:
         """What was done to a file on the way in, and which files were left out and why."""

@@ -233,7 +233,7 @@ def _read(
     if ranks.first:
         ranks.meet()  # slices beyond memory go to disk once, and the others find them there
     parts = split(t1, t2, config)
-    pairs = find_pairs(t1, t2, parts, config)
+    pairs = yield from find_pairs(t1, t2, parts, config, stop)
     notes = t1.notes + t2.notes + parts.notes + pairs.notes
     seen = t1.fingerprints_of(parts.train[0]) | t2.fingerprints_of(parts.train[1])
     ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}

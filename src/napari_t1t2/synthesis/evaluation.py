@@ -14,6 +14,7 @@ from ..errors import Refusal
 from ..images.head import Mask, head_masks
 from ..images.intensity import HIGH, LOW, measure
 from ..images.plane import View
+from ..images.resample import resample
 from ..images.volume import Image, Volume
 
 INSIDE = "inside the head"
@@ -189,12 +190,8 @@ def same_grid(fake: Volume, real: Volume) -> bool:
 def _on_grid_of(fake: Volume, volume: Volume, *, order: int, outside: float) -> Image:
     """The data of another volume on the grid of the synthetic one."""
     if not same_grid(fake, volume):
-        from nibabel.nifti1 import Nifti1Image
-        from nibabel.processing import resample_from_to
-
-        grid = (fake.data.shape[::-1], fake.affine)
-        moved = resample_from_to(Nifti1Image(volume.data.T, volume.affine), grid, order=order, cval=outside)
-        return np.asarray(moved.dataobj, np.float32).T
+        assert volume.affine is not None and fake.affine is not None  # else they count as on one grid
+        return resample(volume.data, volume.affine, fake.data.shape, fake.affine, order=order, outside=outside)
     if volume.data.shape != fake.data.shape:
         raise Refusal(
             f"The synthetic image has shape {fake.data.shape}, {volume.name} {volume.data.shape}: they must be equal, "
