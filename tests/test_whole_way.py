@@ -15,6 +15,7 @@ from napari_t1t2.data.inputs import polarity
 from napari_t1t2.data.pairs import find_pairs
 from napari_t1t2.data.reading import read_both
 from napari_t1t2.data.slices import prepare
+from napari_t1t2.data.sources import finish
 from napari_t1t2.data.split import split
 from napari_t1t2.events import Finished
 from napari_t1t2.images.read import read_folder, read_image
@@ -165,4 +166,4 @@ def test_slices_of_the_made_heads_pair_up_by_name_only_where_they_show_one_place
     for folder, agree in ((made_data.png[1], True), (wrong, False)):
         asked = replace(config, t2_folder=folder, hold_out=0)
         t1, t2, _ = read_both(asked)
-        assert (find_pairs(t1, t2, split(t1, t2, asked), asked).count > 0) == agree
+        assert (finish(find_pairs(t1, t2, split(t1, t2, asked), asked)).count > 0) == agree

@@ -139,12 +139,12 @@ def test_a_clock_reads_like_one(seconds, text):
 def test_check_says_what_the_folders_hold_and_what_the_networks_see(done, data):
     out = done("check", *data)
     assert f"{data[0]}: 8 images; slices: 8 of 44x36; uint8; values 0 to" in out
-    assert "the networks see 8 slices, 44x36" in out
+    assert "8 slices for training, 44x36" in out
     assert out.endswith("A model can be trained on these folders.\n")
 
 
 def test_check_fits_slices_into_a_size(done, data):
-    assert "the networks see 8 slices, 64x64" in done("check", *data, "--size", 64)
+    assert "8 slices for training, 64x64" in done("check", *data, "--size", 64)
 
 
 def test_check_names_what_is_skipped(done, data):
@@ -511,7 +511,7 @@ def volumes(tmp_path, head) -> Path:
 
 def test_volumes_are_trained_on_translated_in_place_and_scored(done, volumes, tmp_path):
     out = done("check", volumes, volumes)
-    assert "12 slices of 3 subjects" in out
+    assert "12 slices of 3 patients for training" in out
     assert "at 1.1 mm a pixel" in out
     done("train", volumes, volumes, "--run", tmp_path / "run", *TINY)
     done(
@@ -574,3 +574,20 @@ def test_the_targets_of_2000_files_are_found_at_once(trained, tmp_path):
         targets_for(volumes, tmp_path / "in", tmp_path / "in", load_model(trained), "t2")
     with pytest.raises(Refusal, match="Two inputs would both become"):
         targets_for([volumes[0], volumes[0]], tmp_path / "in", tmp_path / "out", load_model(trained), "t2")
+
+
+def test_slice_caches_are_listed_and_deleted(done, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_T1T2_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("napari_t1t2.data.reading.MEMORY", 1000)
+    assert "0 slice caches" in done("cache")
+    done("check", *data)
+    listed = done("cache")
+    assert "1 slice cache," in listed and str(data[0]) in listed
+    name = listed.splitlines()[1].split()[0]
+    assert f"{name} (0.00 GiB)" in done("cache", "--delete", name)
+    assert "0 slice caches" in done("cache")
+
+
+def test_a_slice_cache_that_is_not_there_is_told(refused, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_T1T2_CACHE", str(tmp_path / "cache"))
+    assert "no slice cache called mine" in refused("cache", "--delete", "mine")

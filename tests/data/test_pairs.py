@@ -11,6 +11,7 @@ from napari_t1t2.data import pairs as pairs_module
 from napari_t1t2.data.batches import Bank
 from napari_t1t2.data.pairs import find_pairs
 from napari_t1t2.data.reading import read_both
+from napari_t1t2.data.sources import finish
 from napari_t1t2.data.split import split
 from napari_t1t2.data.stored import StoredSlices
 from napari_t1t2.events import Finished, Progress, Started
@@ -45,7 +46,7 @@ def plain(config, tmp_path):
 
 def found(config):
     t1, t2, _ = read_both(config)
-    return find_pairs(t1, t2, split(t1, t2, config), config)
+    return finish(find_pairs(t1, t2, split(t1, t2, config), config))
 
 
 def test_pairs_beyond_memory_are_those_of_memory_and_stay_on_the_disk(plain, tmp_path, monkeypatch):
@@ -66,8 +67,8 @@ def test_pictures_of_one_name_pair_up_and_are_used_only_when_asked_for(plain):
     pictures(plain.t1_folder, brain("T1"), stem="p01_T1_z")
     pictures(plain.t2_folder, brain("T2"), stem="p01_T2_z")
     off, on = found(plain), found(replace(plain, paired_weight=1.0))
-    assert len(off.images[0]) == len(off.images[1]) == 0
-    assert "12 slices pair up" in off.notes[-1] and "paired_weight" in off.notes[-1]
+    assert not off.images
+    assert "12 T1 slices have a matching T2 slice" in off.notes[-1] and "paired_weight" in off.notes[-1]
     assert on.count == len(on.images[0]) == len(on.images[1]) == 12
 
 
@@ -76,7 +77,7 @@ def test_equal_names_of_other_slices_are_refused_and_counted(plain, shift):
     pictures(plain.t1_folder, brain("T1"))
     pictures(plain.t2_folder, brain("T2"), first=shift)
     assert found(plain).count == 0
-    assert f"{12 - shift} slices of equal names do not show the same place" in found(plain).notes[0]
+    assert f"{12 - shift} T1 slices have a T2 slice of equal name that shows another place" in found(plain).notes[0]
     with pytest.raises(ValueError, match=r"paired_weight is 1, but no slice .* has a partner"):
         found(replace(plain, paired_weight=1.0))
 
@@ -94,9 +95,19 @@ def test_where_pairs_are_not_asked_for_few_are_looked_at_and_the_note_says_so(pl
     made = pairs_module._couples
     monkeypatch.setattr(pairs_module, "_couples", lambda *given: looked.append(given) or made(*given))
     note = found(plain).notes[-1]
-    assert "30 images have a partner by name, and of 10 that were looked at 10 slices pair up" in note
+    assert "10 T1 slices have a matching T2 slice (10 of 30 images of equal names were checked)" in note
     assert len(looked) == 10
     assert found(replace(plain, paired_weight=1.0)).count == 30
+
+
+def test_names_that_occur_twice_are_told_and_not_paired(plain):
+    pictures(plain.t1_folder, brain("T1"))
+    pictures(plain.t2_folder, brain("T2"))
+    first = min(plain.t2_folder.iterdir())
+    Image.open(first).save(first.with_suffix(".tif"))  # the same picture once more
+    pairs = found(plain)
+    assert pairs.count == 11
+    assert any("occur more than once" in note and "these images are not paired" in note for note in pairs.notes)
 
 
 def test_half_paired_data_use_the_pairs_there_are(plain):
@@ -106,7 +117,7 @@ def test_half_paired_data_use_the_pairs_there_are(plain):
     config = replace(plain, paired_weight=1.0)
     assert found(config).count == 6
     started = next(e for e in train(config) if isinstance(e, Started))
-    assert started.slices == (12, 12) and any("6 slices pair up" in note for note in started.notes)
+    assert started.slices == (12, 12) and any("6 T1 slices have a matching T2 slice" in note for note in started.notes)
 
 
 def test_volumes_of_a_subject_on_one_grid_pair_slice_by_slice_though_their_frames_differ(plain):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import nibabel
@@ -52,7 +53,7 @@ def heads(config, head, tmp_path):
 
 
 def built(cache):
-    return sorted(cache.iterdir()) if cache.is_dir() else []
+    return sorted(path for path in cache.iterdir() if path.suffix != ".lock") if cache.is_dir() else []
 
 
 def same(one, other):
@@ -258,7 +259,7 @@ def test_what_is_only_half_written_is_neither_taken_nor_left(config, cache, litt
         patch.setattr(module, "coded", broken)
         with pytest.raises(OSError, match="no space"):
             read_both(config)
-    assert list(cache.iterdir()) == []
+    assert built(cache) == []
     read_both(config)
     assert len(built(cache)) == 1
 
@@ -279,15 +280,15 @@ def test_a_bank_that_lost_a_file_is_built_again(config, cache, little_memory):
 
 
 def test_what_a_crash_left_is_removed_and_nothing_else(config, cache, little_memory):
-    for name in ("old.partial", "new.partial", ".mine"):
+    for name in (".old.partial", ".new.partial", ".mine"):
         (cache / name).mkdir(parents=True)
         (cache / name / "t1.int16").write_bytes(b"half")
-    for name in ("old.partial", ".mine"):
+    for name in (".old.partial", ".mine"):
         for path in (cache / name / "t1.int16", cache / name):
             os.utime(path, (1, 1))
     read_both(config)
-    assert not (cache / "old.partial").exists()
-    assert (cache / "new.partial").exists()
+    assert not (cache / ".old.partial").exists()
+    assert (cache / ".new.partial").exists()
     assert (cache / ".mine").exists()
 
 
@@ -295,7 +296,7 @@ def test_a_disk_that_is_too_small_is_named_before_anything_is_written(config, ca
     monkeypatch.setattr(bank.shutil, "disk_usage", lambda path: type("", (), {"free": 10})())
     with pytest.raises(ValueError, match="set NAPARI_T1T2_CACHE to a folder on a larger disk"):
         read_both(config)
-    assert list(cache.iterdir()) == []
+    assert built(cache) == []
 
 
 def test_banks_are_for_their_owner_alone(config, cache, little_memory):
@@ -343,7 +344,7 @@ def test_a_stop_while_reading_ends_the_run_and_leaves_nothing(config, cache, lit
         while True:
             events.append(next(run))
     assert {type(e) for e in events} == {Reading}
-    assert list(cache.iterdir()) == []
+    assert built(cache) == []
     assert not config.run_folder.exists()
 
 
@@ -367,3 +368,40 @@ def test_a_script_without_a_guard_can_train_beyond_memory(config, tmp_path):
         [sys.executable, script, json.dumps(config.to_dict())], capture_output=True, text=True, check=True
     ).stdout
     assert out == "begin Finished\n"
+
+
+def test_many_that_build_one_cache_at_once_share_it(config, cache, little_memory):
+    with ThreadPoolExecutor(6) as pool:
+        both = list(pool.map(lambda _: read_both(config), range(6)))
+    assert len(built(cache)) == 1
+    for t1, t2, _ in both:
+        assert (len(t1.images), len(t2.images)) == (8, 8)
+        np.testing.assert_array_equal(t1.images[0], both[0][0].images[0])
+
+
+def test_processes_that_build_one_cache_at_once_share_it(config, cache, tmp_path):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from napari_t1t2.config import ModelConfig, TrainConfig\n"
+        "from napari_t1t2.data import reading\n"
+        "reading.MEMORY = 1000\n"
+        "t1, t2, _ = reading.read_both(TrainConfig(t1_folder=Path(sys.argv[1]), t2_folder=Path(sys.argv[2])))\n"
+        "print(len(t1.images), len(t2.images), t1.images[0].sum() != 0)"
+    )
+    command = [sys.executable, "-c", code, str(config.t1_folder), str(config.t2_folder)]
+    environment = os.environ | {"NAPARI_T1T2_CACHE": str(cache.parent)}
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        for _ in range(4)
+    ]
+    said = [process.communicate() for process in started]
+    assert [out.split() for out, _ in said] == [["8", "8", "True"]] * 4, said
+    assert len(built(cache)) == 1
+
+
+def test_the_files_of_a_cache_are_for_the_user_alone(config, cache, little_memory):
+    read_both(config)
+    (folder,) = built(cache)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o700

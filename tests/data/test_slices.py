@@ -109,7 +109,7 @@ def test_a_subject_is_held_out_whole_and_from_both_contrasts(config):
     assert [t2.subjects[i] for i in set(t2.owners[parts.held[1]])] == ["sub-02"]
     assert sorted([*parts.train[0], *parts.held[0]]) == list(range(10))
     assert sorted([*parts.train[1], *parts.held[1]]) == list(range(15))
-    assert parts.notes == ("1 subject held out for the previews",)
+    assert parts.notes == ("1 patient is kept for checking: the previews show slices that are not trained on.",)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,9 @@ def test_nobody_is_on_both_sides_of_the_split(config, others):
 def test_of_few_subjects_none_is_held_out_and_that_is_said(config):
     parts = split(slices_of(["a", "b"]), slices_of(["a", "b"], first=5), config)
     assert len(parts.train[0]) == len(parts.train[1]) == 4
-    assert "T1: too few subjects to hold one out; the previews show a slice that is trained on" in parts.notes
+    assert (
+        "T1: Too few patients to keep one for checking: previews look better than a new patient would." in parts.notes
+    )
 
 
 def test_loose_slices_are_held_out_from_the_middle(config):
@@ -191,7 +193,7 @@ def test_a_slice_without_anatomy_is_left_out_and_counted(t1_folder):
     Image.fromarray(nearly_black).save(t1_folder / "Image #99.png")
     slices = prepare(read_folder(t1_folder), ModelConfig(levels=2))
     assert len(slices.images) == 8
-    assert "T1: 1 slices without anatomy were left out" in slices.notes
+    assert "T1: 1 slice without anatomy left out" in slices.notes
 
 
 def ball(mm: tuple[float, float, float], towards: str = "SPL", radius: float = 14.0) -> Volume:
@@ -246,13 +248,13 @@ def test_the_longest_side_fits_into_a_size():
 def test_slices_beyond_the_head_are_left_out_and_counted():
     slices = prepare(Folder(Path("heads"), [ball((2, 2, 2))], []), ModelConfig(levels=2), 2.0)
     assert len(slices.images) == 14
-    assert "heads: 8 slices without anatomy were left out" in slices.notes
+    assert "heads: 8 slices without anatomy left out" in slices.notes
 
 
 def test_images_without_a_spacing_are_used_as_they_are_and_that_is_said():
     bare = replace(ball((2, 2, 2)), affine=None, spacing=None)
     slices = prepare(Folder(Path("heads"), [bare, ball((2, 1, 1))], []), ModelConfig(levels=2), 1.0)
-    assert "heads: 1 images do not say their spacing and were used as they are" in slices.notes
+    assert "heads: 1 image without pixel spacing: not resampled" in slices.notes
 
 
 def test_one_image_in_both_contrasts_is_refused(config, t1_folder, t2_folder):

@@ -116,7 +116,9 @@ def _look(files: dict[Path, list[Path]], config: TrainConfig, stop: Stop) -> Gen
     def read(index: int) -> Part:
         source = sources[index][1]
         part = read_source(source, frame=config.frame)
-        return replace(part, volumes=[SeenVolume.of(v, source, n) for n, v in enumerate(part.volumes)])
+        return replace(
+            part, volumes=[SeenVolume.of(v, config.model.plane, source, n) for n, v in enumerate(part.volumes)]
+        )
 
     def take(index: int, part: Part) -> None:
         nonlocal size
@@ -143,8 +145,8 @@ def _channels(config: TrainConfig) -> int:
 
 def _refuse_twice(plans: Sequence[Plan], config: TrainConfig) -> None:
     """What is in both contrasts."""
-    others = {v.fingerprint for v in plans[1].volumes}
-    if twice := [v for v in plans[0].volumes if v.fingerprint in others]:
+    others = {v.fingerprint.split()[0] for v in plans[1].volumes}
+    if twice := [v for v in plans[0].volumes if v.fingerprint.split()[0] in others]:
         raise Refusal(
             f"{len(twice)} images are in both contrasts, {twice[0].series or twice[0].name} for one: give a folder for "
             f"each, or name the {config.model.t1_label} and the {config.model.t2_label} series."
@@ -200,7 +202,7 @@ def _voxels(source: Source, volumes: Sequence[SeenVolume], frame: int) -> Iterat
             yield volume.data
             continue
         again = again or read_source(source, frame=frame).volumes
-        if len(again) <= volume.number or fingerprint(again[volume.number]) != volume.fingerprint:
+        if len(again) <= volume.number or fingerprint(again[volume.number]) != volume.fingerprint.split()[0]:
             raise Refusal(f"{source[0]} changed while it was read: train again when it is complete.")
         yield again[volume.number].data
 
@@ -289,7 +291,7 @@ def _asked(config: TrainConfig, files: dict[Path, list[Path]]) -> dict[str, Any]
     """All that shapes the slices, but for what is in the files; of the folders' own place, what names are made of."""
     m = config.model
     return {
-        "version": [__version__, 2],  # the second one is that of the record
+        "version": [__version__, 3],  # the second one is that of the record
         "t1": [m.t1_label, config.t1_series, list(files).index(config.t1_folder)],
         "t2": [m.t2_label, config.t2_series, list(files).index(config.t2_folder)],
         "frame": config.frame,

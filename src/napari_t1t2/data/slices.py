@@ -15,7 +15,7 @@ from ..images.clues import pair_key
 from ..images.folder import Folder
 from ..images.frame import Frame
 from ..images.intensity import Intensity, glimpse, measure_set
-from ..images.plane import View
+from ..images.plane import Plane, View
 from ..images.read import Part, Source
 from ..images.volume import Affine, Image, Volume
 from .seen import fingerprint
@@ -64,7 +64,9 @@ class Slices:
     @classmethod
     def from_json(cls, known: dict[str, Any], images: Images) -> Slices:
         """The inverse, with the images. Raises what a damaged record gives."""
-        made: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+        made: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in known.items()
+        }
         made |= {name: np.array(known[name], np.intp) for name in ("owners", "places")}
         made |= {"images": images, "intensity": Intensity(**known["intensity"])}
         made |= {"affines": tuple(None if a is None else np.array(a) for a in known["affines"])}
@@ -93,7 +95,7 @@ def prepare(folder: Folder, model: ModelConfig, pixel: float = 0.0) -> Slices:
 
     Raises `Refusal` with a sentence.
     """
-    plan = Plan.of(replace(folder, volumes=[SeenVolume.of(v) for v in folder.volumes]), model, pixel)
+    plan = Plan.of(replace(folder, volumes=[SeenVolume.of(v, model.plane) for v in folder.volumes]), model, pixel)
     cut = [plan.cut(i, volume.data) for i, volume in enumerate(plan.volumes)]
     return plan.gather(np.concatenate([images for _, images in cut]), [shown for shown, _ in cut])
 
@@ -104,17 +106,19 @@ class SeenVolume(Volume):
 
     source: Source = ()
     number: int = 0  # among the volumes of its source
-    fingerprint: str
+    fingerprint: str  # and those of its slices
     glimpse: Intensity | Image
     ends: tuple[float, float]  # the lowest and the highest value
     held: bool = True
 
     @classmethod
-    def of(cls, volume: Volume, source: Source = (), number: int = 0) -> Self:
-        """Look at a volume, which was read from a source."""
+    def of(cls, volume: Volume, plane: Plane, source: Source = (), number: int = 0) -> Self:
+        """Look at a volume, which was read from a source, and at its slices in a plane."""
         known = {f.name: getattr(volume, f.name) for f in fields(Volume)}
         seen, ends = glimpse(volume), (float(volume.data.min()), float(volume.data.max()))
-        return cls(**known, source=source, number=number, fingerprint=fingerprint(volume), glimpse=seen, ends=ends)
+        return cls(
+            **known, source=source, number=number, fingerprint=fingerprint(volume, plane), glimpse=seen, ends=ends
+        )
 
     def let_go(self) -> Self:
         """The same without voxels: it keeps its shape, and of a single slice some hundred pixels."""
@@ -206,7 +210,7 @@ def _check_sizes(folder: Folder, views: list[View], model: ModelConfig, pixel: f
         if other:
             notes.append(f"resampled from {', '.join(sorted(other))} mm to {pixel:.3g} mm in plane")
         if unknown := sum(not v.spacing for v in views):
-            notes.append(f"{unknown} images without pixel spacing: not resampled")
+            notes.append(f"{unknown} image{'s' * (unknown != 1)} without pixel spacing: not resampled")
     bare = Folder(folder.path, [v for v, view in zip(folder.volumes, views, strict=True) if not view.spacing], [])
     sizes = bare.sizes()
     if len(sizes) > 1 and model.size:
