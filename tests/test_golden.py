@@ -1,6 +1,6 @@
 """Models, checkpoints and configs that an earlier version wrote: they must load, translate and resume, always.
 
-`tests/data/golden` was written at commit e3cafe9: runs of six steps, saved at step 4, on the heads of `write_folder`.
+`tests/data/golden` was written at commit e3cafe9: runs of six steps, saved at step 4, on the heads of the fixtures.
 """
 
 import shutil
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_head, write_folder
 
 from napari_t1t2.model.saved import load_model
 from napari_t1t2.runs.folder import load_config
@@ -31,10 +30,10 @@ def numbers(golden):
         return dict(stored)
 
 
-def test_an_old_model_translates_to_the_stored_numbers(golden, numbers):
+def test_an_old_model_translates_to_the_stored_numbers(golden, numbers, head):
     model = load_model(golden)
     for side, contrast in (("T2", "T1"), ("T1", "T2")):
-        made = translate(make_head(3, contrast).astype(np.float32), model, to=side)
+        made = translate(head(3, contrast).astype(np.float32), model, to=side)
         np.testing.assert_allclose(made, numbers[f"to_{side.lower()}"], **CLOSE)
 
 
@@ -45,13 +44,15 @@ def test_an_old_config_says_its_own_settings_whatever_the_defaults_are_now(golde
     assert config == type(config).from_dict(config.to_dict())
 
 
-def test_an_old_checkpoint_resumes_to_the_stored_losses_and_images(golden, numbers, tmp_path):
+def test_an_old_checkpoint_resumes_to_the_stored_losses_and_images(
+    golden, numbers, tmp_path, t1_folder, t2_folder, head
+):
     run = shutil.copytree(golden, tmp_path / "run")
-    folders = {f"{c.lower()}_folder": write_folder(tmp_path / c, c) for c in ("T1", "T2")}
+    folders = {"t1_folder": t1_folder, "t2_folder": t2_folder}
     list(train(replace(load_config(run), run_folder=run, **folders), resume=True))
     losses = np.genfromtxt(run / "losses.csv", delimiter=",", names=True)
     kept = [name for name in losses.dtype.names if name != "seconds"]
     stored = numbers["losses"][:, [losses.dtype.names.index(name) for name in kept]]
     np.testing.assert_allclose(np.array([list(row) for row in losses[kept]]), stored, rtol=2e-3)
-    made = translate(make_head(3, "T1").astype(np.float32), load_model(run), to="T2")
+    made = translate(head(3, "T1").astype(np.float32), load_model(run), to="T2")
     np.testing.assert_allclose(made, numbers["resumed_to_t2"], **CLOSE)

@@ -11,8 +11,6 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 from .errors import Refusal
 from .images.plane import Plane
 
-pass
-
 Side = Literal["t1", "t2"]
 Planes = Literal["one", "three"]
 PresetName = Literal["laptop", "notebook", "gpu"]
@@ -36,9 +34,30 @@ def setting(
     return field(default=default, metadata={"help": help, "low": low, "high": high, "advanced": advanced})
 
 
+# fmt: off
+LABELS = {  # of settings that their readers call otherwise than their field
+    "t1_label": "first contrast", "t2_label": "second contrast", "frame": "volume number",
+    "size": "slice size, pixels", "crop": "crop, pixels", "pixel": "resolution, mm", "batch": "batch size",
+    "channels": "base channels", "disc_channels": "discriminator channels", "levels": "U-Net levels",
+    "tone_curve": "intensity mapping", "depth": "distance to head surface", "disc_norm": "instance normalisation",
+    "coarse": "multi-scale factor", "adversarial": "adversarial loss", "cycle_warmup": "cycle weight rises for",
+    "decay_from": "learning rate falls from", "beta1": "Adam's beta 1", "pool": "image buffer",
+    "flip": "mirror left-right", "upsample": "upsampling", "hold_out": "patients kept for checking",
+    "memory": "memory, GiB", "threads": "CPU threads", "report_every": "steps between reports",
+    "preview_every": "steps between previews", "save_every": "steps between checkpoints",
+}
+# fmt: on
+
+
+def label_of(name: str) -> str:
+    """What a setting is called by its readers."""
+    return LABELS.get(name, name.replace("_", " ").replace("t1 ", "T1 ").replace("t2 ", "T2 "))
+
+
 def spoken(name: str) -> str:
-    """What a setting is called where a sentence begins with it."""
-    return name.replace("_", " ").capitalize()
+    """The same where a sentence begins with it."""
+    label = label_of(name)
+    return label[0].upper() + label[1:]
 
 
 class Checked:
@@ -269,7 +288,7 @@ class TrainConfig(Checked):
             raise Refusal(f"Both contrasts take {self.t1_series!r} of {self.t1_folder}: give a series for each.")
         weights = (self.cycle_weight, self.structure_weight, self.identity_weight)
         if not (self.adversarial_weight or self.paired_weight or any(weights)):
-            raise Refusal("Every weight is 0, so nothing would be learned: raise adversarial_weight or paired_weight.")
+            raise Refusal("Every weight is 0, so nothing would be learned: raise the adversarial or the paired weight.")
         if not (self.minutes or self.steps):
             raise Refusal("Minutes and steps are both 0: give one of them, or training never ends.")
 

@@ -270,6 +270,25 @@ def test_ctrl_c_saves_and_resume_goes_on_from_there(done, data, tmp_path):
     assert f"Completed at step {stopped + 2}" in out
 
 
+@pytest.mark.parametrize("ignored", [False, True], ids=["saves", "under nohup goes on"])
+def test_a_lost_connection(data, tmp_path, ignored):
+    run = tmp_path / "run"
+    command = [*PROGRAM, "train", *map(str, data), "--run", str(run), *TINY, "--steps", "100000"]
+    if ignored:
+        command = ["nohup", *command]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert any(line.startswith("step ") for line in process.stdout)
+        process.send_signal(signal.SIGHUP)
+        if ignored:
+            process.send_signal(signal.SIGINT)  # which nothing ignores: it goes on until then
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0 and "Stopped at step" in out
+    assert err.count("Stopping; what was learned is saved") == 1
+
+
 # translate
 
 

@@ -1,4 +1,5 @@
 import csv
+import json
 import shutil
 import threading
 from dataclasses import replace
@@ -88,6 +89,7 @@ def test_the_run_folder_holds_all_that_a_run_leaves(config):
         "losses.csv",
         "previews",
         "notes.txt",
+        "data.json",
         ".lock",
     }
     assert [p.name for p in sorted((config.run_folder / "previews").iterdir())] == [
@@ -387,3 +389,29 @@ def test_the_notes_of_each_sitting_are_kept_in_the_run_folder(config):
         "step 4 on cpu (1 thread)",
     ]
     assert started.notes and [f"- {note}" for note in started.notes] == lines[1 : 1 + len(started.notes)]
+
+
+def test_the_run_folder_says_what_became_of_each_file(config):
+    odd = config.t1_folder / "broken.png"
+    odd.write_bytes(b"no picture")
+    list(train(replace(config, hold_out=1)))
+    (sitting,) = json.loads((config.run_folder / "data.json").read_text(encoding="utf-8"))["sittings"]
+    t1 = sitting["T1"]
+    assert sitting["from step"] == 0 and t1["folder"] == "../T1"  # they lie beside the run and may move with it
+    used = {file.pop("file"): file for file in t1["files"]}
+    assert "cannot be decoded" in used.pop("broken.png")["left out"]
+    assert sorted(used) == sorted(path.name for path in config.t1_folder.glob("Image*"))
+    assert sum("trained on" in file for file in used.values()) == len(used) - 1
+    assert sum("held out" in file for file in used.values()) == 1
+
+
+def test_what_a_run_is_trained_on_is_told_again_only_where_it_changes(config):
+    def sittings():
+        return json.loads((config.run_folder / "data.json").read_text(encoding="utf-8"))["sittings"]
+
+    list(train(config))
+    list(train(replace(config, steps=6), resume=True))
+    assert len(sittings()) == 1
+    next(config.t2_folder.iterdir()).unlink()
+    list(train(replace(config, steps=8), resume=True))
+    assert [sitting["from step"] for sitting in sittings()] == [0, 6]

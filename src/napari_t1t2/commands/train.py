@@ -98,8 +98,9 @@ def _ctrl_c(session: Session[Any], ranks: Ranks) -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL if ranks.number == 1 else signal.SIG_IGN)
         session.stop()
 
-    numbers = {getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")} - {None}  # Windows lacks one
-    before = {number: signal.signal(number, stop) for number in numbers if number is not None}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup wants it to go on
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     finally:

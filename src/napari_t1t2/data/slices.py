@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -40,6 +41,8 @@ class Slices:
     affines: tuple[Affine | None, ...] = ()  # of each volume: (column, row, place) in its framed slices to RAS+ mm
     keys: tuple[str, ...] = ()  # of each volume: equal for what pairs up by name
     found: str = ""  # what the folder held, in one line
+    files: tuple[str, ...] = ()  # of each volume, relative to the folder; of a DICOM series the first and how many
+    left_out: tuple[tuple[str, str], ...] = ()  # files of the folder, and why each was not used
 
     def summary(self) -> str:
         """Count, size and range in one line."""
@@ -51,6 +54,16 @@ class Slices:
     def fingerprints_of(self, chosen: npt.NDArray[np.intp]) -> frozenset[str]:
         """Of the volumes that these slices come from, and of their slices."""
         return frozenset(known for i in np.unique(self.owners[chosen]) for known in self.fingerprints[i].split())
+
+    def uses(self, trained: npt.NDArray[np.intp], held: npt.NDArray[np.intp]) -> list[dict[str, Any]]:
+        """What became of each file: how many of its slices are trained on, how many are held out; or why none is."""
+        slices = {"trained on": np.setdiff1d(trained, []), "held out": np.setdiff1d(held, trained)}
+        counts = {use: np.bincount(self.owners[of], minlength=len(self.files)) for use, of in slices.items()}
+        used = [
+            {"file": file} | {use: int(count[i]) for use, count in counts.items() if count[i]}
+            for i, file in enumerate(self.files)
+        ]
+        return used + [{"file": file, "left out": why} for file, why in self.left_out]
 
     def to_json(self) -> dict[str, Any]:
         """All but the images, as plain values."""
@@ -193,6 +206,8 @@ class Plan:
             fingerprints=tuple(v.fingerprint for v in volumes),
             intensity=self.intensity,
             notes=tuple(f"{where.name}: {note}" for note in notes),
+            files=tuple(_file_of(v, where) for v in volumes),
+            left_out=tuple((_below(s.path, where), s.why) for s in self.folder.skipped),
             places=np.concatenate([np.flatnonzero(s) for s in shown]),
             affines=tuple(
                 None if v.affine is None else view.affine(v.affine, v.data.shape) @ frame.affine()
@@ -201,6 +216,16 @@ class Plan:
             keys=tuple(pair_key(v.path, v.subject, where, stack=s) for v, s in zip(volumes, stacks, strict=True)),
             found=self.folder.summary([v.ends for v in volumes]),
         )
+
+
+def _file_of(volume: Volume, folder: Path) -> str:
+    """Where a volume lies below the folder; a DICOM series by its first file and how many there are."""
+    name = _below(volume.path or Path(volume.name), folder)
+    return f"{name} and {len(volume.files) - 1} more" if len(volume.files) > 1 else name
+
+
+def _below(path: Path, folder: Path) -> str:
+    return (path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)).as_posix()
 
 
 def _check_sizes(folder: Folder, views: list[View], model: ModelConfig, pixel: float, notes: list[str]) -> None:

@@ -78,9 +78,9 @@ class Footprint:
             rounds = math.ceil(batch / max(1, affordable))
             self.at_once = math.ceil(batch / rounds)
             self.recomputes = affordable < 1
-            left = f"{max(0, room) / 2**30:.1f} GiB are left for them"
-            short = "" if affordable > 0 else ", which is too little: more than what was to be used will be taken"
-            self.told = f"{self._describe()}, as {left}{short}; the result is the same"
+            free = f"Only {max(0, room) / 2**30:.1f} GiB of memory are free"
+            short = "" if affordable > 0 else " That is too little: more will be taken than was to be used."
+            self.told = f"{free}: {self._describe()}. Slower, same result.{short}"
 
     def take_told(self) -> str:
         """The sentence about the last change, once; empty if there was none."""
@@ -95,12 +95,12 @@ class Footprint:
             self.recomputes = True
         else:
             return False
-        self.told = f"The memory ran out: from now on {self._describe()}; the step was made again, nothing is lost"
+        self.told = f"The memory ran out: from now on {self._describe()}. The step was made again, nothing is lost."
         return True
 
     def _describe(self) -> str:
-        slices = f"{self.at_once} slice{'s' * (self.at_once != 1)} of each contrast at once"
-        return slices + (", activations computed twice" if self.recomputes else "")
+        groups = f"the batch is split into groups of {self.at_once} slice{'s' * (self.at_once != 1)}"
+        return groups + (" with gradient checkpointing" if self.recomputes else "")
 
 
 def ran_out(error: Exception) -> bool:

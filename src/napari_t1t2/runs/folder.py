@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..atomic import locked, remove_abandoned, written_file
@@ -18,7 +20,7 @@ from ..events import Progress
 from ..model.about import MODEL_FILE
 
 CHECKPOINT_FILE, CONFIG_FILE = "checkpoint.pt", "config.json"
-LOSSES_FILE, PREVIEW_FOLDER, NOTES_FILE = "losses.csv", "previews", "notes.txt"
+LOSSES_FILE, PREVIEW_FOLDER, NOTES_FILE, DATA_FILE = "losses.csv", "previews", "notes.txt", "data.json"
 
 
 def save_config(path: Path, config: TrainConfig) -> None:
@@ -43,6 +45,25 @@ def add_notes(path: Path, step: int, where: str, notes: Sequence[str]) -> None:
     begun = f"{datetime.now():%Y-%m-%d %H:%M}, napari-t1t2 {__version__}, from step {step} on {where}"
     with path.open("a", encoding="utf-8") as file:
         file.write("\n".join([begun, *(f"- {note}" for note in notes)]) + "\n")
+
+
+def add_data(path: Path, step: int, data: dict[str, Any]) -> None:
+    """Record what a run is trained on from a step on, unless it is what the record ends with. Plain values."""
+    sittings: list[dict[str, Any]] = []
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        sittings = list(json.loads(path.read_text(encoding="utf-8"))["sittings"])
+    if not sittings or {k: v for k, v in sittings[-1].items() if k != "from step"} != data:
+        sittings.append({"from step": step} | data)
+        with written_file(path) as partial:
+            text = json.dumps({"sittings": sittings}, indent=1, ensure_ascii=False)
+            partial.write_text(text + "\n", encoding="utf-8")
+
+
+def beside(run: Path, folder: Path) -> str:
+    """A folder of images as a run's record names it: relative where it lies beside the run, so that both may move."""
+    run, folder = run.resolve(), folder.resolve()
+    near = folder.is_relative_to(run.parent)
+    return Path(os.path.relpath(folder, run)).as_posix() if near else str(folder)
 
 
 def is_taken(run_folder: Path) -> bool:
@@ -84,6 +105,7 @@ class LossTable:
 
     def add(self, progress: Progress) -> None:
         """Append a report; each row is complete on disk before the next step."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)  # who removed the run folder gets it anew
         with self._path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if self._empty:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +40,14 @@ from ..model.saved import save_model
 from .folder import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
+    DATA_FILE,
     LOSSES_FILE,
     NOTES_FILE,
     PREVIEW_FOLDER,
     LossTable,
+    add_data,
     add_notes,
+    beside,
     check_run_folder,
     claimed,
     save_config,
@@ -127,6 +131,7 @@ def _train(
     if ranks.first:
         save_config(run / CONFIG_FILE, config)
         add_notes(run / NOTES_FILE, step, where, notes)
+        add_data(run / DATA_FILE, step, learned.data)
         losses_csv = LossTable(run / LOSSES_FILE, keep_to=step)
 
     saved_at, saved_seconds = (step, seconds) if saved else (-1, 0.0)
@@ -217,6 +222,7 @@ class Learned:
     falling: bool  # whether what is dark in one contrast is bright in the other
     counts: tuple[int, int]  # slices of each contrast
     notes: tuple[str, ...]
+    data: dict[str, Any]  # by contrast, its folder and what became of each file, for the run's record
 
 
 def _read(
@@ -262,6 +268,17 @@ def _read(
         polarity(t1.images, parts.train[0]) * polarity(t2.images, parts.train[1]) < 0,
         (len(parts.train[0]), len(parts.train[1])),
         notes,
+        {
+            label: {"folder": beside(config.run_folder, folder), "files": slices.uses(trained, held)}
+            for label, folder, slices, trained, held in zip(
+                (config.model.t1_label, config.model.t2_label),
+                (config.t1_folder, config.t2_folder),
+                (t1, t2),
+                parts.train,
+                parts.held,
+                strict=True,
+            )
+        },
     )
 
 

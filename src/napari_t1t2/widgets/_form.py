@@ -12,21 +12,7 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
-from ..config import ModelConfig, TrainConfig
-
-# fmt: off
-LABELS = {  # of rows whose field is not called as its readers call it
-    "t1_label": "first contrast", "t2_label": "second contrast", "frame": "volume number",
-    "size": "slice size, pixels", "crop": "crop, pixels", "pixel": "resolution, mm", "batch": "batch size",
-    "channels": "base channels", "disc_channels": "discriminator channels", "levels": "U-Net levels",
-    "tone_curve": "intensity mapping", "depth": "distance to head surface", "disc_norm": "instance normalisation",
-    "coarse": "multi-scale factor", "adversarial": "adversarial loss", "cycle_warmup": "cycle weight rises for",
-    "decay_from": "learning rate falls from", "beta1": "Adam's beta 1", "pool": "image buffer",
-    "flip": "mirror left-right", "upsample": "upsampling", "hold_out": "patients kept for checking",
-    "memory": "memory, GiB", "threads": "CPU threads", "report_every": "steps between reports",
-    "preview_every": "steps between previews", "save_every": "steps between checkpoints",
-}
-# fmt: on
+from ..config import ModelConfig, TrainConfig, label_of
 
 
 class TrainForm(QWidget):
@@ -85,7 +71,7 @@ def field_row(config_class: type, name: str, value: Any = None) -> Widget:
         options.setdefault("max", 10_000_000)
     if hint is float:
         options["step"] = 10.0 ** (int(f"{value or 1:e}".split("e")[1]) - 1)
-    label = LABELS.get(name, name.replace("_", " ").replace("t1 ", "T1 ").replace("t2 ", "T2 "))
+    label = label_of(name)
     row = create_widget(value=value, annotation=hint, name=name, label=label, options=options)
     _show(row, value)
     return row
