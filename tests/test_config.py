@@ -11,8 +11,8 @@ from napari_t1t2.runs.folder import load_config, save_config
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"batch": 0}, "Batch is 0, but must be at least 1"),
-        ({"beta1": 1.5}, "Beta1 is 1.5, but must be at most 0.999"),
+        ({"batch": 0}, "Batch size is 0, but must be at least 1"),
+        ({"beta1": 1.5}, "Adam's beta 1 is 1.5, but must be at most 0.999"),
         ({"device": "tpu"}, "Device is 'tpu': take one of auto, cpu, cuda, mps"),
         ({"crop": 33}, "Crop is 33, but must be a multiple of 4 .*: take 32 or 36"),
         ({"minutes": 0.0, "steps": 0}, "Minutes and steps are both 0"),
@@ -29,9 +29,9 @@ def test_a_wrong_value_is_refused_when_the_config_is_made(wrong, sentence):
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"size": 40, "levels": 4}, "Size is 40, .* multiple of 16 .*: take 32 or 48"),
+        ({"size": 40, "levels": 4}, "Slice size is 40, .* multiple of 16 .*: take 32 or 48"),
         ({"size": 8, "levels": 4}, "take 16 or 32"),
-        ({"levels": 9}, "Levels is 9, but must be at most 8"),
+        ({"levels": 9}, "U-Net levels is 9, but must be at most 8"),
         ({"t1_label": "T1", "t2_label": "t1"}, "give two names"),
         ({"t1_label": " "}, "give two names"),
         ({"t2_label": " "}, "give two names"),

@@ -26,8 +26,6 @@ NOT_OURS = frozenset(
         *("nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "time", "signal", "requeue", "open-mode"),
     )
 )
-STILL = {"--uncertainty": "--trust", "--match-intensities": "--own-scale"}  # what the program may still call a flag
-COMING = {"cache"}  # commands that it may not have yet
 
 
 def text_of(page: Path) -> str:
@@ -94,12 +92,10 @@ def test_the_readme_is_short_enough_to_be_read():
 
 @BY_NAME
 def test_each_example_of_a_command_is_one_that_the_program_takes(page, capsys):
-    there = flags()
     for line in commands(page):
         words = [word for word in shlex.split(line, comments=True)[1:] if word not in ("&", "$begin")]
-        argv = [word if word in there else STILL.get(word, word) for word in words]
         try:
-            _parser().parse_args(argv)
+            _parser().parse_args(words)
         except SystemExit as end:
             assert not end.code, f"{page.name}: {line}\n{capsys.readouterr().err}"
 
@@ -108,13 +104,12 @@ def test_each_example_of_a_command_is_one_that_the_program_takes(page, capsys):
 def test_each_flag_that_is_spoken_of_exists(page):
     outside = re.sub(r"^```(?!sh\n).*?^```", "", text_of(page), flags=re.M | re.S)
     spoken_of = set(re.findall(r"(?<![\w-])(--[a-z][\w-]*)", outside))
-    there = flags()
-    assert {flag if flag in there else STILL.get(flag, flag) for flag in spoken_of} <= there | NOT_OURS
+    assert spoken_of <= flags() | NOT_OURS
 
 
 @BY_NAME
 def test_each_command_that_is_spoken_of_exists(page):
-    assert set(re.findall(r"`napari-t1t2 ([a-z]+)", text_of(page))) <= parsers().keys() | COMING
+    assert set(re.findall(r"`napari-t1t2 ([a-z]+)", text_of(page))) <= parsers().keys()
 
 
 def test_each_command_is_explained_somewhere():

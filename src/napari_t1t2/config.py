@@ -57,7 +57,7 @@ def label_of(name: str) -> str:
 def spoken(name: str) -> str:
     """The same where a sentence begins with it."""
     label = label_of(name)
-    return label[0].upper() + label[1:]
+    return label[0].upper() + label[1:].partition(",")[0]
 
 
 class Checked:

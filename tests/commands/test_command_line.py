@@ -184,7 +184,7 @@ def test_check_refuses_one_folder_twice(refused, data):
 
 
 def test_check_says_once_that_a_size_cannot_be(refused, data):
-    assert "Size is 33" in refused("check", *data, "--size", 33)
+    assert "Slice size is 33" in refused("check", *data, "--size", 33)
 
 
 def test_the_folder_one_stands_in_may_be_given_as_a_dot(done, data, monkeypatch):
@@ -228,9 +228,9 @@ def test_train_resumes_with_the_settings_the_run_began_with(done, data, tmp_path
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--batch", "0"], "Batch is 0, but must be at least 1"),
+        (["--batch", "0"], "Batch size is 0, but must be at least 1"),
         (["--crop", "33"], "Crop is 33, but must be a multiple of 4"),
-        (["--size", "30"], "Size is 30"),
+        (["--size", "30"], "Slice size is 30"),
         (["--steps", "0"], "Minutes and steps are both 0"),
         (["--minutes", "nan", "--steps", "0"], "Minutes"),
         (["--t1-label", "T2"], "give two names"),
