@@ -103,21 +103,21 @@ def _train(
     if config.threads:
         torch.set_num_threads(config.threads)
     saved = read_checkpoint(run / CHECKPOINT_FILE, device) if resume else None
-    learned = yield from _read(config, saved.about if saved else None, device, stop, ranks)
-    torch.manual_seed(config.seed)
-    gan = CycleGAN(config, ranks).to(device).train()
-    if saved:
-        saved.restore(gan)
-        at, schedule = saved.position, Schedule.of_resumed(config, saved)
-    else:
-        gan.start(falling=learned.falling)
-        at, schedule = Position(0, 0.0, []), Schedule(config)
+    at = saved.position if saved else Position(0, 0.0, [])
     step, seconds, window = at.step, at.seconds, at.window
+    schedule = Schedule.of_resumed(config, saved) if saved else Schedule(config)
     if saved and schedule.used(step, seconds) >= 1:
         raise Refusal(
             f"This training is finished ({step} steps, {seconds / 60:.1f} minutes): to train on, give more minutes or "
             "steps, counted from its beginning."
         )
+    learned = yield from _read(config, saved.about if saved else None, device, stop, ranks)
+    torch.manual_seed(config.seed)
+    gan = CycleGAN(config, ranks).to(device).train()
+    if saved:
+        saved.restore(gan)
+    else:
+        gan.start(falling=learned.falling)
     ranks.agree(list(gan.parameters()))  # machines may draw other numbers from one seed
     first = learned.t1.batch(step), learned.t2.batch(step)
     gan.fit(*first)
