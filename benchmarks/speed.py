@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_t1t2.config import ModelConfig, TrainConfig, preset
 from napari_t1t2.model import cpu_layers
-from napari_t1t2.model.cyclegan import CycleGAN, Made, frozen, laid
+from napari_t1t2.model.cyclegan import CycleGAN, Made, frozen, with_depth_of
 from napari_t1t2.model.device import computes_in_bfloat16, describe, pick_device
 from napari_t1t2.model.memory import pages_kept
 
@@ -201,7 +201,7 @@ def plain_step(gan: CycleGAN, t1: Tensor, t2: Tensor, rng: np.random.Generator) 
     """The step as the public implementation of Zhu et al. (2017) makes it."""
     t1_to_t2, t2_to_t1 = gan.t1_to_t2, gan.t2_to_t1
     fake_t2, fake_t1 = t1_to_t2(t1), t2_to_t1(t2)
-    back_t1, back_t2 = t2_to_t1(laid(fake_t2, t1)), t1_to_t2(laid(fake_t1, t2))
+    back_t1, back_t2 = t2_to_t1(with_depth_of(fake_t2, t1)), t1_to_t2(with_depth_of(fake_t1, t2))
     with frozen(gan.disc_t1, gan.disc_t2):
         same = (t2_to_t1(t1), t1_to_t2(t2)) if gan.config.identity_weight else (None, None)
         losses = gan.generator_losses(t1, t2, Made(fake_t1, fake_t2, back_t1, back_t2, *same))
@@ -209,13 +209,13 @@ def plain_step(gan: CycleGAN, t1: Tensor, t2: Tensor, rng: np.random.Generator) 
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         gan.generator_adam.step()
     fakes = (
-        gan.pool_t1.swap(laid(fake_t1.detach(), t2), rng),
-        gan.pool_t2.swap(laid(fake_t2.detach(), t1), rng),
+        gan.pool_t1.swap(with_depth_of(fake_t1.detach(), t2), rng),
+        gan.pool_t2.swap(with_depth_of(fake_t2.detach(), t1), rng),
     )
     gan.discriminator_adam.zero_grad()
     judged = torch.zeros((), device=t1.device)
     for judge, real, fake in zip((gan.disc_t1, gan.disc_t2), (t1, t2), fakes, strict=True):
-        loss = 0.5 * (gan.says(judge(real), 1) + gan.says(judge(fake), 0))
+        loss = 0.5 * (gan.adversarial_loss(judge(real), 1) + gan.adversarial_loss(judge(fake), 0))
         loss.backward()
         judged = judged + loss.detach()
     gan.discriminator_adam.step()

@@ -68,8 +68,8 @@ def test_where_the_memory_runs_out_the_same_step_is_made_in_smaller_parts(config
     fails_above(gan, 2, error, recomputing=False)
     assert_equal(gan, config)
     assert gan.footprint.at_once == 2
-    assert "ran out" in gan.footprint.take_told()
-    assert gan.footprint.take_told() == ""
+    assert "ran out" in gan.footprint.take_change()
+    assert gan.footprint.take_change() == ""
 
 
 def test_a_judge_that_runs_out_of_memory_does_not_swap_the_pool_twice(config):
@@ -121,7 +121,7 @@ def test_as_many_slices_are_computed_at_once_as_there_is_room_for(room, at_once,
     footprint = Footprint(32)
     footprint.fit(32, 100, room)
     assert (footprint.at_once, footprint.recomputes) == (at_once, recomputes)
-    assert bool(footprint.take_told()) == (room < 10**6)
+    assert bool(footprint.take_change()) == (room < 10**6)
 
 
 def test_the_parts_cover_the_batch_and_weigh_one():

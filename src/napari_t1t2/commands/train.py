@@ -99,7 +99,8 @@ def _ctrl_c(session: Session[Any], ranks: Ranks) -> Iterator[None]:
         session.stop()
 
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup wants it to go on
+    # nohup ignores a lost connection, and wants to go on; a shell's background job ignores Ctrl-C, not a kill -INT
+    heard = [n for n in numbers if n == signal.SIGINT or signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield

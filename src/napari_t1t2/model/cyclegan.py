@@ -67,12 +67,13 @@ class CycleGAN(nn.Module):
         out, the same step is made again in smaller parts, with the same result.
         """
         c = self.config
-        fakes, losses = self.footprint.spared(lambda: self._learn_to_make(t1, t2, pair))
+        fakes, losses = self.footprint.retry_smaller(lambda: self._learn_to_make(t1, t2, pair))
         self._descend(self.generator_adam, losses)
         if c.adversarial_weight:
-            fake_t1, fake_t2 = (laid(made, source) for made, source in zip(fakes, (t2, t1), strict=True))
-            fake_t1, fake_t2 = self._past(self.pool_t1, fake_t1, rng), self._past(self.pool_t2, fake_t2, rng)
-            judged = self.footprint.spared(lambda: self._learn_to_judge(t1, t2, fake_t1, fake_t2))
+            fake_t1, fake_t2 = (with_depth_of(made, source) for made, source in zip(fakes, (t2, t1), strict=True))
+            fake_t1 = self._mix_with_past(self.pool_t1, fake_t1, rng)
+            fake_t2 = self._mix_with_past(self.pool_t2, fake_t2, rng)
+            judged = self.footprint.retry_smaller(lambda: self._learn_to_judge(t1, t2, fake_t1, fake_t2))
             self._descend(self.discriminator_adam, judged)
             losses |= judged
         return losses
@@ -87,7 +88,7 @@ class CycleGAN(nn.Module):
         self.ranks.average([*gradients, *losses.values()])
         adam.step()
 
-    def _past(self, pool: ImagePool, fresh: Tensor, rng: np.random.Generator) -> Tensor:
+    def _mix_with_past(self, pool: ImagePool, fresh: Tensor, rng: np.random.Generator) -> Tensor:
         """What the pool gives for new slices. Every process has the same pool, of all slices."""
         swapped = pool.swap(self.ranks.gather(fresh), rng)
         return swapped[self.ranks.part(len(swapped))]
@@ -155,7 +156,10 @@ class CycleGAN(nn.Module):
         else:
             (fake_t2,), (same_t2,) = _in_one_forward(lambda x: [run(self.t1_to_t2, x)], t1, t2)
             (fake_t1,), (same_t1,) = _in_one_forward(lambda x: [run(self.t2_to_t1, x)], t2, t1)
-        back_t1, back_t2 = run(self.t2_to_t1, laid(fake_t2, t1)), run(self.t1_to_t2, laid(fake_t1, t2))
+        back_t1, back_t2 = (
+            run(self.t2_to_t1, with_depth_of(fake_t2, t1)),
+            run(self.t1_to_t2, with_depth_of(fake_t1, t2)),
+        )
         return Made(fake_t1, fake_t2, back_t1, back_t2, same_t1, same_t2)
 
     def generator_losses(self, t1: Tensor, t2: Tensor, made: Made) -> dict[str, Tensor]:
@@ -164,8 +168,8 @@ class CycleGAN(nn.Module):
         image_t1, image_t2 = t1[:, :1], t2[:, :1]
         losses = {"cycle": self.cycle_weight * (l1_loss(made.back_t1, image_t1) + l1_loss(made.back_t2, image_t2))}
         if c.adversarial_weight:
-            fakes = self.disc_t1(laid(made.fake_t1, t2)), self.disc_t2(laid(made.fake_t2, t1))
-            fooled = self.says(fakes[0], 1) + self.says(fakes[1], 1)
+            fakes = self.disc_t1(with_depth_of(made.fake_t1, t2)), self.disc_t2(with_depth_of(made.fake_t2, t1))
+            fooled = self.adversarial_loss(fakes[0], 1) + self.adversarial_loss(fakes[1], 1)
             losses = {"adversarial": c.adversarial_weight * fooled} | losses
         if c.structure_weight:
             moved = structure(made.fake_t2, image_t1) + structure(made.fake_t1, image_t2)
@@ -183,10 +187,10 @@ class CycleGAN(nn.Module):
         loss = torch.zeros((), device=t1.device)
         for judge, real, fake in ((self.disc_t1, t1, fake_t1), (self.disc_t2, t2, fake_t2)):
             on_real, on_fake = _in_one_forward(judge, real, fake)
-            loss = loss + self.says(on_real, 1) + self.says(on_fake, 0)
+            loss = loss + self.adversarial_loss(on_real, 1) + self.adversarial_loss(on_fake, 0)
         return 0.5 * loss
 
-    def says(self, scores: Sequence[Tensor], verdict: float) -> Tensor:
+    def adversarial_loss(self, scores: Sequence[Tensor], verdict: float) -> Tensor:
         """How far the score maps are from a verdict, 1 for real; their mean."""
         return torch.stack([self.verdict(score, verdict) for score in scores]).mean()
 
@@ -214,7 +218,7 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
             module.requires_grad_(True)
 
 
-def laid(made: Tensor, source: Tensor) -> Tensor:
+def with_depth_of(made: Tensor, source: Tensor) -> Tensor:
     """What was made of a source, (B, 1, H, W), with the depth that the source came with, if any."""
     return torch.cat([made, source[:, 1:]], dim=1)
 

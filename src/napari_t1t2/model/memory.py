@@ -44,7 +44,7 @@ class Footprint:
     def __init__(self, batch: int) -> None:
         self.at_once = batch
         self.recomputes = False
-        self.told = ""  # a sentence about the last change, until somebody takes it
+        self.change = ""  # a sentence about the last change, until somebody takes it
 
     def parts(self, batch: int) -> Iterator[tuple[slice, float]]:
         """Slices of the batch, and the part of it that each is."""
@@ -59,7 +59,7 @@ class Footprint:
         made: Tensor = checkpoint(network, x, use_reentrant=False) if self.recomputes else network(x)
         return made
 
-    def spared(self, phase: Callable[[], ResultT]) -> ResultT:
+    def retry_smaller(self, phase: Callable[[], ResultT]) -> ResultT:
         """The result of `phase`; where the memory runs out in it, begin it again with less at once."""
         while True:
             try:
@@ -80,12 +80,12 @@ class Footprint:
             self.recomputes = affordable < 1
             free = f"Only {max(0, room) / 2**30:.1f} GiB of memory are free"
             short = "" if affordable > 0 else " That is too little: more will be taken than was to be used."
-            self.told = f"{free}: {self._describe()}. Slower, same result.{short}"
+            self.change = f"{free}: {self._describe()}. Slower, same result.{short}"
 
-    def take_told(self) -> str:
+    def take_change(self) -> str:
         """The sentence about the last change, once; empty if there was none."""
-        told, self.told = self.told, ""
-        return told
+        change, self.change = self.change, ""
+        return change
 
     def _shrink(self) -> bool:
         """Ask for less; False where nothing is left to save."""
@@ -95,7 +95,7 @@ class Footprint:
             self.recomputes = True
         else:
             return False
-        self.told = f"The memory ran out: from now on {self._describe()}. The step was made again, nothing is lost."
+        self.change = f"The memory ran out: from now on {self._describe()}. The step was made again, nothing is lost."
         return True
 
     def _describe(self) -> str:

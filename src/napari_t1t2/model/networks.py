@@ -1,4 +1,4 @@
-"""The two networks of a CycleGAN."""
+"""The two networks of a CycleGAN: a U-Net generator and a multi-scale PatchGAN discriminator."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ NEAR = 0.06  # of the head's radius; how far below the surface still counts as n
 
 
 class UNetGenerator(nn.Module):
-    """A slice of one contrast in, the same slice in the other out.
+    """The generator: a slice of one contrast in, the same slice in the other out.
 
-    The U-Net of Isola et al. (2017) with InstanceNorm: each level halves by a 4x4 convolution, each level back
-    doubles and sees the skip. The deepest map is not normalised, as it may be a single pixel.
+    The U-Net of Isola et al. (2017) with InstanceNorm, skip connections and tanh: each level halves by a 4x4
+    convolution, each level back doubles and sees the skip. The deepest map is not normalised, as it may be a single pixel.
     With `upsample="resize"` levels double by a convolution and a bilinear resize (no checkerboard; Odena et al.,
     2016), and two convolutions at full size, beside the way down, keep the finest detail. With `depth` the input has
-    a second channel, `slices.depth_of`.
+    a second channel, `inputs.depth_of`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -108,7 +108,7 @@ class ToneCurve(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Scores of patches, high where they look real, at full size and, to see the whole head, on a shrunken slice.
+    """The discriminator, a multi-scale PatchGAN: scores of patches, high where they look real.
 
     A PatchGAN of 70x70 (Isola et al., 2017) judges texture but sees too little of a head to notice that white matter
     should be darker than grey; a second one on the slice shrunk by `coarse` does (Wang et al., 2018).

@@ -125,7 +125,7 @@ def _train(
     if saved and schedule.began != at.began:
         rate = schedule.learning_rate(schedule.position(step, seconds))
         notes += (f"the budget is new: the learning rate goes on from {rate:.2g} and falls to 0 at its end",)
-    if told := gan.footprint.take_told():
+    if told := gan.footprint.take_change():
         notes += (told,)
     where = ranks.describe(device) + (", bfloat16" if computes_in_bfloat16(device, config.precision) else "")
     if ranks.first:
@@ -181,7 +181,7 @@ def _train(
             seconds += time.perf_counter() - began
 
             # Report.
-            if told := gan.footprint.take_told():
+            if told := gan.footprint.take_change():
                 yield Noted(step, told)
             if due:
                 _refuse_divergence(gan, step, saved_at)

@@ -21,7 +21,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from ..config import other
 from ..errors import Refusal
 from ..images.volume import Image
-from ..model.cyclegan import laid
+from ..model.cyclegan import with_depth_of
 from ..model.device import autocast
 from ..model.saved import Model
 
@@ -113,7 +113,7 @@ class UncertaintyMap:
             variants = [y, there(x.flip(-1)).flip(-1)]
             variants.append(there(x.roll(SHIFT, (-2, -1))).roll((-SHIFT[0], -SHIFT[1]), (-2, -1)))
             variants += [_turned(there(_turned(x, angle)), -angle) for angle in (TURN, -TURN)]
-            found = [(x[:, :1] - back(laid(y, x))).abs(), torch.stack(variants).std(0, correction=0)]
+            found = [(x[:, :1] - back(with_depth_of(y, x))).abs(), torch.stack(variants).std(0, correction=0)]
             if self.members:
                 made = [y, *(member.generators[self.side](x) for member in self.members)]
                 found.append(torch.stack(made).std(0, correction=0))
