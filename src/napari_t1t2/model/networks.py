@@ -20,8 +20,8 @@ class UNetGenerator(nn.Module):
     """The generator: a slice of one contrast in, the same slice in the other out.
 
     The U-Net of Isola et al. (2017) with InstanceNorm, skip connections and tanh: each level halves by a 4x4
-    convolution, each level back doubles and sees the skip. The deepest map is not normalised, as it may be a single pixel.
-    With `upsample="resize"` levels double by a convolution and a bilinear resize (no checkerboard; Odena et al.,
+    convolution, each level back doubles and sees the skip. The deepest map is not normalised, as it may be a single
+    pixel. With `upsample="resize"` levels double by a convolution and a bilinear resize (no checkerboard; Odena et al.,
     2016), and two convolutions at full size, beside the way down, keep the finest detail. With `depth` the input has
     a second channel, `inputs.depth_of`.
     """
