@@ -24,6 +24,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from napari_t1t2.errors import Refusal
 from napari_t1t2.images.dicom import read_dicoms
 from napari_t1t2.images.dicom_slices import is_dicom
 from napari_t1t2.images.dicom_write import write_dicom
@@ -674,7 +675,7 @@ def test_a_full_disk_leaves_no_half_series(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Dataset, "save_as", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(Refusal, match="the disk is full: free some space"):
         write_dicom(tmp_path / "out", replace(synthetic(), provenance=SAYS))
     assert list(tmp_path.iterdir()) == []
 

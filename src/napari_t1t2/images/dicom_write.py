@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 
+from ..atomic import written_folder
 from ..errors import Refusal
 from ..provenance import NOTICE, Provenance
+from .pixels import as_stored
 from .quiet import quiet
 from .volume import Volume
 
@@ -58,7 +57,8 @@ def write_dicom(folder: Path, volume: Volume) -> list[Path]:
 
     The folder must be new or empty; it appears when it is complete. Raises `Refusal` with a sentence.
     """
-    from pydicom.uid import generate_uid
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refusal(f"{folder} already holds something: give a new or empty folder for the DICOM series.")
@@ -74,10 +74,10 @@ def write_dicom(folder: Path, volume: Volume) -> list[Path]:
         header = _series_header(volume, volume.provenance, sources)
         header.update(plane)
         header.update(units)
+        header.file_meta = FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.partial")
-        try:
-            partial.mkdir()
+        with written_folder(folder) as partial:
             for k, (image, position) in enumerate(zip(words, positions, strict=True)):
                 header.SOPInstanceUID = generate_uid()
                 header.InstanceNumber = k + 1
@@ -86,13 +86,7 @@ def write_dicom(folder: Path, volume: Volume) -> list[Path]:
                 if sources:
                     own = sources[k : k + 1] if len(sources) == len(words) else sources
                     header.SourceImageSequence = [_reference(s) for s in own if "SOPInstanceUID" in s]
-                _save(partial / f"IM_{k + 1:04d}.dcm", header)
-            if folder.exists():
-                folder.rmdir()  # it is empty; Windows renames onto nothing
-            partial.rename(folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+                header.save_as(partial / f"IM_{k + 1:04d}.dcm", enforce_file_format=True)
     return sorted(folder.iterdir())
 
 
@@ -127,8 +121,6 @@ def _decimals(values: Sequence[float] | Vector) -> list[str]:
 def _words(volume: Volume) -> tuple[npt.NDArray[Any], Dataset]:
     """The values in 16 bits, and how to read them: as they are, or else 65535 even steps from lowest to highest."""
     from pydicom.dataset import Dataset
-
-    from .pixels import as_stored
 
     units = Dataset()
     values = as_stored(volume)
@@ -225,15 +217,3 @@ def _reference(source: Dataset) -> Dataset:
     image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = source.get("SOPClassUID"), source.SOPInstanceUID
     image.PurposeOfReferenceCodeSequence = [purpose]
     return image
-
-
-def _save(path: Path, header: Dataset) -> None:
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
-
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    with path.open("wb") as file:
-        header.save_as(file, enforce_file_format=True)
-        file.flush()
-        os.fsync(file.fileno())

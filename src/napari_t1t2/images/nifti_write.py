@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..atomic import written_file
 from ..errors import Refusal, UnusableError
 from .intensity import measure
 from .names import ending_of, is_nifti
 from .nifti import opened_nifti, read_sidecar, sidecar_of
+from .pixels import as_stored
 from .volume import Volume
 
 LONGEST = 32767  # voxels along an axis of NIfTI-1
@@ -31,8 +33,6 @@ def write_nifti(path: Path, volume: Volume) -> list[Path]:
     A synthetic image says so in its header: in the description, and in full in an extension. Raises `Refusal` with a
     sentence.
     """
-    from ..atomic import written_file
-
     if ending_of(path).casefold() not in (".nii", ".nii.gz"):
         raise Refusal(f"{path.name}: a NIfTI file is written as .nii or .nii.gz; change the ending.")
     sidecar, provenance = sidecar_of(path), volume.provenance
@@ -57,8 +57,6 @@ def write_nifti(path: Path, volume: Volume) -> list[Path]:
 def _image_of(volume: Volume) -> Any:
     """The volume as an image of nibabel, its header made from nothing: no name of a patient is handed on."""
     import nibabel
-
-    from .pixels import as_stored
 
     dtype = volume.dtype
     if dtype in ("int64", "uint64"):  # which few readers take

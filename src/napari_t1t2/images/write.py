@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from ..atomic import written_file
 from ..errors import Refusal
 from ..provenance import Provenance
+from .dicom_write import write_dicom
 from .names import TIFF, is_nifti, stem
 from .nifti_write import write_nifti
 from .pixels import as_stored
@@ -32,8 +33,6 @@ def write_image(path: Path, volume: Volume, provenance: Provenance | None = None
     if is_nifti(path):
         return write_nifti(path, volume)
     if not path.suffix:
-        from .dicom_write import write_dicom
-
         return write_dicom(path, volume)
     description = volume.provenance.to_json() if volume.provenance else None
     data = as_stored(volume)
