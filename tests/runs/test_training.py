@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from napari_t1t2.events import Finished, Preview, Progress, Saved, Started
 from napari_t1t2.model.about import read_about
 from napari_t1t2.model.cyclegan import CycleGAN
 from napari_t1t2.model.saved import load_model
+from napari_t1t2.runs import training
 from napari_t1t2.runs.folder import claimed, load_config, save_config
 from napari_t1t2.runs.training import train
 
@@ -415,3 +417,15 @@ def test_what_a_run_is_trained_on_is_told_again_only_where_it_changes(config):
     next(config.t2_folder.iterdir()).unlink()
     list(train(replace(config, steps=8), resume=True))
     assert [sitting["from step"] for sitting in sittings()] == [0, 6]
+
+
+def test_time_spent_in_stop_is_not_training_time(config, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def paused():
+        now[0] += 100.0
+        return False
+
+    reports = of(Progress, list(train(config, stop=paused)))
+    assert [report.seconds for report in reports] == [0.0, 0.0]
