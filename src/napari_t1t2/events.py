@@ -13,9 +13,10 @@ Doing = Literal["waiting", "comparing", "reading", "preparing", "pairing", "desc
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """So many of the files are done. They are read once to look at them, once more where memory cannot hold them.
+    """So much is done of what comes before training.
 
-    Before that, those that have a new date are compared with what was stored of them.
+    Files are read once to look at them, once more where memory cannot hold them; before that, those that have a new
+    date are compared with what was stored of them. Then images of equal names are paired, and slices described.
     """
 
     done: int

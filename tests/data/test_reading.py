@@ -7,6 +7,7 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import takewhile
 
 import nibabel
 import numpy as np
@@ -19,7 +20,7 @@ from napari_t1t2.data import reading as module
 from napari_t1t2.data.batches import Bank
 from napari_t1t2.data.reading import read_both, reading
 from napari_t1t2.data.stored import StoredSlices, coded
-from napari_t1t2.events import Finished, Reading
+from napari_t1t2.events import Finished, Reading, Started
 from napari_t1t2.runs.training import train
 
 CPU = torch.device("cpu")
@@ -336,6 +337,25 @@ def test_slow_reading_says_how_far_it_is(config, monkeypatch):
     assert done[-1] == 16
 
 
+def test_all_that_comes_before_training_says_how_far_it_is(config, monkeypatch):
+    monkeypatch.setattr(sources, "EVERY", 0.0)
+    told = [e for e in takewhile(lambda e: not isinstance(e, Started), train(config)) if isinstance(e, Reading)]
+    assert list(dict.fromkeys(e.doing for e in told)) == ["reading", "preparing", "pairing", "describing"]
+    assert (told[-1].done, told[-1].total) == (14, 14)  # two of 16 slices are held out
+    assert told[-1].text() == "describing 14 of 14 slices"
+
+
+@pytest.mark.parametrize("doing", ["reading", "preparing", "pairing", "describing"])
+def test_a_stop_before_training_ends_the_run_and_leaves_nothing(config, doing, monkeypatch):
+    monkeypatch.setattr(sources, "EVERY", 0.0)
+    events: list[Reading] = []
+    run = train(config, stop=lambda: bool(events) and events[-1].doing == doing)
+    with pytest.raises(ValueError, match=r"Stopped while the images were read: there is nothing to save\."):
+        while True:
+            events.append(next(run))
+    assert not (config.run_folder / "model.safetensors").exists()
+
+
 def test_a_stop_while_reading_ends_the_run_and_leaves_nothing(config, cache, little_memory, monkeypatch):
     monkeypatch.setattr(sources, "EVERY", 0.0)
     events: list[Reading] = []
@@ -405,3 +425,12 @@ def test_the_files_of_a_cache_are_for_the_user_alone(config, cache, little_memor
     (folder,) = built(cache)
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_cache_that_is_found_again_counts_as_used_now(config, cache, little_memory):
+    read_both(config)
+    for path in built(cache)[0].iterdir():
+        os.utime(path, (1e9, 1e9))
+    assert bank.find_caches()[0].used == 1e9
+    read_both(config)
+    assert bank.find_caches()[0].used > 1e9 + 1e8

@@ -73,6 +73,11 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
         partial.write_text(json.dumps(record), encoding="utf-8")
 
 
+def mark_used(folder: Path) -> None:
+    """Note that a cache is used now, by the date of its record."""
+    os.utime(folder / RECORD)
+
+
 @contextmanager
 def written_whole(folder: Path, size: int) -> Iterator[Path]:
     """A folder to fill with at most `size` bytes, which becomes `folder` once all is written; else nothing is left.

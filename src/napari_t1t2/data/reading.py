@@ -28,7 +28,7 @@ from ..images.folder import Folder, choose, files_in, named
 from ..images.quiet import quiet
 from ..images.read import Part, Source, gathered, read_source, sources_in
 from ..images.volume import Image, Volume
-from .bank import digest_of, home_of, lock, read_record, write_record, written_whole
+from .bank import digest_of, home_of, lock, mark_used, read_record, write_record, written_whole
 from .inputs import as_input
 from .seen import fingerprint
 from .slices import Plan, SeenVolume, Shown, Slices, common_pixel, seen_in
@@ -268,8 +268,10 @@ def _find_cache(
         return None
     if changed:
         record |= {"files": [(times[path], digest) for path, (_, digest) in known.items()], "places": places}
-        with suppress(OSError):  # of a cache that only others may write to, they are compared again the next time
+    with suppress(OSError):  # of a cache that only others may write to, they are compared again the next time
+        if changed:
             write_record(home, record)
+        mark_used(home)
     return _opened(home, record)
 
 

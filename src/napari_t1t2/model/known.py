@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..config import Side
+from ..config import Side, TrainConfig
 from ..data.features import OUTLINE, SKULL, STRUCTURES, Numbers, describe
+from ..data.sources import Stop, work_through
 from ..data.stored import Images
+from ..events import Reading
 from ..images.pixels import evenly
 
 Indices = npt.NDArray[np.intp]
@@ -37,15 +39,19 @@ class Known:
     beyond: float  # what lies nearer to the other
 
 
-def learn(t1: Images, t1_chosen: Indices, t2: Images, t2_chosen: Indices) -> dict[Side, Known]:
+def learn(
+    t1: Images, t1_chosen: Indices, t2: Images, t2_chosen: Indices, config: TrainConfig, stop: Stop = lambda: False
+) -> Generator[Reading, None, dict[Side, Known]]:
     """What to keep of the training slices, those `chosen` of (N, rows, columns) in [-1, 1].
 
-    Empty where there are too few to tell.
+    Empty where there are too few to tell. Says every second how far it is, and then asks `stop`.
     """
+    ours, theirs = (chosen[evenly(len(chosen), FITTED)] for chosen in (t1_chosen, t2_chosen))
+    slices = [(t1, i) for i in ours] + [(t2, i) for i in theirs]
+    described = yield from work_through(lambda at: describe(at[0][at[1]]), slices, "describing", stop, config)
     measured: list[Numbers] = []
-    for images, chosen in ((t1, t1_chosen), (t2, t2_chosen)):
-        some = chosen[evenly(len(chosen), FITTED)]
-        found = [numbers for i in some if (numbers := describe(images[i])) is not None]
+    for own in (described[: len(ours)], described[len(ours) :]):
+        found = [numbers for numbers in own if numbers is not None]
         if len(found) < FEWEST:
             return {}
         measured.append(np.stack(found))

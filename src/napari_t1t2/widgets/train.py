@@ -99,8 +99,8 @@ class TrainWidget(JobWidget):
     def on_event(self, event: TrainEvent | Failed) -> None:
         """Show an event."""
         match event:
-            case Reading(done=done, total=total, doing=doing):
-                self.show_fraction(done / total, f"{doing} {done} of {total} files")
+            case Reading(done=done, total=total):
+                self.show_fraction(done / total, event.text())
             case Started(notes=notes):
                 (t1, t2), (height, width) = event.slices, event.shape
                 self._data = f"{t1} {self._labels[0]} and {t2} {self._labels[1]} slices of {height}x{width} pixels"
