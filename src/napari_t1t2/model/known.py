@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..config import Side
+from ..config import Side, TrainConfig
 from ..data.features import OUTLINE, SKULL, STRUCTURES, Numbers, describe
+from ..data.sources import Stop, finish, work_through
 from ..data.stored import Images
+from ..events import Reading
 from ..images.pixels import evenly
 
 Indices = npt.NDArray[np.intp]
@@ -38,14 +40,22 @@ class Known:
 
 
 def learn(t1: Images, t1_chosen: Indices, t2: Images, t2_chosen: Indices) -> dict[Side, Known]:
-    """What to keep of the training slices, those `chosen` of (N, rows, columns) in [-1, 1].
+    """`learning` to its end."""
+    return finish(learning(((t1, t1_chosen), (t2, t2_chosen)), TrainConfig()))
 
-    Empty where there are too few to tell.
+
+def learning(
+    sets: Sequence[tuple[Images, Indices]], config: TrainConfig, stop: Stop = lambda: False
+) -> Generator[Reading, None, dict[Side, Known]]:
+    """What to keep of the training slices of T1 and T2, those chosen of (N, rows, columns) in [-1, 1].
+
+    Empty where there are too few to tell. Says every second how far it is, and then asks `stop`.
     """
     measured: list[Numbers] = []
-    for images, chosen in ((t1, t1_chosen), (t2, t2_chosen)):
-        some = chosen[evenly(len(chosen), FITTED)]
-        found = [numbers for i in some if (numbers := describe(images[i])) is not None]
+    for images, chosen in sets:
+        some = [images[i] for i in chosen[evenly(len(chosen), FITTED)]]
+        made = yield from work_through(describe, some, "describing", stop, config)
+        found = [numbers for numbers in made if numbers is not None]
         if len(found) < FEWEST:
             return {}
         measured.append(np.stack(found))
