@@ -23,9 +23,8 @@ from skimage import data as pictures
 from skimage.color import rgb2gray
 from skimage.transform import resize
 
-from napari_t1t2.config import ModelConfig, Side, TrainConfig, other
+from napari_t1t2.config import ModelConfig, Side, other
 from napari_t1t2.data.slices import common_pixel, prepare
-from napari_t1t2.data.sources import finish
 from napari_t1t2.images.folder import Folder
 from napari_t1t2.images.intensity import range_for
 from napari_t1t2.images.plane import View
@@ -130,8 +129,7 @@ def fitted(folders: dict[Side, Folder]) -> About:
     model = ModelConfig()
     pixel = common_pixel([v for f in folders.values() for v in f.volumes], model)
     t1, t2 = (prepare(folders[s], model, pixel) for s in SIDES)
-    every = [np.arange(len(s.images)) for s in (t1, t2)]
-    known = finish(learn(t1.images, every[0], t2.images, every[1], TrainConfig()))
+    known = learn(t1.images, np.arange(len(t1.images)), t2.images, np.arange(len(t2.images)))
     ranges: dict[Side, object] = {"t1": t1.intensity, "t2": t2.intensity}
     return About(Path("model.safetensors"), replace(model, pixel=pixel), ranges, 0, frozenset(), known)  # type: ignore[arg-type]
 

@@ -203,7 +203,8 @@ def _flag(parser: ArgumentParser, field: Field[Any], hint: Any, default: Any = N
         options["choices"] = get_args(hint)
     else:
         options |= {"type": hint, "metavar": hint.__name__[0].upper()}
-    parser.add_argument("--" + field.name.replace("_", "-"), **options)
+    names = ["--volume-number"] if field.name == "frame" else []  # its plain name; the other is that of the field
+    parser.add_argument(*names, "--" + field.name.replace("_", "-"), dest=field.name, **options)
 
 
 if __name__ == "__main__":

@@ -341,8 +341,8 @@ def test_all_that_comes_before_training_says_how_far_it_is(config, monkeypatch):
     monkeypatch.setattr(sources, "EVERY", 0.0)
     told = [e for e in takewhile(lambda e: not isinstance(e, Started), train(config)) if isinstance(e, Reading)]
     assert list(dict.fromkeys(e.doing for e in told)) == ["reading", "preparing", "pairing", "describing"]
-    assert (told[-1].done, told[-1].total) == (14, 14)  # two of 16 slices are held out
-    assert told[-1].text() == "describing 14 of 14 slices"
+    assert (told[-1].done, told[-1].total) == (7, 7)  # one of 8 slices is held out
+    assert told[-1].text() == "describing 7 of 7 slices"
 
 
 @pytest.mark.parametrize("doing", ["reading", "preparing", "pairing", "describing"])

@@ -10,10 +10,9 @@ from scipy.ndimage import gaussian_filter
 from skimage import data as pictures
 
 from napari_t1t2.__main__ import main
-from napari_t1t2.config import ModelConfig, TrainConfig, other
+from napari_t1t2.config import ModelConfig, other
 from napari_t1t2.data.features import describe
 from napari_t1t2.data.slices import prepare
-from napari_t1t2.data.sources import finish
 from napari_t1t2.images.intensity import Intensity, range_for
 from napari_t1t2.images.read import read_folder, read_image
 from napari_t1t2.images.volume import Volume
@@ -48,7 +47,7 @@ def scans(contrast: str, numbers, **how) -> np.ndarray:
 @pytest.fixture(scope="module")
 def about(tmp_path_factory) -> About:
     units = [RANGE.to_unit(scans(contrast, range(0, 40, 2))) for contrast in ("T1", "T2")]
-    known = finish(learn(units[0], np.arange(20), units[1], np.arange(20), TrainConfig()))
+    known = learn(units[0], np.arange(20), units[1], np.arange(20))
     return About(
         tmp_path_factory.mktemp("m") / "model.safetensors",
         ModelConfig(),
@@ -126,7 +125,7 @@ def test_nothing_is_said_of_air_and_by_a_model_that_does_not_tell(about):
 
 def test_too_few_slices_stand_for_nothing():
     few = RANGE.to_unit(scans("T1", range(3)))
-    assert finish(learn(few, np.arange(3), few, np.arange(3), TrainConfig())) == {}
+    assert learn(few, np.arange(3), few, np.arange(3)) == {}
 
 
 def test_what_is_known_survives_the_header_and_is_small(about):
@@ -156,8 +155,7 @@ def test_a_new_patient_is_familiar_and_another_contrast_a_bare_brain_and_another
     lit = {side: read_folder(real_data / "lit" / side.upper(), side.upper()) for side in ("t1", "t2")}
     prepared = {side: prepare(folder, ModelConfig()) for side, folder in lit.items()}
     one, two = prepared["t1"], prepared["t2"]
-    some = (np.arange(len(s.images))[::3] for s in (one, two))
-    known = finish(learn(one.images, next(some), two.images, next(some), TrainConfig()))
+    known = learn(one.images, np.arange(len(one.images))[::3], two.images, np.arange(len(two.images))[::3])
 
     def asked(data, side):
         intensity, _ = range_for(data, len(data), prepared[side].intensity)

@@ -11,7 +11,7 @@ GIB = 2**30
 
 
 def cache(args: Namespace) -> None:
-    """List or delete the slice caches, which training makes of images that memory does not hold."""
+    """List or delete the slice caches, which training writes to disk where memory does not hold the images."""
     from ..data.bank import find_caches, home
 
     found = find_caches()

@@ -51,7 +51,7 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
         t2_folder=out / "heads" / "T2",
         run_folder=run,
         minutes=minutes,
-        cycle_weight=10.0,  # of bare brains a tone curve tells nearly all; with less, the U-Nets invent at their edge
+        cycle_weight=10.0,  # of bare brains an intensity mapping tells nearly all; with less, U-Nets invent
     )
     if run.exists():
         if load_config(run).t1_folder != config.t1_folder:

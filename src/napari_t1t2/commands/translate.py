@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def translate(args: Namespace) -> None:
-    """Files to files, or a folder to a folder."""
+    """Translate images into the other contrast: files to files, or a folder to a folder."""
     from ..images.intensity import ranges_for
     from ..images.write import write_image
     from ..model.device import describe, pick_device

@@ -28,7 +28,7 @@ THINNED = 8  # pixels along each side of a slice that stand for it, where there 
 
 @dataclass(frozen=True, eq=False)
 class Slices:
-    """One contrast as the networks see it, its range, and what the user should know."""
+    """One contrast as the networks are given it, its range, and what the user should know."""
 
     images: Images  # (N, H, W) in [-1, 1]
     owners: npt.NDArray[np.intp]  # (N,), the volume each slice comes from, as an index into the next three

@@ -1,4 +1,4 @@
-"""Fit slices into the frame that the networks see, without stretching, and take them out again."""
+"""Fit slices into the square that the networks are given, without stretching, and take them out again."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class CycleGAN(nn.Module):
         self.footprint = Footprint(config.batch)
 
     def start(self, *, falling: bool) -> None:
-        """Let the tone curves begin as falling lines, where what is dark in one contrast is bright in the other."""
+        """Let the intensity mappings begin falling, where what is dark in one contrast is bright in the other."""
         for generator in (self.t1_to_t2, self.t2_to_t1):
             if generator.tone is not None:
                 generator.tone.start(falling=falling)

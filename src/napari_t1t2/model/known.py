@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..config import Side, TrainConfig
 from ..data.features import OUTLINE, SKULL, STRUCTURES, Numbers, describe
-from ..data.sources import Stop, work_through
+from ..data.sources import Stop, finish, work_through
 from ..data.stored import Images
 from ..events import Reading
 from ..images.pixels import evenly
@@ -39,19 +39,23 @@ class Known:
     beyond: float  # what lies nearer to the other
 
 
-def learn(
-    t1: Images, t1_chosen: Indices, t2: Images, t2_chosen: Indices, config: TrainConfig, stop: Stop = lambda: False
+def learn(t1: Images, t1_chosen: Indices, t2: Images, t2_chosen: Indices) -> dict[Side, Known]:
+    """`learning` to its end."""
+    return finish(learning(((t1, t1_chosen), (t2, t2_chosen)), TrainConfig()))
+
+
+def learning(
+    sets: Sequence[tuple[Images, Indices]], config: TrainConfig, stop: Stop = lambda: False
 ) -> Generator[Reading, None, dict[Side, Known]]:
-    """What to keep of the training slices, those `chosen` of (N, rows, columns) in [-1, 1].
+    """What to keep of the training slices of T1 and T2, those chosen of (N, rows, columns) in [-1, 1].
 
     Empty where there are too few to tell. Says every second how far it is, and then asks `stop`.
     """
-    ours, theirs = (chosen[evenly(len(chosen), FITTED)] for chosen in (t1_chosen, t2_chosen))
-    slices = [(t1, i) for i in ours] + [(t2, i) for i in theirs]
-    described = yield from work_through(lambda at: describe(at[0][at[1]]), slices, "describing", stop, config)
     measured: list[Numbers] = []
-    for own in (described[: len(ours)], described[len(ours) :]):
-        found = [numbers for numbers in own if numbers is not None]
+    for images, chosen in sets:
+        some = [images[i] for i in chosen[evenly(len(chosen), FITTED)]]
+        made = yield from work_through(describe, some, "describing", stop, config)
+        found = [numbers for numbers in made if numbers is not None]
         if len(found) < FEWEST:
             return {}
         measured.append(np.stack(found))

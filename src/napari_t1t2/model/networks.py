@@ -111,7 +111,7 @@ class Discriminator(nn.Module):
     """The discriminator, a multi-scale PatchGAN: scores of patches, high where they look real.
 
     A PatchGAN of 70x70 (Isola et al., 2017) judges texture but sees too little of a head to notice that white matter
-    should be darker than grey; a second one on the slice shrunk by `coarse` does (Wang et al., 2018).
+    should be darker than grey; a second one on the slice downsampled by `coarse` does (Wang et al., 2018).
     """
 
     def __init__(self, channels: int, *, coarse: int, normed: bool, depth: bool = False) -> None:

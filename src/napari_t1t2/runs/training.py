@@ -33,7 +33,7 @@ from ..model.about import MODEL_FILE, About
 from ..model.checkpoint import Position, read_checkpoint, save_checkpoint
 from ..model.cyclegan import CycleGAN
 from ..model.device import computes_in_bfloat16
-from ..model.known import learn
+from ..model.known import learning
 from ..model.memory import pages_kept
 from ..model.ranks import ALONE, Ranks
 from ..model.saved import save_model
@@ -252,7 +252,7 @@ def _read(
         seen = seen_in_all(seen, before.seen)
     familiar = before.familiar if before else None
     if not familiar:
-        familiar = yield from learn(t1.images, parts.train[0], t2.images, parts.train[1], config, stop)
+        familiar = yield from learning(((t1.images, parts.train[0]), (t2.images, parts.train[1])), config, stop)
 
     banks = [Bank(s.images, config, device, i, parts.train[i], part) for i, s in enumerate((t1, t2))]
     # of one stream, so that both contrasts of a pair are cut and mirrored alike
