@@ -2,7 +2,8 @@
 
 Every file is read once and looked at. Where that is more than memory should hold, the voxels are let go, and each file
 is read again when all sizes and ranges are known, to cut its slices. Threads suffice for that, as scipy, zlib and files
-let go of Python's lock (two are up to 1.9 times as fast as one, on volumes); processes would start a user's script or window again.
+let go of Python's lock (of volumes, two are up to 1.9 times as fast as one); processes would start a user's script or
+window again.
 """
 
 from __future__ import annotations
