@@ -49,6 +49,7 @@ def tiny_config(t1_folder: Path, t2_folder: Path, run_folder: Path) -> TrainConf
         disc_channels=4,
         identity_weight=5.0,
         pool=2,
+        pairs="off",
         report_every=2,
         preview_every=4,
         save_every=4,

@@ -14,7 +14,7 @@ from napari_t1t2.runs.folder import load_config, save_config
         ({"batch": 0}, "Batch size is 0, but must be at least 1"),
         ({"beta1": 1.5}, "Adam's beta 1 is 1.5, but must be at most 0.999"),
         ({"device": "tpu"}, "Device is 'tpu': take one of auto, cpu, cuda, mps"),
-        ({"crop": 33}, "Crop is 33, but must be a multiple of 4 .*: take 32 or 36"),
+        ({"crop": 33}, "Crop is 33, but must be a multiple of 16 .*: take 32 or 48"),
         ({"minutes": 0.0, "steps": 0}, "Minutes and steps are both 0"),
         ({"minutes": float("nan")}, "Minutes"),
         ({"minutes": float("inf")}, "Minutes"),

@@ -163,7 +163,12 @@ def test_slices_of_the_made_heads_pair_up_by_name_only_where_they_show_one_place
         name, number = path.stem.split("#")
         if 2 <= int(number) <= 10:  # each T2 is called what the slice above it is called
             (wrong / f"{name}#{int(number) + 1}.png").write_bytes(path.read_bytes())
-    for folder, agree in ((made_data.png[1], True), (wrong, False)):
-        asked = replace(config, t2_folder=folder, hold_out=0)
+
+    def found(folder):
+        asked = replace(config, t2_folder=folder, hold_out=0, pairs="names")
         t1, t2, _ = read_both(asked)
-        assert (finish(find_pairs(t1, t2, split(t1, t2, asked), asked)).count > 0) == agree
+        return finish(find_pairs(t1, t2, split(t1, t2, asked), asked))
+
+    assert found(made_data.png[1]).count > 0
+    with pytest.raises(ValueError, match=r"no slice of .* has a partner"):
+        found(wrong)

@@ -39,7 +39,8 @@ LABELS = {  # of settings that their readers call otherwise than their field
     "t1_label": "first contrast", "t2_label": "second contrast", "frame": "volume number",
     "size": "slice size, pixels", "crop": "crop, pixels", "pixel": "resolution, mm", "batch": "batch size",
     "channels": "base channels", "disc_channels": "discriminator channels", "levels": "U-Net levels",
-    "tone_curve": "intensity mapping", "depth": "distance to head surface", "disc_norm": "instance normalisation",
+    "tone_curve": "intensity mapping", "gate": "gated mapping",
+    "depth": "distance to head surface", "disc_norm": "instance normalisation",
     "coarse": "multi-scale factor", "adversarial": "adversarial loss", "cycle_warmup": "cycle weight rises for",
     "decay_from": "learning rate falls from", "beta1": "Adam's beta 1", "pool": "image buffer",
     "flip": "mirror left-right", "upsample": "upsampling", "hold_out": "patients kept for checking",
@@ -102,18 +103,22 @@ class ModelConfig(Checked):
         high=20.0,
         advanced=True,
     )
-    channels: int = setting(
-        32, "Base channels of the generators: those after the first convolution.", low=4, advanced=True
+    channels: int = setting(32, "Base channels of the generators.", low=4, advanced=True)
+    levels: int = setting(
+        4, "Levels of the U-Net: how many times it halves the image, to see further.", low=1, high=8, advanced=True
     )
-    levels: int = setting(2, "Levels of the U-Net: how many times it halves the image.", low=1, high=8, advanced=True)
     tone_curve: bool = setting(
         True,
         "Begin each generator with a learned intensity mapping, the same for every pixel, which the U-Net corrects.",
         advanced=True,
     )
+    gate: bool = setting(
+        True, "Let the U-Net turn the intensity mapping down where brightness alone misleads.", advanced=True
+    )
     depth: bool = setting(
-        True,
-        "Give the networks the distance to the head surface as a second channel: scalp, bone and fluid look alike.",
+        False,
+        "Give the networks the distance to the head surface as a second channel. It helps whole heads with few "
+        "levels, and misleads on bare brains and small slices.",
         advanced=True,
     )
     upsample: Literal["resize", "transposed"] = setting(
@@ -129,8 +134,8 @@ class ModelConfig(Checked):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """From plain values, as files hold them; those of before there was `depth` do not name it."""
-        return cls(**{"depth": False} | values)
+        """From plain values, as files hold them; those of before there were `depth` and `gate` do not name them."""
+        return cls(**{"depth": False, "gate": False} | values)
 
     @property
     def multiple(self) -> int:
@@ -216,10 +221,7 @@ class TrainConfig(Checked):
         advanced=True,
     )
     cycle_weight: float = setting(
-        2.0,
-        "Cycle-consistency weight: how strictly T1 -> T2 -> T1 must return the original. 2 suits most data.",
-        low=0.0,
-        advanced=True,
+        2.0, "Cycle-consistency weight: how strictly T1 -> T2 -> T1 must return the original.", low=0.0, advanced=True
     )
     cycle_warmup: float = setting(
         0.3,
@@ -243,17 +245,15 @@ class TrainConfig(Checked):
         advanced=True,
     )
     adversarial_weight: float = setting(
-        1.0,
-        "Adversarial weight: how strongly the discriminators' judgement counts; 0: train without them.",
-        low=0.0,
-        advanced=True,
+        1.0, "Adversarial weight: how strongly the discriminators' judgement counts.", low=0.0, advanced=True
+    )
+    pairs: Literal["auto", "names", "off"] = setting(
+        "auto",
+        "Slices of both contrasts that show the same place. auto: found by names and likeness, aligned, learned from; "
+        "names: only those of equal names, as they lie; off: unpaired, as in the paper.",
     )
     paired_weight: float = setting(
-        0.0,
-        "Paired loss: mean absolute error to the matching slice of the other contrast, where there "
-        "is one; 0: unpaired.",
-        low=0.0,
-        advanced=True,
+        10.0, "Paired loss: mean absolute error to the matching slice, where there is one.", low=0.0, advanced=True
     )
     learning_rate: float = setting(5e-4, "Learning rate of Adam.", low=0.0, advanced=True)
     beta1: float = setting(0.5, "Adam's first momentum.", low=0.0, high=0.999, advanced=True)
@@ -287,7 +287,8 @@ class TrainConfig(Checked):
         if self.t1_series and self.t1_folder == self.t2_folder and self.t1_series == self.t2_series:
             raise Refusal(f"Both contrasts take {self.t1_series!r} of {self.t1_folder}: give a series for each.")
         weights = (self.cycle_weight, self.structure_weight, self.identity_weight)
-        if not (self.adversarial_weight or self.paired_weight or any(weights)):
+        paired = self.paired_weight if self.pairs != "off" else 0
+        if not (self.adversarial_weight or paired or any(weights)):
             raise Refusal("Every weight is 0, so nothing would be learned: raise the adversarial or the paired weight.")
         if not (self.minutes or self.steps):
             raise Refusal("Minutes and steps are both 0: give one of them, or training never ends.")
@@ -300,7 +301,8 @@ class TrainConfig(Checked):
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_dict`."""
         paths = {k: Path(v) for k, v in values.items() if k.endswith("_folder")}
-        return cls(**values | paths | {"model": ModelConfig.from_dict(values["model"])})
+        before = {"pairs": "names" if values.get("paired_weight") else "off"}  # there were `pairs`
+        return cls(**before | values | paths | {"model": ModelConfig.from_dict(values["model"])})
 
 
 def preset(name: PresetName) -> TrainConfig:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from .images.volume import Image
 
-Doing = Literal["waiting", "comparing", "reading", "preparing", "pairing", "describing"]
+Doing = Literal["waiting", "comparing", "reading", "preparing", "aligning", "pairing", "describing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Reading:
     """So much is done of what comes before training.
 
     Files are read once to look at them, once more where memory cannot hold them; before that, those that have a new
-    date are compared with what was stored of them. Then images of equal names are paired, and slices described.
+    date are compared with what was stored of them. Then exams are aligned, images paired, and slices described.
     """
 
     done: int
@@ -27,7 +27,7 @@ class Reading:
         """How far it is, in a few words."""
         if self.doing == "waiting":
             return "waiting for another training that prepares the same images"
-        of = {"pairing": "images of equal names", "describing": "slices"}.get(self.doing, "files")
+        of = {"aligning": "exams", "pairing": "images", "describing": "slices"}.get(self.doing, "files")
         return f"{self.doing} {self.done} of {self.total} {of}"
 
 

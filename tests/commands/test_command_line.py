@@ -139,7 +139,7 @@ def test_a_clock_reads_like_one(seconds, text):
 def test_check_says_what_the_folders_hold_and_what_the_networks_see(done, data):
     out = done("check", *data)
     assert f"{data[0]}: 8 images; slices: 8 of 44x36; uint8; values 0 to" in out
-    assert "8 slices for training, 44x36" in out
+    assert "8 slices for training, 48x48" in out
     assert out.endswith("A model can be trained on these folders.\n")
 
 

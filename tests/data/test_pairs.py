@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from napari_t1t2.data import pairs as pairs_module
 from napari_t1t2.data.batches import Bank
 from napari_t1t2.data.pairs import find_pairs
 from napari_t1t2.data.reading import read_both
@@ -41,7 +40,8 @@ def nifti(folder, contrast, stack, affine, name="sub-01"):
 @pytest.fixture
 def plain(config, tmp_path):
     """A run on folders that are still to be filled; nobody held out."""
-    return replace(config, t1_folder=tmp_path / "a", t2_folder=tmp_path / "b", hold_out=0, identity_weight=0)
+    folders = {"t1_folder": tmp_path / "a", "t2_folder": tmp_path / "b"}
+    return replace(config, **folders, hold_out=0, identity_weight=0, pairs="names")
 
 
 def found(config):
@@ -52,10 +52,10 @@ def found(config):
 def test_pairs_beyond_memory_are_those_of_memory_and_stay_on_the_disk(plain, tmp_path, monkeypatch):
     pictures(plain.t1_folder, brain("T1"), stem="p01_T1_z")
     pictures(plain.t2_folder, brain("T2"), stem="p01_T2_z")
-    held = found(replace(plain, paired_weight=1.0))
+    held = found(plain)
     monkeypatch.setenv("NAPARI_T1T2_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("napari_t1t2.data.reading.MEMORY", 1000)
-    kept = found(replace(plain, paired_weight=1.0))
+    kept = found(plain)
     assert kept.count == held.count
     for images, others in zip(held.images, kept.images, strict=True):
         assert isinstance(others, StoredSlices)
@@ -63,41 +63,48 @@ def test_pairs_beyond_memory_are_those_of_memory_and_stay_on_the_disk(plain, tmp
             np.testing.assert_allclose(others[n], image, atol=0.05)  # a range of fewer pixels
 
 
-def test_pictures_of_one_name_pair_up_and_are_used_only_when_asked_for(plain):
+@pytest.mark.parametrize("how", ["auto", "names"])
+def test_pictures_of_one_name_pair_up(plain, how):
     pictures(plain.t1_folder, brain("T1"), stem="p01_T1_z")
     pictures(plain.t2_folder, brain("T2"), stem="p01_T2_z")
-    off, on = found(plain), found(replace(plain, paired_weight=1.0))
-    assert not off.images
-    assert "12 T1 slices have a matching T2 slice" in off.notes[-1] and "paired_weight" in off.notes[-1]
-    assert on.count == len(on.images[0]) == len(on.images[1]) == 12
+    pairs = found(replace(plain, pairs=how))
+    assert pairs.count == len(pairs.images[0]) == len(pairs.images[1]) == 12
+    assert "12 T1 slices have a matching T2 slice and are trained on as pairs." in pairs.notes
+
+
+def test_no_pairs_are_looked_for_where_they_are_off_or_weigh_nothing(plain):
+    pictures(plain.t1_folder, brain("T1"))
+    pictures(plain.t2_folder, brain("T2"))
+    for config in (replace(plain, pairs="off"), replace(plain, paired_weight=0)):
+        assert found(config).count == 0 and not found(config).notes
 
 
 @pytest.mark.parametrize("shift", [1, 5])
-def test_equal_names_of_other_slices_are_refused_and_counted(plain, shift):
+def test_equal_names_of_other_slices_are_refused_and_the_right_ones_found_by_what_they_show(plain, shift):
     pictures(plain.t1_folder, brain("T1"))
     pictures(plain.t2_folder, brain("T2"), first=shift)
-    assert found(plain).count == 0
-    assert f"{12 - shift} T1 slices have a T2 slice of equal name that shows another place" in found(plain).notes[0]
-    with pytest.raises(ValueError, match=r"paired_weight is 1, but no slice .* has a partner"):
-        found(replace(plain, paired_weight=1.0))
+    with pytest.raises(ValueError, match=r"no slice of .* has a partner"):
+        found(plain)
+    pairs = found(replace(plain, pairs="auto"))
+    assert f"{12 - shift} T1 slices have a T2 slice of equal name that shows another place." in pairs.notes
+    assert pairs.count == 12
+    assert all(np.corrcoef(a[a > -0.9], b[a > -0.9])[0, 1] < -0.9 for a, b in zip(*pairs.images, strict=True))
 
 
-def test_another_head_of_the_same_names_is_refused(plain):
+def test_pictures_whose_names_tell_nothing_are_paired_by_what_they_show(plain):
+    order = np.random.default_rng(1).permutation(12)
+    pictures(plain.t1_folder, brain("T1"), stem="a")
+    pictures(plain.t2_folder, brain("T2")[order], stem="b")
+    pairs = found(replace(plain, pairs="auto"))
+    assert pairs.count == 12
+    assert all(np.corrcoef(a[a > -0.9], b[a > -0.9])[0, 1] < -0.9 for a, b in zip(*pairs.images, strict=True))
+
+
+@pytest.mark.parametrize("stem", ["p01_z", "q"])
+def test_of_another_head_no_picture_is_a_partner(plain, stem):
     pictures(plain.t1_folder, brain("T1"))
-    pictures(plain.t2_folder, brain("T2", seed=1))
-    assert found(plain).count == 0
-
-
-def test_where_pairs_are_not_asked_for_few_are_looked_at_and_the_note_says_so(plain, monkeypatch):
-    pictures(plain.t1_folder, brain("T1", 30))
-    pictures(plain.t2_folder, brain("T2", 30))
-    looked = []
-    made = pairs_module._couples
-    monkeypatch.setattr(pairs_module, "_couples", lambda *given: looked.append(given) or made(*given))
-    note = found(plain).notes[-1]
-    assert "10 T1 slices have a matching T2 slice (10 of 30 images of equal names were checked)" in note
-    assert len(looked) == 10
-    assert found(replace(plain, paired_weight=1.0)).count == 30
+    pictures(plain.t2_folder, brain("T2", seed=1), stem=stem)
+    assert found(replace(plain, pairs="auto")).count == 0
 
 
 def test_names_that_occur_twice_are_told_and_not_paired(plain):
@@ -107,7 +114,7 @@ def test_names_that_occur_twice_are_told_and_not_paired(plain):
     Image.open(first).save(first.with_suffix(".tif"))  # the same picture once more
     pairs = found(plain)
     assert pairs.count == 11
-    assert any("occur more than once" in note and "these images are not paired" in note for note in pairs.notes)
+    assert any("occur more than once" in note and "are not paired by name" in note for note in pairs.notes)
 
 
 def test_half_paired_data_use_the_pairs_there_are(plain):
@@ -115,7 +122,7 @@ def test_half_paired_data_use_the_pairs_there_are(plain):
     pictures(plain.t2_folder, brain("T2")[:6])
     pictures(plain.t2_folder, brain("T2")[6:], stem="q")
     config = replace(plain, paired_weight=1.0)
-    assert found(config).count == 6
+    assert found(config).count == 6 and found(replace(plain, pairs="auto")).count == 12
     started = next(e for e in train(config) if isinstance(e, Started))
     assert started.slices == (12, 12) and any("6 T1 slices have a matching T2 slice" in note for note in started.notes)
 
@@ -126,9 +133,9 @@ def test_volumes_of_a_subject_on_one_grid_pair_slice_by_slice_though_their_frame
     nifti(
         plain.t2_folder, "T2", np.pad(brain("T2", seed=3), ((0, 0), (4, 4), (6, 6))), np.diag([1.0, 1, 3, 1]), "sub-02"
     )
-    pairs = found(replace(plain, paired_weight=1.0))
+    pairs = found(plain)
     assert pairs.count == 12
-    assert pairs.images[0][0].shape == pairs.images[1][0].shape == (56, 52)
+    assert pairs.images[0][0].shape == pairs.images[1][0].shape
     a, b = np.array(pairs.images[0]), np.array(pairs.images[1])
     assert np.corrcoef(a[a > -0.9], b[a > -0.9])[0, 1] < -0.9
 
@@ -139,7 +146,7 @@ def test_a_volume_on_another_grid_is_brought_to_that_of_its_partner(plain):
     moved[:3, 3] = 3, 4, 6
     nifti(plain.t1_folder, "T1", brain("T1"), where)
     nifti(plain.t2_folder, "T2", brain("T2")[2:, 4:, 3:], moved)
-    pairs = found(replace(plain, paired_weight=1.0))
+    pairs = found(plain)
     assert pairs.count >= 8
     a, b = np.array(pairs.images[0])[:, 8:-8, 8:-8], np.array(pairs.images[1])[:, 8:-8, 8:-8]
     assert np.corrcoef(a.ravel(), b.ravel())[0, 1] < -0.9
@@ -150,17 +157,16 @@ def test_volumes_of_two_places_stay_unpaired(plain):
     far[:3, 3] = 500
     nifti(plain.t1_folder, "T1", brain("T1"), np.diag([1.0, 1, 3, 1]))
     nifti(plain.t2_folder, "T2", brain("T2"), far)
-    assert found(plain).count == 0
-    assert "lies elsewhere" in found(plain).notes[0]
+    with pytest.raises(ValueError, match="the other one lies elsewhere"):
+        found(plain)
 
 
 def test_held_out_subjects_are_not_among_the_pairs(plain):
     for i in range(5):
         for contrast, folder in (("T1", plain.t1_folder), ("T2", plain.t2_folder)):
             nifti(folder, contrast, brain(contrast, 6, seed=i), np.diag([1.0, 1, 3, 1]), f"sub-{i:02d}")
-    asked = replace(plain, paired_weight=1.0)
-    assert found(asked).count == 30
-    assert found(replace(asked, hold_out=1)).count == 24
+    assert found(plain).count == 30
+    assert found(replace(plain, hold_out=1)).count == 24
 
 
 def test_both_contrasts_of_a_pair_are_cut_and_mirrored_alike(plain):
@@ -206,15 +212,16 @@ def test_a_paired_run_resumes_exactly(plain, tmp_path):
 
 def test_a_run_that_would_learn_nothing_is_refused(plain):
     with pytest.raises(ValueError, match="Every weight is 0"):
-        replace(plain, adversarial_weight=0, cycle_weight=0, structure_weight=0)
+        replace(plain, adversarial_weight=0, cycle_weight=0, structure_weight=0, pairs="off")
 
 
 def test_names_of_real_slices_are_believed_only_where_the_images_agree(real_data, plain, tmp_path):
     lit = replace(plain, t1_folder=real_data / "lit/T1", t2_folder=real_data / "lit/T2")
-    assert found(replace(lit, paired_weight=1.0)).count == 165
+    assert found(lit).count == 165
     seed = real_data / "seed"
     (tmp_path / "wrong").mkdir()
     for path in (seed / "TrainT2").glob("*.png"):  # the partner of T1 #10 is T2 #70, so #11 is a wrong one by a slice
         number = int(path.stem.split("#")[1]) - 59
         (tmp_path / "wrong" / f"Image #{number}.png").write_bytes(path.read_bytes())
-    assert found(replace(plain, t1_folder=seed / "TrainT1", t2_folder=tmp_path / "wrong")).count == 0
+    with pytest.raises(ValueError, match=r"no slice of .* has a partner"):
+        found(replace(plain, t1_folder=seed / "TrainT1", t2_folder=tmp_path / "wrong"))

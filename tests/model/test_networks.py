@@ -6,7 +6,7 @@ import torch
 from napari_t1t2.config import ModelConfig, PresetName, preset
 from napari_t1t2.model import cpu_layers
 from napari_t1t2.model.cpu_layers import Double, Down, SliceNorm, arrange
-from napari_t1t2.model.networks import Discriminator, ToneCurve, UNetGenerator
+from napari_t1t2.model.networks import OPEN, Discriminator, ToneCurve, UNetGenerator
 
 
 @pytest.mark.parametrize("name", get_args(PresetName))
@@ -139,11 +139,13 @@ def test_a_tone_curve_begins_as_a_line_and_leaves_air_alone(falling):
     assert (tissue < 0).all() if falling else (tissue > 0).all()
 
 
-def test_a_fresh_generator_is_its_tone_curve():
+def test_a_fresh_generator_is_its_tone_curve_with_the_gate_open():
     generator = UNetGenerator(ModelConfig(channels=4, levels=2, depth=False))
     image = torch.rand(1, 1, 16, 16) * 2 - 1
     with torch.inference_mode():
-        torch.testing.assert_close(generator(image), torch.tanh(generator.tone(image)))
+        torch.testing.assert_close(
+            generator(image), torch.tanh(generator.tone(image) * torch.sigmoid(torch.tensor(OPEN)))
+        )
 
 
 def without_statistics(network: torch.nn.Module) -> None:

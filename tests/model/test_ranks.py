@@ -66,7 +66,9 @@ def shared(config) -> TrainConfig:
 @pytest.mark.timeout(300)
 def test_a_run_that_changes_hands_equals_one_of_one_process(shared, tmp_path):
     relay = replace(shared, run_folder=tmp_path / "relay")
-    flags = [f"--{name.replace('_', '-')}={getattr(shared, name)}" for name in ("steps", "batch", "pool", "crop")]
+    flags = ["--pairs=off", "--levels=2"] + [
+        f"--{name.replace('_', '-')}={getattr(shared, name)}" for name in ("steps", "batch", "pool", "crop")
+    ]
     flags += [f"--{name}-every={getattr(shared, f'{name}_every')}" for name in ("report", "save", "preview")]
     flags += [
         "--disc-channels=4",

@@ -383,6 +383,7 @@ def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_is_kept(config, monke
 
 
 def test_the_notes_of_each_sitting_are_kept_in_the_run_folder(config):
+    config = replace(config, pairs="auto")
     (started,) = of(Started, list(train(config)))
     list(train(replace(config, steps=6), resume=True))
     lines = (config.run_folder / "notes.txt").read_text(encoding="utf-8").splitlines()

@@ -387,7 +387,7 @@ def test_both_folders_decide_the_resolution_of_the_prepared_images(widget, viewe
     load(widget, t1, t2, prepared=True)
     seen = [viewer.layers[f"{label} as prepared for training"] for label in ("T1", "T2")]
     assert [tuple(layer.scale) for layer in seen] == [(3, 1.5, 1.5)] * 2
-    assert seen[0].data.shape[1:] == (32, 24) and seen[1].data.shape[1:] == (60, 48)
+    assert seen[0].data.shape[1:] == (32, 32) and seen[1].data.shape[1:] == (64, 48)
     assert "axial, in-plane resolution 1.5 mm" in widget.status.text()
     beside = viewer.layers["T2: a_T2"].extent.world[1, 2]
     assert all(layer.extent.world[0, 2] > beside for layer in seen)
@@ -395,7 +395,7 @@ def test_both_folders_decide_the_resolution_of_the_prepared_images(widget, viewe
 
 def test_images_are_prepared_in_the_plane_that_was_asked_for(widget, viewer, nifti):
     load(widget, nifti("T1/a_T1.nii", "T1", (1, 1, 1), slices=24).parent, prepared=True, plane="sagittal")
-    assert viewer.layers["T1 as prepared for training"].data.shape[1:] == (24, 44)
+    assert viewer.layers["T1 as prepared for training"].data.shape[1:] == (32, 48)
 
 
 def test_a_long_list_of_notes_is_scrolled_and_leaves_room_for_other_docks(widget, nifti):

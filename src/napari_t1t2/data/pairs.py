@@ -1,29 +1,31 @@
-"""Which slices show the same place in both contrasts: proposed by names and geometry, verified by the images.
+"""Which slices show the same place in both contrasts: proposed by names, geometry and likeness, verified by the images.
 
-A wrong pair teaches a wrong thing, so nothing is believed unseen. Outlines do not tell: of slices shuffled between
-real heads, 44 % overlap with a Dice of 0.9. Mutual information does: the true partner has more of it than its
-neighbours one and two slices away (benchmarks/RESULTS.md).
+A wrong pair teaches a wrong thing, so nothing is believed unseen. Volumes of one head are aligned first (`exams`);
+pictures pair by name or, where their names tell nothing, by what they show (`likeness`).
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections import Counter
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Generator
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from skimage.metrics import normalized_mutual_information
 
 from ..config import TrainConfig
 from ..errors import Refusal
 from ..events import Reading
+from ..images.folder import together
 from ..images.frame import AIR
 from ..images.head import head_mask
-from ..images.resample import resample
-from ..images.volume import Affine, Image
+from ..images.pixels import evenly
+from ..images.volume import Image
+from .exams import SERIES, Exam, aligned, best_of_series, on_grid_of
 from .inputs import as_input
+from .likeness import Couple, clear_partners, partners, rough, shared
 from .slices import Slices
 from .sources import Stop, work_through
 from .split import Split
@@ -32,179 +34,176 @@ from .stored import HeldSlices, Images
 COMPARED = 12  # slices of a series that are looked at
 AGREE = 0.75  # of them must fit their partner better than its neighbours
 ENOUGH = 4  # series of fewer slices are judged together: one slice may agree by chance
-STACKS = 3  # that are looked at where pairs are not asked for, or else COMPARED pictures
 COVERED = 0.7  # of a head that a partner on another grid must show
+EXAMS = 48  # that are aligned at most, spread over all: more would take long and teach little
+SEARCHED = 2000  # pictures of each contrast that are compared with all of the other, at most: a minute
+HELD = 2**29  # bytes of pairs that are made and held, at most
+
+Made = tuple[Exam, Image, Image]  # an exam with (n, H, W) slices of both contrasts
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """T1 and T2 slices of the same places, of one shape, and what the user should know."""
 
-    images: tuple[Images, ...]  # of T1 and of T2; empty while paired_weight is 0
-    count: int  # of the pairs that were looked at
-    notes: tuple[str, ...]
+    images: tuple[Images, ...] = ()  # of T1 and of T2; empty where there are none
+    exams: tuple[Exam, ...] = ()  # that were looked at, those that are not used with the reason
+    notes: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True, eq=False)
-class Couple:
-    """A T1 slice, the T2 slice that names or geometry give it, and others from near by."""
-
-    t1: Image
-    t2: Image
-    near: list[Image]
-
-    def agrees(self) -> bool:
-        """Whether the partner tells more of the slice than any of its neighbours does."""
-        own = _mutual(self.t1, self.t2)
-        return all(own > _mutual(self.t1, other) for other in self.near)
-
-
-@dataclass(frozen=True, eq=False)
-class UnreadCouple:
-    """A couple whose slices are read when they are compared, as all of them may be more than memory holds."""
-
-    t1: Callable[[], Image]
-    t2: Callable[[], Image]
-    near: list[Callable[[], Image]]
-    indices: tuple[int, int] | None  # where both are slices as they are
-
-    def read(self) -> Couple:
-        """The couple."""
-        return Couple(self.t1(), self.t2(), [other() for other in self.near])
+    @property
+    def count(self) -> int:
+        """How many pairs there are."""
+        return len(self.images[0]) if self.images else 0
 
 
 def find_pairs(
     t1: Slices, t2: Slices, parts: Split, config: TrainConfig, stop: Stop = lambda: False
 ) -> Generator[Reading, None, Pairs]:
-    """The pairs among the slices that are trained on. Raises `Refusal` where they are asked for and there are none.
+    """The pairs among the slices that are trained on.
 
-    Single pictures pair by name, stacks by subject and session; a stack on another grid of the same space is brought
-    to the grid of its partner. Says every second how far it is, and then asks `stop`.
+    Says every second how far it is, and then asks `stop`. Raises `Refusal` where pairs by name are asked for and there
+    are none, or where nothing else is left to learn from.
     """
-    named, notes = _name_pairs(t1, t2, parts)
-    looked = named if config.paired_weight else _some(named, t1)
-
-    def propose(pair: tuple[int, int]) -> list[UnreadCouple]:
-        return _couples(t1, pair[0], t2, pair[1], parts)
-
-    def prepare(couple: UnreadCouple) -> Image:
-        return as_input(np.stack([couple.t1(), couple.t2()]), config.model).numpy()
-
-    proposed = yield from work_through(propose, looked, "pairing", stop, config)
-    series = _by_series([(t1.keys[i], couples) for (i, _), couples in zip(looked, proposed, strict=True)])
-    agreed = yield from work_through(_agree, series, "pairing", stop, config)
-    kept = [couple for couples, good in zip(series, agreed, strict=True) if good for couple in couples]
-    count, first, second = len(kept), config.model.t1_label, config.model.t2_label
-    part = f" ({len(looked)} of {len(named)} images of equal names were checked)" if len(looked) < len(named) else ""
-    if refused := sum(map(len, series)) - count:
-        notes.append(f"{refused} {first} slices have a {second} slice of equal name that shows another place{part}.")
-    if apart := sum(not couples for couples in proposed):
-        notes.append(f"{apart} {first} images have a {second} image of equal name that lies elsewhere{part}.")
-    matching = f"{count} {first} slices have a matching {second} slice"
-    if not config.paired_weight:
-        if count:
-            notes.append(f"{matching}{part}. To train on such pairs, set paired_weight above 0.")
-        return Pairs((), count, tuple(notes))
-    if not kept:
+    if config.pairs == "off" or not config.paired_weight:
+        return Pairs()
+    first, second = config.model.t1_label, config.model.t2_label
+    notes: list[str] = []
+    exams, named = _by_name(t1, t2, parts, config, notes)
+    made, exams = yield from _of_exams(t1, t2, parts, exams, config, stop)
+    agreed = yield from work_through(partial(_agree, t1, t2), series := _by_series(t1, named), "pairing", stop, config)
+    flat = [couple for couples, good in zip(series, agreed, strict=True) if good for couple in couples]
+    if refused := sum(map(len, series)) - len(flat):
+        notes.append(f"{refused} {first} slices have a {second} slice of equal name that shows another place.")
+    if config.pairs == "auto":
+        flat += yield from _by_likeness(t1, t2, parts, {ours for ours, _ in flat}, config, stop)
+    notes += together((f"{e.files[0]} and {e.files[1]} are not used as pairs", e.refused) for e in exams if e.refused)
+    images = _gathered(t1, t2, made, flat, config)
+    found = Pairs(images, tuple(exams), tuple(notes))
+    if found.count:
+        moved = [e.alignment.shift for e in exams if e.alignment and not e.refused]
+        by = f" in {len(made)} exams, aligned (moved by {min(moved):.1f} to {max(moved):.1f} mm)" if moved else ""
+        note = f"{found.count} {first} slices have a matching {second} slice{by} and are trained on as pairs."
+        return replace(found, notes=(*notes, note))
+    unpaired = (config.adversarial_weight, config.cycle_weight, config.structure_weight, config.identity_weight)
+    if config.pairs == "names" or not any(unpaired):
         raise Refusal(
             f"paired_weight is {config.paired_weight:g}, but no slice of {config.t1_folder} has a partner in "
-            f"{config.t2_folder}{f' ({notes[0]})' if notes else ''}: give partners equal names, or set it to 0."
+            f"{config.t2_folder}{f' ({notes[0]})' if notes else ''}: give partners equal names, or train unpaired "
+            "(pairs off, and an adversarial weight)."
         )
-    notes.append(f"{matching} and are trained on as pairs.")
-    indices = [c.indices for c in kept if c.indices]
-    if len(indices) == count:
-        ours, theirs = np.array(indices, np.intp).T
-        return Pairs((t1.images[ours], t2.images[theirs]), count, tuple(notes))
-    made = yield from work_through(prepare, kept, "pairing", stop, config)
-    both = (HeldSlices(np.stack([pair[i] for pair in made]), np.arange(count)) for i in (0, 1))
-    return Pairs(tuple(both), count, tuple(notes))
+    return found
 
 
-def _name_pairs(t1: Slices, t2: Slices, parts: Split) -> tuple[list[tuple[int, int]], list[str]]:
-    """The T1 and T2 volumes of equal names that are trained on, and a note on names that are not unique."""
-    partner = {key: j for j, key in enumerate(t2.keys)}
-    often, others = Counter(t1.keys), Counter(t2.keys)
-    shared = [(i, partner[key], key) for i, key in enumerate(t1.keys) if key and key in partner]
+def _by_name(
+    t1: Slices, t2: Slices, parts: Split, config: TrainConfig, notes: list[str]
+) -> tuple[list[Exam], list[tuple[int, int]]]:
+    """Exams, and pairs of slices that are no volumes in space, whose names say that they belong together."""
     ours, theirs = (set(s.owners[chosen].tolist()) for s, chosen in zip((t1, t2), parts.train, strict=True))
-    twice = {key: t1.names[i] for i, _, key in shared if max(often[key], others[key]) > 1}
-    notes = [
-        f"{len(twice)} name{'s' * (len(twice) != 1)} that both contrasts have occur more than once, "
-        f"{next(iter(twice.values()))} for one: these images are not paired. Give each image a name of its own."
-    ] if twice else []  # fmt: skip
-    return [(i, j) for i, j, key in shared if key not in twice and i in ours and j in theirs], notes
+    partner: defaultdict[str, list[int]] = defaultdict(list)
+    for j, key in enumerate(t2.keys):
+        partner[key].append(j)
+    often = Counter(t1.keys)
+    twice: dict[str, str] = {}
+    exams: list[Exam] = []
+    named: list[tuple[int, int]] = []
+    for i, key in enumerate(t1.keys):
+        found = [j for j in partner[key] if j in theirs] if key and i in ours else []
+        volumes = [j for j in found if _lies_in_space(t1, i) and _lies_in_space(t2, j)]
+        if volumes and (config.pairs == "auto" or max(often[key], len(partner[key])) == 1):
+            exams += [Exam(i, j, (t1.files[i], t2.files[j])) for j in volumes[:SERIES]]
+        elif found and max(often[key], len(partner[key])) > 1:
+            twice[key] = t1.names[i]
+        elif found and not (_lies_in_space(t1, i) or _lies_in_space(t2, found[0])):
+            named += _places_in_common(t1, i, t2, found[0], parts)
+    if twice:
+        notes.append(
+            f"{len(twice)} name{'s' * (len(twice) != 1)} that both contrasts have occur more than once, "
+            f"{next(iter(twice.values()))} for one: these images are not paired by name. Give each a name of its own."
+        )
+    return exams, named
 
 
-def _by_series(proposed: list[tuple[str, list[UnreadCouple]]]) -> list[list[UnreadCouple]]:
-    """Couples that are judged together, each with the key of its volume: stacks, pictures by name, and the rest."""
-    series = [couples for _, couples in proposed if len(couples) >= ENOUGH]
-    small: dict[str, list[UnreadCouple]] = {}
-    for key, couples in proposed:
-        if len(couples) < ENOUGH:
-            small.setdefault(re.sub(r"\d+\D*$", "", key) if len(couples) == 1 else key, []).extend(couples)
-    series += [couples for couples in small.values() if len(couples) >= ENOUGH]
-    rest = [couple for couples in small.values() if len(couples) < ENOUGH for couple in couples]
-    return [*series, rest] if rest else series
+def _lies_in_space(slices: Slices, volume: int) -> bool:
+    return bool(slices.affines) and slices.affines[volume] is not None
 
 
-def _some(named: list[tuple[int, int]], t1: Slices) -> list[tuple[int, int]]:
-    """Of pairs by name as many as tell whether such pairs are worth using: all would take long, unasked for."""
-    most = COMPARED if len(t1.images) == len(t1.names) else STACKS
-    return named[:: -(-len(named) // most) or 1]
-
-
-def _couples(t1: Slices, i: int, t2: Slices, j: int, parts: Split) -> list[UnreadCouple]:
-    """The slices of a T1 volume with those of a T2 volume at the same places, both trained on."""
-    height, width = (max(a, b) for a, b in zip(t1.images.shape[1:], t2.images.shape[1:], strict=True))
+def _places_in_common(t1: Slices, i: int, t2: Slices, j: int, parts: Split) -> list[tuple[int, int]]:
+    """The slices of two pictures or stacks that are at the same places in them."""
     mine, others = np.flatnonzero(t1.owners == i), np.flatnonzero(t2.owners == j)
-    mine = mine[np.isin(mine, parts.train[0])]
-    if not len(mine) or not np.isin(others, parts.train[1]).all():
-        return []
-    grid, other_grid = (
-        None if (a := s.affines[k]) is None else a @ _shift(s.images.shape, height, width)
-        for s, k in ((t1, i), (t2, j))
-    )
-    if (grid is None) != (other_grid is None):
-        return []
-    if len(others) == 1:  # a picture: those before and after it in the folder are its neighbours
-        first = int(others[0])
-        where = {
-            int(t1.places[mine[0]]) + n - first: n for n in range(max(0, first - 2), min(len(t2.images), first + 3))
-        }
-    else:
-        where = {int(t2.places[n]): int(n) for n in others}
-    stack: dict[int, Callable[[], Image]] = {
-        place: partial(_padded, t2.images, n, height, width) for place, n in where.items()
-    }
-    moved = grid is not None and other_grid is not None and not np.allclose(grid, other_grid, atol=1e-2)
-    if moved:
-        if len(others) == 1 or grid is None or other_grid is None:
-            return []
-        places = range(int(t1.places[mine].min()), int(t1.places[mine].max()) + 1)
-        made = _moved({place: look() for place, look in stack.items()}, other_grid, grid, places)
-        covered = [n for n in mine.tolist() if _covers(made[int(t1.places[n])], _padded(t1.images, n, height, width))]
-        stack = {place: partial(np.nan_to_num, image, nan=float(AIR)) for place, image in made.items()}
-        mine = np.array(covered, np.intp)
-    alike = not moved and t1.images.shape[1:] == t2.images.shape[1:]
-    couples: list[UnreadCouple] = []
-    for n in mine.tolist():
-        place = int(t1.places[n])
-        near = [stack[place + step] for step in (-2, -1, 1, 2) if place + step in stack]
-        if place in stack and near:
-            own = partial(_padded, t1.images, n, height, width)
-            couples.append(UnreadCouple(own, stack[place], near, (n, where[place]) if alike else None))
-    return couples
+    if len(mine) == len(others) == 1:
+        return [(int(mine[0]), int(others[0]))]
+    where = {int(t2.places[n]): int(n) for n in others}
+    return [(n, where[place]) for n in mine.tolist() if (place := int(t1.places[n])) in where]
 
 
-def _agree(couples: list[UnreadCouple]) -> bool:
-    """Whether slices evenly spread over a series fit their partners."""
-    some = couples[:: -(-len(couples) // COMPARED) or 1]
-    return bool(some) and sum(c.read().agrees() for c in some) >= AGREE * len(some)
+def _by_series(t1: Slices, named: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Pairs that are judged together: of one stack, of pictures whose names differ in a number, and the rest."""
+    series: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    for pair in named:
+        owner = int(t1.owners[pair[0]])
+        alone = np.count_nonzero(t1.owners == owner) == 1
+        series[re.sub(r"\d+\D*$", "", t1.keys[owner]) if alone else f"{owner} "].append(pair)
+    large = [pairs for pairs in series.values() if len(pairs) >= ENOUGH]
+    rest = [pair for pairs in series.values() if len(pairs) < ENOUGH for pair in pairs]
+    return [*large, rest] if rest else large
 
 
-def _mutual(one: Image, other: Image) -> float:
-    """Normalised mutual information within both outlines (Studholme et al., 1999): 1 for none, 2 at most."""
-    head = head_mask(one) | head_mask(other)
-    return float(normalized_mutual_information(one[head], other[head], bins=32)) if head.any() else 1.0
+def _agree(t1: Slices, t2: Slices, pairs: list[tuple[int, int]]) -> bool:
+    """Whether slices evenly spread over a series fit their partners better than what is beside these."""
+    height, width = _frame(t1, t2)
+
+    def couple(pair: tuple[int, int]) -> Couple:
+        near = [n for step in (-2, -1, 1, 2) if 0 <= (n := pair[1] + step) < len(t2.images)]
+        own, *others = (_padded(t2.images[n], height, width) for n in (pair[1], *near))
+        return Couple(_padded(t1.images[pair[0]], height, width), own, others)
+
+    return _mostly([couple(pairs[n]) for n in evenly(len(pairs), COMPARED)])
+
+
+def _mostly(couples: list[Couple]) -> bool:
+    told = [couple.agrees() for couple in couples if couple.near]
+    return bool(told) and sum(told) >= AGREE * len(told)
+
+
+def _of_exams(
+    t1: Slices, t2: Slices, parts: Split, exams: list[Exam], config: TrainConfig, stop: Stop
+) -> Generator[Reading, None, tuple[list[Made], list[Exam]]]:
+    """The pairs of slices of exams, and the exams with what became of them."""
+    left: list[Exam] = []
+    if config.pairs == "auto":
+        heads = sorted({exam.t1 for exam in exams})
+        some = {heads[n] for n in evenly(len(heads), EXAMS)}
+        exams = yield from work_through(
+            partial(aligned, t1, t2), [e for e in exams if e.t1 in some], "aligning", stop, config
+        )
+        exams, left = best_of_series(exams)
+    each = 8 * math.prod(t1.images.shape[1:]) * max(1, len(exams))  # bytes of a pair for every exam
+    most = max(ENOUGH, HELD // each)
+    made = yield from work_through(lambda exam: _slices_of(t1, t2, parts, exam, most), exams, "pairing", stop, config)
+    return [one for one in made if not one[0].refused], [*(exam for exam, _, _ in made), *left]
+
+
+def _slices_of(t1: Slices, t2: Slices, parts: Split, exam: Exam, most: int) -> Made:
+    """At most so many pairs of slices of an exam, verified."""
+    none: Image = np.zeros((0, *t1.images.shape[1:]), np.float32)
+    if not np.isin(np.flatnonzero(t2.owners == exam.t2), parts.train[1]).all():
+        return replace(exam, refused="the T2 is held out"), none, none
+    places, there = on_grid_of(t1, t2, exam)
+    trained = set(parts.train[0].tolist())
+    covered = [p for p, n in places.items() if n in trained and _covers(there[p], t1.images[n])]
+    there = np.nan_to_num(there, nan=float(AIR))
+    if len(covered) < ENOUGH:
+        return replace(exam, refused="the other one lies elsewhere"), none, none
+
+    def couple(place: int) -> Couple:
+        near = [there[at] for step in (-2, -1, 1, 2) if 0 <= (at := place + step) < len(there)]
+        return Couple(t1.images[places[place]], there[place], near)
+
+    if not _mostly([couple(covered[n]) for n in evenly(len(covered), COMPARED)]):
+        return replace(exam, refused="where they lie upon each other, they show other places"), none, none
+    chosen = [covered[n] for n in evenly(len(covered), most)]
+    ours = np.stack([t1.images[places[p]] for p in chosen])
+    return replace(exam, slices=len(chosen)), ours, there[chosen]
 
 
 def _covers(other: Image, image: Image) -> bool:
@@ -212,9 +211,44 @@ def _covers(other: Image, image: Image) -> bool:
     return bool(head.any()) and float(np.isfinite(other[head]).mean()) >= COVERED
 
 
-def _padded(images: Images, index: int, height: int, width: int) -> Image:
-    """One with air around it; sides are even, so the middle stays the middle."""
-    image = images[index]
+def _by_likeness(
+    t1: Slices, t2: Slices, parts: Split, known: set[int], config: TrainConfig, stop: Stop
+) -> Generator[Reading, None, list[tuple[int, int]]]:
+    """Pictures whose names tell nothing, with those of the other contrast that show the same."""
+    ours, theirs = (
+        [n for n in chosen.tolist() if alone[s.owners[n]] and not _lies_in_space(s, int(s.owners[n]))]
+        for s, chosen in zip((t1, t2), parts.train, strict=True)
+        for alone in [np.bincount(s.owners) == 1]
+    )
+    ours = [n for n in ours if n not in known]
+    if not (ENOUGH <= len(ours) <= SEARCHED and ENOUGH <= len(theirs) <= SEARCHED):
+        return []
+    height, width = _frame(t1, t2)
+
+    def image(slices: Slices, n: int) -> Image:
+        return _padded(slices.images[n], height, width)
+
+    both = yield from work_through(
+        lambda of: rough(image(*of)), [*((t1, n) for n in ours), *((t2, n) for n in theirs)], "pairing", stop, config
+    )
+    finalists = partners(both[: len(ours)], both[len(ours) :])
+
+    def compare(row: int) -> dict[int, float]:
+        mine = image(t1, ours[row])
+        return {int(m): shared(mine, image(t2, theirs[m])) for m in finalists[row]}
+
+    shares = yield from work_through(compare, range(len(ours)), "pairing", stop, config)
+    return [(ours[i], theirs[j]) for i, j in clear_partners(shares).items()]
+
+
+def _frame(t1: Slices, t2: Slices) -> tuple[int, int]:
+    """(rows, columns) that hold the slices of both."""
+    height, width = (max(a, b) for a, b in zip(t1.images.shape[1:], t2.images.shape[1:], strict=True))
+    return height, width
+
+
+def _padded(image: Image, height: int, width: int) -> Image:
+    """With air around it; sides are even, so the middle stays the middle."""
     rows, columns = height - image.shape[0], width - image.shape[1]
     if not rows and not columns:
         return image
@@ -222,20 +256,23 @@ def _padded(images: Images, index: int, height: int, width: int) -> Image:
     return np.pad(image, around, constant_values=AIR)
 
 
-def _shift(shape: tuple[int, ...], height: int, width: int) -> Affine:
-    """(column, row, slice) index in the padded slices to that in the slices."""
-    moved: Affine = np.eye(4)
-    moved[:2, 3] = -((width - shape[2]) // 2), -((height - shape[1]) // 2)
-    return moved
-
-
-def _moved(stack: dict[int, Image], grid: Affine, onto: Affine, places: range) -> dict[int, Image]:
-    """Slices by their place, brought linearly from one grid to another; NaN where there are none."""
-    first, last = min(stack), max(stack)
-    rows, columns = next(iter(stack.values())).shape
-    data = np.stack([stack.get(z, np.full((rows, columns), AIR, np.float32)) for z in range(first, last + 1)])
-    begins = [np.eye(4), np.eye(4)]
-    begins[0][2, 3], begins[1][2, 3] = first, places.start
-    shape = len(places), rows, columns
-    moved = resample(data, grid @ begins[0], shape, onto @ begins[1], order=1, outside=np.nan)
-    return dict(zip(places, moved, strict=True))
+def _gathered(
+    t1: Slices, t2: Slices, made: list[Made], flat: list[tuple[int, int]], config: TrainConfig
+) -> tuple[Images, ...]:
+    """All pairs, of T1 and of T2. Where they are slices as they are, nothing is copied."""
+    if not made and not flat:
+        return ()
+    indices = np.array(flat, np.intp).reshape(-1, 2)
+    if not made and t1.images.shape[1:] == t2.images.shape[1:]:
+        return t1.images[indices[:, 0]], t2.images[indices[:, 1]]
+    height, width = _frame(t1, t2)
+    indices = indices[evenly(len(indices), int(HELD // (8 * height * width)))] if len(indices) else indices
+    images: list[Images] = []
+    for slices, side, stacks in (
+        (t1, 0, [ours for _, ours, _ in made]),
+        (t2, 1, [theirs for _, _, theirs in made]),
+    ):
+        flat_ones = [slices.images[n] for n in indices[:, side].tolist()]
+        own = [_padded(image, height, width) for image in [*(i for stack in stacks for i in stack), *flat_ones]]
+        images.append(HeldSlices(as_input(np.stack(own), config.model).numpy(), np.arange(len(own))))
+    return tuple(images)

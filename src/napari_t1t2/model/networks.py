@@ -13,6 +13,7 @@ WIDEST = 512
 KNOTS = 17
 KNOT_SCALE = 25.0  # Adam moves every weight alike; this lets a knot cross its range in some hundred steps
 AIR = -3.0  # tanh makes it -1
+OPEN = 2.0  # before the sigmoid: a gate begins at 0.88
 NEAR = 0.06  # of the head's radius; how far below the surface still counts as near it
 
 
@@ -22,8 +23,9 @@ class UNetGenerator(nn.Module):
     The U-Net of Isola et al. (2017) with InstanceNorm, skip connections and tanh: each level halves by a 4x4
     convolution, each level back doubles and sees the skip. The deepest map is not normalised, as it may be a single
     pixel. With `upsample="resize"` levels double by a convolution and a bilinear resize (no checkerboard; Odena et al.,
-    2016), and two convolutions at full size, beside the way down, keep the finest detail. With `depth` the input has
-    a second channel, `inputs.depth_of`.
+    2016), and two convolutions at full size, beside the way down, keep the finest detail. With `tone_curve` the U-Net
+    corrects a `ToneCurve`; with `gate` it also says where that counts. With `depth` the input has a second channel,
+    `inputs.depth_of`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -43,13 +45,14 @@ class UNetGenerator(nn.Module):
             for level in range(deepest, 0, -1)
         )
         top = widths[0] * (2 if deepest else 1)
+        made = 1 + (config.tone_curve and config.gate)
         last: nn.Conv2d | nn.ConvTranspose2d
         if fine:
-            last = nn.Conv2d(fine, 1, 3, 1, 1)
+            last = nn.Conv2d(fine, made, 3, 1, 1)
             self.last_up = _up(top, fine, transposed)
             self.head = nn.Sequential(nn.Conv2d(2 * fine, fine, 3, 1, 1), nn.LeakyReLU(0.2, inplace=True), last)
         else:
-            last = nn.ConvTranspose2d(top, 1, 4, 2, 1)
+            last = nn.ConvTranspose2d(top, made, 4, 2, 1)
             self.last_up = nn.Sequential()
             self.head = nn.Sequential(last)
         self.apply(_paper_weights)
@@ -77,7 +80,8 @@ class UNetGenerator(nn.Module):
 
         if skips:
             x = torch.cat([self.last_up(x), skips.pop()], dim=1)
-        return torch.tanh(tone + self.head(x).float())
+        correction, *gate = self.head(x).float().split(1, dim=1)
+        return torch.tanh((tone * torch.sigmoid(gate[0] + OPEN) if gate else tone) + correction)
 
 
 class ToneCurve(nn.Module):

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from ..config import Side, other
-from ..data.pairs import Couple
+from ..data.likeness import Couple
 from ..data.seen import trained_on
 from ..errors import Refusal
 from ..images.head import Mask, head_mask
