@@ -28,5 +28,8 @@ def check(args: Namespace) -> None:
     line.end()
     for slices, folder in ((t1, config.t1_folder), (t2, config.t2_folder)):
         print(f"{folder}: {slices.found}", *slices.notes, slices.summary(), sep="\n")
+    for exam in pairs.exams:
+        moved = f", moved by {exam.alignment.describe()}" if exam.alignment else ""
+        print(f"{exam.files[0]} and {exam.files[1]}{moved}: {exam.verdict()}")
     print(*parts.notes, *pairs.notes, sep="\n", end="\n" * bool(parts.notes + pairs.notes))
     print(f"A model can be trained on these folders{f', at {pixel:.3g} mm a pixel' if pixel else ''}.")

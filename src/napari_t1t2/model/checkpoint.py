@@ -44,6 +44,7 @@ class Checkpoint:
             gan.load_state_dict(self.state["networks"])
             gan.generator_adam.load_state_dict(self.state["generator_adam"])
             gan.discriminator_adam.load_state_dict(self.state["discriminator_adam"])
+            gan.means, gan.mean_of = self.state.get("means", []), self.state.get("mean_of", 0)
             gan.pool_t1.images, gan.pool_t2.images = self.state["pool_t1"], self.state["pool_t2"]
         except Exception as error:  # torch raises several types on what does not fit
             raise _damaged(self.path) from error
@@ -62,6 +63,8 @@ def save_checkpoint(path: Path, gan: CycleGAN, position: Position, about: About)
         "networks": gan.state_dict(),
         "generator_adam": gan.generator_adam.state_dict(),
         "discriminator_adam": gan.discriminator_adam.state_dict(),
+        "means": gan.means,
+        "mean_of": gan.mean_of,
         "pool_t1": gan.pool_t1.images,
         "pool_t2": gan.pool_t2.images,
     }

@@ -19,6 +19,8 @@ from .memory import Footprint, free_memory, kept_for_backward
 from .networks import Discriminator, UNetGenerator
 from .ranks import ALONE, Ranks
 
+KEPT = 0.998  # of the running mean of the generators with every step: it spans some 500
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -48,6 +50,8 @@ class CycleGAN(nn.Module):
         arrange(self)
         self.generator_adam = self._adam(self.t1_to_t2, self.t2_to_t1)
         self.discriminator_adam = self._adam(self.disc_t1, self.disc_t2)
+        self.means: list[Tensor] = []  # of the generators' weights, over the last steps
+        self.mean_of = 0  # steps
         self.cycle_weight = config.cycle_weight  # of the next step; training may raise it slowly
         self.pool_t1, self.pool_t2 = ImagePool(config.pool), ImagePool(config.pool)
         self.footprint = Footprint(config.batch)
@@ -69,6 +73,7 @@ class CycleGAN(nn.Module):
         c = self.config
         fakes, losses = self.footprint.retry_smaller(lambda: self._learn_to_make(t1, t2, pair))
         self._descend(self.generator_adam, losses)
+        self._average()
         if c.adversarial_weight:
             fake_t1, fake_t2 = (with_depth_of(made, source) for made, source in zip(fakes, (t2, t1), strict=True))
             fake_t1 = self._mix_with_past(self.pool_t1, fake_t1, rng)
@@ -87,6 +92,32 @@ class CycleGAN(nn.Module):
         gradients = [p.grad for group in adam.param_groups for p in group["params"] if p.grad is not None]
         self.ranks.average([*gradients, *losses.values()])
         adam.step()
+
+    def _generator_weights(self) -> list[Tensor]:
+        return [p.detach() for network in (self.t1_to_t2, self.t2_to_t1) for p in network.parameters()]
+
+    def _average(self) -> None:
+        """Add the generators to their running mean, which forgets the first steps."""
+        weights = self._generator_weights()
+        self.means = self.means or [weight.clone() for weight in weights]
+        torch._foreach_lerp_(self.means, weights, 1 - min(KEPT, self.mean_of / (self.mean_of + 10)))
+        self.mean_of += 1
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Meanwhile the generators have the mean of their last weights, with which a model is saved and shown.
+
+        Adversarial training circles around where it should go; the mean is nearer (Yazici et al., 2019).
+        """
+        weights = self._generator_weights()
+        own = [weight.clone() for weight in weights]
+        for weight, mean in zip(weights, self.means, strict=False):
+            weight.copy_(mean)
+        try:
+            yield
+        finally:
+            for weight, before in zip(weights, own, strict=True):
+                weight.copy_(before)
 
     def _mix_with_past(self, pool: ImagePool, fresh: Tensor, rng: np.random.Generator) -> Tensor:
         """What the pool gives for new slices. Every process has the same pool, of all slices."""

@@ -147,7 +147,8 @@ def _train(
             about = replace(learned.about, step=step)
             run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
             save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window, schedule.began), about)
-            save_model(run / MODEL_FILE, gan, about)
+            with gan.averaged():
+                save_model(run / MODEL_FILE, gan, about)
         saved_at, saved_seconds = step, seconds
         return Saved(step, run / MODEL_FILE)
 
@@ -278,7 +279,8 @@ def _read(
                 parts.held,
                 strict=True,
             )
-        },
+        }
+        | {"pairs": {"slices": pairs.count, "exams": [exam.record() for exam in pairs.exams]}},
     )
 
 
@@ -295,7 +297,8 @@ def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path | None) 
         result: Image = x[0, 0].float().cpu().numpy()
         return result
 
-    made = gan.translate(t1, t2)
+    with gan.averaged():
+        made = gan.translate(t1, t2)
     event = Preview(step, *(image(x) for x in (t1, made.fake_t2, made.back_t1, t2, made.fake_t1, made.back_t2)))
     if run is None:
         return event

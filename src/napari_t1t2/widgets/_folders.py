@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..config import ModelConfig, Side
+from ..config import ModelConfig, Side, TrainConfig
 from ..errors import Refusal, UnusableError
+from ..events import Reading
 from ..images.folder import Folder, choose
 from ..images.intensity import measure
 from ..images.plane import View
@@ -22,8 +23,10 @@ from ._series import Series
 if TYPE_CHECKING:
     import napari
 
+    from ..data.slices import Slices
     from ..images.volume import Image, Volume
 
+PAIRS = 64  # of slices that are shown
 SHOWN = 5  # layers of a contrast: a folder may hold a hundred heads
 LayerData = tuple["Image", dict[str, Any], Literal["image"]]
 
@@ -49,10 +52,10 @@ class Found:
 
 def look(
     wanted: dict[Side, Chosen], model: ModelConfig, *, prepared: bool, stop: Callable[[], bool]
-) -> Iterator[Loaded | Found]:
+) -> Iterator[Loaded | Found | Reading]:
     """Read each folder; runs in the worker thread. What fails on one side is raised when the other has been shown.
 
-    With `prepared`, the images are also shown as a model of such a config is trained on them.
+    With `prepared`, the images are also shown as a model of such a config is trained on them, and with them the pairs.
     """
     everything: dict[Path, Folder] = {}  # both contrasts may lie in one folder
     used: dict[Side, Folder] = {}
@@ -73,7 +76,9 @@ def look(
         yield Loaded(side, chosen, layers, [f"{label}: {used[side].summary()}", *some], used[side].notes())
     yield Found([one for folder in everything.values() for one in series_of(folder, wanted, used)])
     if prepared and used and not stop():
-        yield from as_prepared(wanted, used, model)
+        made = yield from as_prepared(wanted, used, model)
+        if len(made) == 2 and not stop():
+            yield from as_paired(wanted, made, model, stop)
     if refused:
         raise UnusableError("\n".join(refused))
 
@@ -125,11 +130,14 @@ def series_of(everything: Folder, wanted: dict[Side, Chosen], used: dict[Side, F
         yield Series(everything.call(v), v.series, f"{pixels}\n{mm}", v.looks or "unknown", where, sides, uses)
 
 
-def as_prepared(wanted: dict[Side, Chosen], used: dict[Side, Folder], model: ModelConfig) -> Iterator[Loaded]:
-    """Each contrast as it is trained on; both together decide the in-plane resolution."""
+def as_prepared(
+    wanted: dict[Side, Chosen], used: dict[Side, Folder], model: ModelConfig
+) -> Generator[Loaded, None, list[Slices]]:
+    """Each contrast as it is trained on, which is returned; both together decide the in-plane resolution."""
     from ..data.slices import common_pixel, prepare  # brings torch, which takes seconds: not in the GUI thread
 
     pixel = common_pixel([v for folder in used.values() for v in folder.volumes], model)
+    both: list[Slices] = []
     for side, folder in used.items():
         chosen = wanted[side]
         try:
@@ -155,6 +163,33 @@ def as_prepared(wanted: dict[Side, Chosen], used: dict[Side, Folder], model: Mod
         notes = [note for note in made.notes if note not in own]
         layers: list[LayerData] = [(np.asarray(made.images), about, "image")]
         yield Loaded(side, chosen, layers, [f"{chosen.label}: {made.summary()}{of}"], notes, prepared=True)
+        both.append(made)
+    return both
+
+
+def as_paired(
+    wanted: dict[Side, Chosen], both: list[Slices], model: ModelConfig, stop: Callable[[], bool]
+) -> Iterator[Loaded | Reading]:
+    """The first pairs of slices that training would find, one contrast over the other."""
+    from ..data.pairs import find_pairs
+    from ..data.split import Split
+
+    every = np.arange(len(both[0].images)), np.arange(len(both[1].images))
+    config = TrainConfig(t1_folder=wanted["t1"].folder, t2_folder=wanted["t2"].folder, model=model)
+    pairs = yield from find_pairs(both[0], both[1], Split(every, every, ()), config, stop)
+    layers: list[LayerData] = []
+    for images, side, look in zip(
+        pairs.images, wanted, ({}, {"colormap": "green", "blending": "additive"}), strict=False
+    ):
+        label = wanted[side].label
+        about = {
+            "name": f"{label} of the pairs",
+            "contrast_limits": (-1, 1),
+            "metadata": {"contrast": label, "pairs": True},
+        }
+        layers.append((np.stack([images[n] for n in range(min(PAIRS, len(images)))]), about | look, "image"))
+    said = pairs.notes or ("No pairs were found: training is unpaired.",)
+    yield Loaded("t1", wanted["t1"], layers, [], said, prepared=True)
 
 
 def right_of(viewer: napari.Viewer) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QWidget
 
 from ..config import ModelConfig, Side, TrainConfig
 from ..errors import Refusal
-from ..events import Failed
+from ..events import Failed, Reading
 from ._folders import Found, Loaded, look, right_of
 from ._form import field_row, stack
 from ._job import JobWidget
@@ -42,7 +42,7 @@ class LoadWidget(JobWidget):
                 field_row(TrainConfig, "frame"),
                 CheckBox(
                     name="prepared",
-                    text="Also show the images as prepared for training",
+                    text="Also show the images and pairs as prepared for training",
                     tooltip="A second layer of each contrast: in the plane and size below, resampled, from -1 to 1.",
                 ),
                 field_row(ModelConfig, "plane"),
@@ -63,7 +63,7 @@ class LoadWidget(JobWidget):
             self.form[f"{side}_folder"].changed.connect(lambda _, side=side: self._on_folder(side))
             self.form[f"{side}_label"].changed.connect(lambda _: self.table.name_uses(self._labels()))
 
-    def start(self) -> Callable[[Callable[[], bool]], Iterator[Loaded | Found]]:
+    def start(self) -> Callable[[Callable[[], bool]], Iterator[Loaded | Found | Reading]]:
         """Read the form."""
         rows = {row.name: row.value for row in self.form}
         chosen: dict[Side, Chosen] = {
@@ -80,7 +80,7 @@ class LoadWidget(JobWidget):
         self._summary, self._notes = [], []
         return lambda stop: look(chosen, model, prepared=rows["prepared"], stop=stop)
 
-    def on_event(self, event: Loaded | Found | Failed) -> None:
+    def on_event(self, event: Loaded | Found | Reading | Failed) -> None:
         """Turn what was read into layers, rows and a summary."""
         match event:
             case Loaded(side=side, chosen=chosen):
@@ -96,6 +96,9 @@ class LoadWidget(JobWidget):
                 if both := [s.title for s in series if len(s.uses) > 1]:
                     t1, t2 = self._labels().values()
                     self._summary.append(f"{both[0]} is used as {t1} and as {t2}: choose one in the table.")
+            case Reading(done=done, total=total):
+                self.show_fraction(done / max(1, total), event.text())
+                return
             case Failed(sentence=sentence):
                 self._summary.append(sentence)
         self.status.setText("\n".join([*self._summary, *self._notes]))
@@ -112,10 +115,10 @@ class LoadWidget(JobWidget):
             for layer in there:
                 layer.visible, layer.name = False, layer.name.removesuffix(EARLIER) + EARLIER
         first = None
+        beside = {"translate": right_of(self._viewer)} if event.prepared else {}
         for data, about, _ in event.layers:
             layer = next((old for old in there if old.metadata == about["metadata"]), None)
             if layer is None:
-                beside = {"translate": right_of(self._viewer)} if event.prepared else {}
                 layer = self._viewer.add_image(data, **about, **beside)
                 made.add(layer.unique_id)
             else:
