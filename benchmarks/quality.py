@@ -19,17 +19,19 @@ import subprocess
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter, uniform_filter
 from skimage.exposure import match_histograms
 
 from napari_t1t2.config import ModelConfig, TrainConfig, preset
 from napari_t1t2.images.frame import Frame
+from napari_t1t2.images.head import head_mask
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Image, Volume
 from napari_t1t2.model.about import MODEL_FILE
@@ -41,13 +43,15 @@ from napari_t1t2.sample import PLANES, T1_SUBJECTS, load_template, scan, write_h
 from napari_t1t2.synthesis.evaluation import SSIM_WINDOW, Score, evaluate, lookup_table, mean
 from napari_t1t2.synthesis.translation import translate
 
-SETS = ("seed", "seed64", "lit", "sim")
+SETS = ("seed", "seed64", "lit", "exams", "p01", "p12", "p04", "sim")  # of lit, a name leaves that patient out
 UNTRAINED = {"source": "source shown as target", "table": "lookup table", "histogram": "histogram matching"}
-TRAINED = ("paper", "laptop", "notebook", "gpu", "supervised")
+TRAINED = ("paper", "laptop", "auto", "notebook", "gpu", "supervised")  # auto: laptop, with the pairs it finds
 TRAIN, TEST = range(70, 101), range(111, 126)  # T2 slices of the course set, by block: neighbours are near-duplicates
 WAYS = ("T1 -> T2", "T2 -> T1")
 KINDS = ("psnr", "ssim", "mae", "nmi")
 METRICS = [n for n in (*KINDS, *(f"head_{kind}" for kind in KINDS)) if n in {f.name for f in fields(Score)}]
+METRICS += ["unexplained", "in real"]
+WINDOW = 9  # pixels, in which a line maps the source's intensities to those of another image
 NEVER = 10**9
 ALONE = dict.fromkeys(("adversarial_weight", "cycle_weight", "structure_weight", "identity_weight"), 0.0)
 
@@ -96,7 +100,7 @@ def run_set(data: Set, args: Namespace, scratch: Path) -> None:
             scores = {test: score(recoloured(row, fitted, pair), pair) for test, pair in data.tested.items()}
             tell_lines(tell, UNTRAINED[row], "", "", [scores])
             continue
-        seeds: list[dict[str, list[Score]]] = []
+        seeds: list[dict[str, list[Namespace]]] = []
         for seed in args.seeds:
             try:
                 run, steps, minutes = trained(config_of(row, data, args, seed), args.keep or scratch)
@@ -110,7 +114,7 @@ def run_set(data: Set, args: Namespace, scratch: Path) -> None:
 
 
 def tell_lines(
-    tell: Callable[[str], None], row: str, steps: str, minutes: str, seeds: Sequence[dict[str, list[Score]]]
+    tell: Callable[[str], None], row: str, steps: str, minutes: str, seeds: Sequence[dict[str, list[Namespace]]]
 ) -> None:
     """A line for each test set and way; of several seeds their mean and standard deviation."""
     for test in seeds[0]:
@@ -159,6 +163,11 @@ def load_set(name: str, data: Path, folder: Path) -> Set:
         patients = ("lit_p04", "lit_p07_brain")
         tested = {p: read_pairs(data / "eval_png" / p / "T1", data / "eval_png" / p / "T2") for p in patients}
         return Set(name, both, both, tested)
+    if name == "exams":  # raw and moved, each T2 on its own grid
+        lit = load_set("lit", data, folder)
+        return replace(lit, name=name, unpaired=(data / "exams",) * 2)
+    if name in ("p01", "p12", "p04"):
+        return _without_patient(name, data, folder)
     size = 64 if name == "seed64" else 0
     unpaired, pairs = (
         (folder / kind / "T1", folder / kind / "T2") for kind in ("unpaired", "pairs")
@@ -175,6 +184,19 @@ def load_set(name: str, data: Path, folder: Path) -> Set:
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(path, copy)
     return Set(name, unpaired, pairs, {f"#{TEST[0]}-#{TEST[-1]}": tested_pairs}, size)
+
+
+def _without_patient(name: str, data: Path, folder: Path) -> Set:
+    """All patients of lit but one, who is tested on."""
+    for side in ("T1", "T2"):
+        for home in (data / "lit" / side, data / "eval_png" / "lit_p04" / side):
+            patient = "p04" if "p04" in str(home) else ""
+            for path in home.glob("*.png"):
+                place = folder / ("tested" if (patient or path.name).startswith(name) else "trained") / side
+                place.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, place / f"{patient}{path.name}")
+    both = folder / "trained" / "T1", folder / "trained" / "T2"
+    return Set(name, both, both, {name: read_pairs(folder / "tested" / "T1", folder / "tested" / "T2")})
 
 
 def read_pairs(t1_folder: Path, t2_folder: Path) -> Pair:
@@ -198,10 +220,10 @@ def config_of(row: str, data: Set, args: Namespace, seed: int) -> TrainConfig:
     """What a row trains; the run folder's name is to be put into the folder of runs."""
     if row == "paper":
         config = paper(min(min(v.data.shape[1:]) for pair in data.tested.values() for v in pair[0]))
-    elif row == "supervised":  # what our generator could do if it were told
+    elif row == "supervised" or row == "auto":  # what our generator could do if it were told
         config = preset("laptop")
     else:
-        config = preset(row)  # type: ignore[arg-type]
+        config = replace(preset(row), pairs="off")  # type: ignore[arg-type]
     if data.size:
         config = replace(config, model=replace(config.model, size=data.size))
     t1_folder, t2_folder = data.pairs if row == "supervised" else data.unpaired
@@ -227,7 +249,7 @@ def paper(side: int) -> TrainConfig:
         model=ModelConfig(channels=64, levels=levels, tone_curve=False, upsample="transposed"),
         batch=1, crop=0, adversarial="least squares", disc_channels=64, disc_norm=True, coarse=1, cycle_weight=10.0,
         structure_weight=0.0, cycle_warmup=0.0, identity_weight=5.0, learning_rate=2e-4, beta1=0.5, decay_from=0.5,
-        pool=50, flip=True,
+        pool=50, flip=True, pairs="off",
     )  # fmt: skip
 
 
@@ -292,12 +314,33 @@ def table_of(fitted: Pair, source: int) -> Image:
     return lookup_table(*([v.data.astype(np.uint8) for v in fitted[side]] for side in (source, 1 - source)))
 
 
-def score(made: Pair, real: Pair) -> list[Score]:
+def score(made: Pair, real: Pair) -> list[Namespace]:
     """Both ways: synthetic T2 against T2, synthetic T1 against T1."""
-    return [
-        mean([evaluate(as_bytes(f.data), r.data, data_range=255.0) for f, r in zip(fakes, reals, strict=True)])
-        for fakes, reals in zip(made, real[::-1], strict=True)
-    ]
+    rows = []
+    for fakes, sources, targets in zip(made, real, real[::-1], strict=True):
+        each = [evaluate(as_bytes(f.data), r.data, data_range=255.0) for f, r in zip(fakes, targets, strict=True)]
+        found = {"unexplained": unexplained(fakes, sources), "in real": unexplained(targets, sources)}
+        rows.append(Namespace(**asdict(mean(each)), **found))
+    return rows
+
+
+def unexplained(images: list[Volume], sources: list[Volume]) -> float:
+    """The strongest structure (99.9 % of the head are weaker) that no local mapping of the source's intensities makes.
+
+    What is left of the images, smoothed over a pixel, after a line through the intensities around each pixel (the
+    guided filter of He et al., 2013), as a fraction of the range. Real images have some, too: compare with theirs.
+    """
+    left = []
+    for image, source in zip(images, sources, strict=True):
+        x, y = source.data[0] / 255, as_bytes(image.data[0]) / 255
+        inside = head_mask(x * 2 - 1)
+        if not inside.any():
+            continue
+        mx, my, mxx, mxy = (uniform_filter(v, WINDOW) for v in (x, y, x * x, x * y))
+        slope = (mxy - mx * my) / (mxx - mx * mx + 1e-4)
+        rest = gaussian_filter(y - (my + uniform_filter(slope, WINDOW) * (x - mx)), 1)
+        left.append(np.abs(rest[inside]))
+    return float(np.percentile(np.concatenate(left), 99.9))
 
 
 def as_bytes(data: Image) -> Image:

@@ -210,6 +210,23 @@ def test_a_paired_run_resumes_exactly(plain, tmp_path):
     assert last[0] == last[1] and "paired" in last[0]
 
 
+def test_between_steps_with_all_losses_mostly_paired_runs_learn_from_the_pairs_alone(plain):
+    pictures(plain.t1_folder, brain("T1"))
+    pictures(plain.t2_folder, brain("T2"))
+    reports = [e.losses for e in train(replace(plain, report_every=1, steps=5)) if isinstance(e, Progress)]
+    assert [set(losses) == {"paired"} for losses in reports] == [False, True, True, True, False]
+    table = (plain.run_folder / "losses.csv").read_text().splitlines()
+    assert len({line.count(",") for line in table}) == 1 and table[2].count(",,") and "paired" in table[0]
+
+
+def test_where_few_slices_are_paired_every_step_has_all_losses(plain):
+    pictures(plain.t1_folder, brain("T1"))
+    pictures(plain.t2_folder, brain("T2")[:4])
+    pictures(plain.t2_folder, brain("T2", seed=5), stem="q")
+    reports = [e.losses for e in train(replace(plain, report_every=1, steps=3)) if isinstance(e, Progress)]
+    assert all({"paired", "cycle"} <= losses.keys() for losses in reports)
+
+
 def test_a_run_that_would_learn_nothing_is_refused(plain):
     with pytest.raises(ValueError, match="Every weight is 0"):
         replace(plain, adversarial_weight=0, cycle_weight=0, structure_weight=0, pairs="off")

@@ -63,18 +63,23 @@ class CycleGAN(nn.Module):
                 generator.tone.start(falling=falling)
 
     def step(
-        self, t1: Tensor, t2: Tensor, rng: np.random.Generator, pair: tuple[Tensor, Tensor] | None = None
+        self,
+        t1: Tensor,
+        t2: Tensor,
+        rng: np.random.Generator,
+        pair: tuple[Tensor, Tensor] | None = None,
+        unpaired: float = 1.0,
     ) -> dict[str, Tensor]:
         """Improve the generators, then the discriminators. Returns detached losses, still on the device.
 
-        `pair` are a T1 and a T2 batch that show the same slices; they count with `paired_weight`. Where the memory runs
-        out, the same step is made again in smaller parts, with the same result.
+        `pair` are a T1 and a T2 batch that show the same slices; they count with `paired_weight`, and all other losses
+        with `unpaired`. Where the memory runs out, the same step is made again in smaller parts, with the same result.
         """
         c = self.config
-        fakes, losses = self.footprint.retry_smaller(lambda: self._learn_to_make(t1, t2, pair))
+        fakes, losses = self.footprint.retry_smaller(lambda: self._learn_to_make(t1, t2, pair, unpaired))
         self._descend(self.generator_adam, losses)
         self._average()
-        if c.adversarial_weight:
+        if c.adversarial_weight and unpaired:
             fake_t1, fake_t2 = (with_depth_of(made, source) for made, source in zip(fakes, (t2, t1), strict=True))
             fake_t1 = self._mix_with_past(self.pool_t1, fake_t1, rng)
             fake_t2 = self._mix_with_past(self.pool_t2, fake_t2, rng)
@@ -125,7 +130,7 @@ class CycleGAN(nn.Module):
         return swapped[self.ranks.part(len(swapped))]
 
     def _learn_to_make(
-        self, t1: Tensor, t2: Tensor, pair: tuple[Tensor, Tensor] | None
+        self, t1: Tensor, t2: Tensor, pair: tuple[Tensor, Tensor] | None, unpaired: float
     ) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]]:
         """Gradients of the generators; returns the fakes, T1 and T2, and the losses."""
         c = self.config
@@ -135,9 +140,10 @@ class CycleGAN(nn.Module):
         for part, share in self.footprint.parts(len(t1)):
             losses: dict[str, Tensor] = {}
             with frozen(self.disc_t1, self.disc_t2), autocast(t1.device, c.precision):
-                if c.adversarial_weight or c.cycle_weight or c.identity_weight or c.structure_weight:
+                if unpaired and (c.adversarial_weight or c.cycle_weight or c.identity_weight or c.structure_weight):
                     made = self.translate(t1[part], t2[part])
-                    losses |= self.generator_losses(t1[part], t2[part], made)
+                    whole = self.generator_losses(t1[part], t2[part], made)
+                    losses |= {name: unpaired * loss for name, loss in whole.items()}
                     fakes.append((made.fake_t1.detach(), made.fake_t2.detach()))
                 if pair:
                     losses["paired"] = c.paired_weight * self.paired_loss(pair[0][part], pair[1][part])

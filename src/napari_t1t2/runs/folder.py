@@ -101,18 +101,18 @@ class LossTable:
         kept = rows[:1] + [row for row in rows[1:] if row and row[0].isdecimal() and int(row[0]) <= keep_to]
         with written_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(kept)
-        self._empty = not kept
+        self._columns = kept[0] if kept else []
 
     def add(self, progress: Progress) -> None:
-        """Append a report; each row is complete on disk before the next step."""
+        """Append a report; each row is complete on disk before the next step. A loss of no step since stays empty."""
         self._path.parent.mkdir(parents=True, exist_ok=True)  # who removed the run folder gets it anew
+        row = {"step": f"{progress.step}", "images": f"{progress.images}", "seconds": f"{progress.seconds:.2f}"}
+        row |= {name: f"{value:.6g}" for name, value in progress.losses.items()}
         with self._path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if self._empty:
-                writer.writerow(["step", "images", "seconds", *progress.losses])
-                self._empty = False
-            numbers = (f"{value:.6g}" for value in progress.losses.values())
-            writer.writerow([progress.step, progress.images, f"{progress.seconds:.2f}", *numbers])
+            if not self._columns:
+                self._columns = list(row)
+                csv.writer(file).writerow(self._columns)
+            csv.DictWriter(file, self._columns, extrasaction="ignore").writerow(row)
 
 
 def check_run_folder(config: TrainConfig, resume: bool) -> None:

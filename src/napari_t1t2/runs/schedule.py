@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from ..config import TrainConfig
 from ..model.checkpoint import Began, Checkpoint
 
+MOST = 0.5  # of the slices
+EVERY, BESIDE_PAIRS = 4, 0.3  # steps, and the weight of the unpaired losses in such a step
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -43,6 +46,13 @@ class Schedule:
         at, began_step, began_seconds = self.began
         before, used = self.used(began_step, began_seconds), self.used(step, seconds)
         return 1.0 if used >= 1 else at + (1 - at) * (used - before) / (1 - before)
+
+    def unpaired_weight(self, step: int, share: float) -> float:
+        """Of all losses but the paired one.
+
+        Where most slices have a partner, a part of it in some of the steps suffices: pairs teach more in less time.
+        """
+        return 1.0 if share < MOST else (BESIDE_PAIRS if step % EVERY == 0 else 0.0)
 
     def learning_rate(self, position: float) -> float:
         """Constant up to `decay_from`, then falling linearly to 0."""

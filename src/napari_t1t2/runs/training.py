@@ -175,7 +175,8 @@ def _train(
             gan.cycle_weight = schedule.cycle_weight(position)
             rng = np.random.default_rng((config.seed, 4, step))
             pair = (learned.pairs[0].batch(step), learned.pairs[1].batch(step)) if learned.pairs else None
-            losses = gan.step(learned.t1.batch(step), learned.t2.batch(step), rng, pair)
+            unpaired = schedule.unpaired_weight(step, learned.share)
+            losses = gan.step(learned.t1.batch(step), learned.t2.batch(step), rng, pair, unpaired)
             window, step = [*window, losses], step + 1
             due = step % config.report_every == 0
             means = _mean(window) if due else {}
@@ -218,6 +219,7 @@ class Learned:
     t1: Bank
     t2: Bank
     pairs: tuple[Bank, Bank] | None
+    share: float  # of the slices of the smaller contrast that have a partner
     shown: tuple[Tensor, Tensor]  # a held-out slice of each contrast, (1, 1 or 2, H, W)
     about: About
     falling: bool  # whether what is dark in one contrast is bright in the other
@@ -264,6 +266,7 @@ def _read(
         banks[0],
         banks[1],
         (paired[0], paired[1]) if paired else None,
+        pairs.count / min(len(parts.train[0]), len(parts.train[1])),
         (shown[0], shown[1]),
         about,
         polarity(t1.images, parts.train[0]) * polarity(t2.images, parts.train[1]) < 0,
@@ -316,7 +319,8 @@ def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path | None) 
 
 def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:
     # .item() makes the CPU wait for the GPU, so it happens once per report, not once per step
-    return {name: torch.stack([losses[name] for losses in window]).mean().item() for name in window[0]}
+    names = dict.fromkeys(name for losses in window for name in losses)  # not every step has all
+    return {n: torch.stack([losses[n] for losses in window if n in losses]).mean().item() for n in names}
 
 
 def _refuse_divergence(gan: CycleGAN, step: int, saved_at: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, Literal
 
@@ -72,8 +73,9 @@ class LossCurve(Plot):
     def add(self, step: int, losses: dict[str, float]) -> None:
         """Add a point of each loss, and draw if it is time."""
         self.steps.append(step)
-        for name, value in losses.items():
-            self.losses.setdefault(name, []).append(value)
+        for name in dict.fromkeys([*self.losses, *losses]):  # not every report has all
+            values = self.losses.setdefault(name, [math.nan] * (len(self.steps) - 1))
+            values.append(losses.get(name, math.nan))
         if time.monotonic() - self._drawn_at >= SECONDS:
             self.draw_now()
 
