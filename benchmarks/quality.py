@@ -32,6 +32,7 @@ from skimage.exposure import match_histograms
 from napari_t1t2.config import ModelConfig, TrainConfig, preset
 from napari_t1t2.images.frame import Frame
 from napari_t1t2.images.head import head_mask
+from napari_t1t2.images.intensity import measure
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Image, Volume
 from napari_t1t2.model.about import MODEL_FILE
@@ -165,7 +166,8 @@ def load_set(name: str, data: Path, folder: Path) -> Set:
         return Set(name, both, both, tested)
     if name == "exams":  # raw and moved, each T2 on its own grid
         lit = load_set("lit", data, folder)
-        return replace(lit, name=name, unpaired=(data / "exams",) * 2)
+        stacks = {test: (_stack(t1), _stack(t2)) for test, (t1, t2) in lit.tested.items()}
+        return replace(lit, name=name, unpaired=(data / "exams",) * 2, tested=stacks)
     if name in ("p01", "p12", "p04"):
         return _without_patient(name, data, folder)
     size = 64 if name == "seed64" else 0
@@ -197,6 +199,11 @@ def _without_patient(name: str, data: Path, folder: Path) -> Set:
                 shutil.copy(path, place / f"{patient}{path.name}")
     both = folder / "trained" / "T1", folder / "trained" / "T2"
     return Set(name, both, both, {name: read_pairs(folder / "tested" / "T1", folder / "tested" / "T2")})
+
+
+def _stack(slices: list[Volume]) -> list[Volume]:
+    """Slices as one volume, whose scale is its own: the exams are in other units."""
+    return [replace(slices[0], data=np.concatenate([v.data for v in slices]))]
 
 
 def read_pairs(t1_folder: Path, t2_folder: Path) -> Pair:
@@ -287,7 +294,12 @@ def translated(run: Path, pair: Pair) -> Pair:
     """Both ways by a model: synthetic T2, synthetic T1."""
     model = load_model(run)
     t1, t2 = pair
-    return [translate(v, model, to="t2") for v in t1], [translate(v, model, to="t1") for v in t2]
+    made: Pair = ([translate(v, model, to="t2") for v in t1], [translate(v, model, to="t1") for v in t2])
+    if len(t1[0].data) > 1:  # in the units trained on: into those of the real stack, each by its own median
+        for side, real, out in zip(("t2", "t1"), (t2, t1), made, strict=True):
+            own, trained = measure([real[0].data]), model.about.ranges[side]
+            out[:] = [replace(v, data=own.from_unit(trained.to_unit(v.data))) for v in out]
+    return made
 
 
 def recoloured(row: str, fitted: Pair, tested: Pair) -> Pair:
@@ -331,8 +343,9 @@ def unexplained(images: list[Volume], sources: list[Volume]) -> float:
     guided filter of He et al., 2013), as a fraction of the range. Real images have some, too: compare with theirs.
     """
     left = []
-    for image, source in zip(images, sources, strict=True):
-        x, y = source.data[0] / 255, as_bytes(image.data[0]) / 255
+    slices = zip((s for v in images for s in v.data), (s for v in sources for s in v.data), strict=True)
+    for image, source in slices:
+        x, y = source / 255, as_bytes(image) / 255
         inside = head_mask(x * 2 - 1)
         if not inside.any():
             continue

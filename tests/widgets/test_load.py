@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import heads
 import nibabel as nib
 import numpy as np
 import pytest
@@ -447,3 +448,20 @@ def test_a_long_label_leaves_room_for_the_series(widget, mixed):
 
 def test_no_row_is_cut_off_at_the_side(widget):
     assert widget.minimumSizeHint().width() > widget.form.native.minimumSizeHint().width()
+
+
+def test_pairs_that_training_would_find_lie_over_each_other(widget, viewer, tmp_path):
+    for contrast in ("T1", "T2"):
+        for patient in heads.PATIENTS:
+            heads.write_pictures(tmp_path / contrast, heads.head(patient, contrast), patient)
+    load(widget, tmp_path / "T1", tmp_path / "T2", prepared=True)
+    t1, t2 = (viewer.layers[f"{contrast} of the pairs"] for contrast in ("T1", "T2"))
+    assert t1.data.shape == t2.data.shape and tuple(t1.translate) == tuple(t2.translate)
+    assert "slices have a matching T2 slice" in widget.status.text()
+
+
+def test_folders_without_pairs_say_so(widget, tmp_path):
+    for contrast, patient in zip(("T1", "T2"), heads.PATIENTS, strict=True):
+        heads.write_pictures(tmp_path / contrast, heads.head(patient, contrast), patient)
+    load(widget, tmp_path / "T1", tmp_path / "T2", prepared=True)
+    assert "No pairs were found: training is unpaired." in widget.status.text()

@@ -16,6 +16,7 @@ from ..images.folder import Folder, choose
 from ..images.intensity import measure
 from ..images.plane import View
 from ..images.read import read_all
+from ..images.volume import spacing_of
 from ._layers import layer_of
 from ._memory import Chosen
 from ._series import Series
@@ -177,17 +178,14 @@ def as_paired(
     every = np.arange(len(both[0].images)), np.arange(len(both[1].images))
     config = TrainConfig(t1_folder=wanted["t1"].folder, t2_folder=wanted["t2"].folder, model=model)
     pairs = yield from find_pairs(both[0], both[1], Split(every, every, ()), config, stop)
+    grid = next((a for a in both[0].affines if a is not None), None)
+    where: dict[str, Any] = {} if grid is None else {"scale": spacing_of(grid), "units": ("mm",) * 3}
     layers: list[LayerData] = []
-    for images, side, look in zip(
-        pairs.images, wanted, ({}, {"colormap": "green", "blending": "additive"}), strict=False
-    ):
-        label = wanted[side].label
-        about = {
-            "name": f"{label} of the pairs",
-            "contrast_limits": (-1, 1),
-            "metadata": {"contrast": label, "pairs": True},
-        }
-        layers.append((np.stack([images[n] for n in range(min(PAIRS, len(images)))]), about | look, "image"))
+    for images, (side, chosen) in zip(pairs.images, wanted.items(), strict=False):
+        over = {} if side == "t1" else {"colormap": "green", "blending": "additive", "opacity": 0.6}
+        about = {"name": f"{chosen.label} of the pairs", "contrast_limits": (-1, 1)} | where | over
+        about |= {"metadata": {"contrast": chosen.label, "prepared": "pairs"}}
+        layers.append((np.stack([images[n] for n in range(min(PAIRS, len(images)))]), about, "image"))
     said = pairs.notes or ("No pairs were found: training is unpaired.",)
     yield Loaded("t1", wanted["t1"], layers, [], said, prepared=True)
 
