@@ -339,7 +339,11 @@ def test_slow_reading_says_how_far_it_is(config, monkeypatch):
 
 def test_all_that_comes_before_training_says_how_far_it_is(config, monkeypatch):
     monkeypatch.setattr(sources, "EVERY", 0.0)
-    told = [e for e in takewhile(lambda e: not isinstance(e, Started), train(config)) if isinstance(e, Reading)]
+    told = [
+        e
+        for e in takewhile(lambda e: not isinstance(e, Started), train(replace(config, pairs="auto")))
+        if isinstance(e, Reading)
+    ]
     assert list(dict.fromkeys(e.doing for e in told)) == ["reading", "preparing", "pairing", "describing"]
     assert (told[-1].done, told[-1].total) == (7, 7)  # one of 8 slices is held out
     assert told[-1].text() == "describing 7 of 7 slices"
@@ -349,7 +353,7 @@ def test_all_that_comes_before_training_says_how_far_it_is(config, monkeypatch):
 def test_a_stop_before_training_ends_the_run_and_leaves_nothing(config, doing, monkeypatch):
     monkeypatch.setattr(sources, "EVERY", 0.0)
     events: list[Reading] = []
-    run = train(config, stop=lambda: bool(events) and events[-1].doing == doing)
+    run = train(replace(config, pairs="auto"), stop=lambda: bool(events) and events[-1].doing == doing)
     with pytest.raises(ValueError, match=r"Stopped while the images were read: there is nothing to save\."):
         while True:
             events.append(next(run))
