@@ -32,7 +32,7 @@ from skimage.exposure import match_histograms
 from napari_t1t2.config import ModelConfig, TrainConfig, preset
 from napari_t1t2.images.frame import Frame
 from napari_t1t2.images.head import head_mask
-from napari_t1t2.images.intensity import measure
+from napari_t1t2.images.intensity import Intensity, measure
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Image, Volume
 from napari_t1t2.model.about import MODEL_FILE
@@ -68,6 +68,7 @@ class Set:
     pairs: tuple[Path, Path]
     tested: dict[str, Pair]
     size: int = 0  # the networks and the scores see slices fitted into such a square; 0: as they are
+    in_units: bool = False  # the tested ones are volumes in units of their own
 
     def fitted(self) -> Pair:
         """The pairs of the training part, for rows that may see them."""
@@ -108,7 +109,8 @@ def run_set(data: Set, args: Namespace, scratch: Path) -> None:
             except ValueError as error:
                 tell(f"| | | {row}, seed {seed}: {error} |" + " |" * (len(header) - 3))
                 continue
-            seeds.append({test: score(translated(run, pair), pair) for test, pair in data.tested.items()})
+            ranges = load_model(run).about.ranges if data.in_units else None
+            seeds.append({test: score(translated(run, pair), pair, ranges) for test, pair in data.tested.items()})
             tell_lines(tell, f"{row}, seed {seed}", str(steps), minutes, seeds[-1:])
         if len(seeds) > 1:
             tell_lines(tell, f"**{row}, {len(seeds)} seeds**", "", "", seeds)
@@ -166,8 +168,8 @@ def load_set(name: str, data: Path, folder: Path) -> Set:
         return Set(name, both, both, tested)
     if name == "exams":  # raw and moved, each T2 on its own grid
         lit = load_set("lit", data, folder)
-        stacks = {test: (_stack(t1), _stack(t2)) for test, (t1, t2) in lit.tested.items()}
-        return replace(lit, name=name, unpaired=(data / "exams",) * 2, tested=stacks)
+        stacks = {p: tuple([read_image(data / "eval" / p / f"{c}.nii.gz")] for c in ("T1", "T2")) for p in lit.tested}
+        return replace(lit, name=name, unpaired=(data / "exams",) * 2, tested=stacks, in_units=True)
     if name in ("p01", "p12", "p04"):
         return _without_patient(name, data, folder)
     size = 64 if name == "seed64" else 0
@@ -199,11 +201,6 @@ def _without_patient(name: str, data: Path, folder: Path) -> Set:
                 shutil.copy(path, place / f"{patient}{path.name}")
     both = folder / "trained" / "T1", folder / "trained" / "T2"
     return Set(name, both, both, {name: read_pairs(folder / "tested" / "T1", folder / "tested" / "T2")})
-
-
-def _stack(slices: list[Volume]) -> list[Volume]:
-    """Slices as one volume, whose scale is its own: the exams are in other units."""
-    return [replace(slices[0], data=np.concatenate([v.data for v in slices]))]
 
 
 def read_pairs(t1_folder: Path, t2_folder: Path) -> Pair:
@@ -295,10 +292,6 @@ def translated(run: Path, pair: Pair) -> Pair:
     model = load_model(run)
     t1, t2 = pair
     made: Pair = ([translate(v, model, to="t2") for v in t1], [translate(v, model, to="t1") for v in t2])
-    if len(t1[0].data) > 1:  # in the units trained on: into those of the real stack, each by its own median
-        for side, real, out in zip(("t2", "t1"), (t2, t1), made, strict=True):
-            own, trained = measure([real[0].data]), model.about.ranges[side]
-            out[:] = [replace(v, data=own.from_unit(trained.to_unit(v.data))) for v in out]
     return made
 
 
@@ -326,14 +319,29 @@ def table_of(fitted: Pair, source: int) -> Image:
     return lookup_table(*([v.data.astype(np.uint8) for v in fitted[side]] for side in (source, 1 - source)))
 
 
-def score(made: Pair, real: Pair) -> list[Namespace]:
-    """Both ways: synthetic T2 against T2, synthetic T1 against T1."""
+def score(made: Pair, real: Pair, ranges: dict[str, Intensity] | None = None) -> list[Namespace]:
+    """Both ways: synthetic T2 against T2, synthetic T1 against T1, in grey values of 8 bit.
+
+    Volumes in other units come to these by the `ranges` that a model was trained on, real ones by their own.
+    """
+    if ranges:
+        made = tuple([_as_grey(v, ranges[side]) for v in own] for own, side in zip(made, ("t2", "t1"), strict=True))
+        real = tuple([_as_grey(v, measure([v.data])) for v in own] for own in real)
+        shown = [(v.data > 13).mean(axis=(1, 2)) > 0.02 for v in real[0]]  # the others have no head to score
+        made, real = (
+            tuple([replace(v, data=v.data[some]) for v, some in zip(own, shown, strict=True)] for own in both)
+            for both in (made, real)
+        )
     rows = []
     for fakes, sources, targets in zip(made, real, real[::-1], strict=True):
         each = [evaluate(as_bytes(f.data), r.data, data_range=255.0) for f, r in zip(fakes, targets, strict=True)]
         found = {"unexplained": unexplained(fakes, sources), "in real": unexplained(targets, sources)}
         rows.append(Namespace(**asdict(mean(each)), **found))
     return rows
+
+
+def _as_grey(volume: Volume, intensity: Intensity) -> Volume:
+    return replace(volume, data=(intensity.to_unit(volume.data) + 1) * np.float32(127.5))
 
 
 def unexplained(images: list[Volume], sources: list[Volume]) -> float:
@@ -363,6 +371,8 @@ def as_bytes(data: Image) -> Image:
 
 
 def _title(metric: str) -> str:
+    if metric in ("unexplained", "in real"):
+        return metric
     *where, name = metric.split("_")
     return " ".join([*where, "SSIM 11x11" if name == "ssim" else name.upper()])
 
