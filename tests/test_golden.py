@@ -1,6 +1,7 @@
 """Models, checkpoints and configs that an earlier version wrote: they must load, translate and resume, always.
 
-`tests/data/golden` was written at commit e3cafe9: runs of six steps, saved at step 4, on the heads of the fixtures.
+`tests/data/golden` holds runs of six steps, saved at step 4, on the heads of the fixtures: `depth` and `paper` of commit
+e3cafe9, `gate` of 2026-11-27, with pairs and the running mean.
 """
 
 import shutil
@@ -19,7 +20,7 @@ GOLDEN = Path(__file__).parent / "data" / "golden"
 CLOSE = {"rtol": 1e-3, "atol": 0.05}  # of grey values up to 255: other processors round otherwise
 
 
-@pytest.fixture(params=["depth", "paper"])
+@pytest.fixture(params=["depth", "paper", "gate"])
 def golden(request) -> Path:
     return GOLDEN / request.param
 
@@ -40,6 +41,8 @@ def test_an_old_model_translates_to_the_stored_numbers(golden, numbers, head):
 def test_an_old_config_says_its_own_settings_whatever_the_defaults_are_now(golden):
     config = load_config(golden)
     assert config.model.depth is (golden.name == "depth")
+    assert config.model.gate is (golden.name == "gate")
+    assert (config.pairs == "auto") is (golden.name == "gate")
     assert (config.steps, config.save_every, config.model.channels) == (6, 4, 4)
     assert config == type(config).from_dict(config.to_dict())
 
