@@ -1,7 +1,7 @@
 """Models, checkpoints and configs that an earlier version wrote: they must load, translate and resume, always.
 
-`tests/data/golden` holds runs of six steps, saved at step 4, on the heads of the fixtures: `depth` and `paper` of commit
-e3cafe9, `gate` of 2026-11-27, with pairs and the running mean.
+`tests/data/golden` holds runs of six steps, saved at step 4, on the heads of the fixtures: `depth` and `paper` of
+commit e3cafe9, `gate` of 2026-11-27, with pairs and the running mean.
 """
 
 import shutil

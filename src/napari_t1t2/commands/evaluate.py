@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Refusal, UnusableError
-from ..images.clues import contrast_of, paired
+from ..images.clues import paired
+from ..images.contrast import contrast_of
 from ..images.dicom import read_dicoms
 from ..images.dicom_slices import is_dicom
 from ..images.folder import files_in

@@ -1,4 +1,4 @@
-"""What names and headers say of an image: its contrast, and whose head it is."""
+"""What names say of an image beside its contrast: whose head it is, and what pairs up with it."""
 
 from __future__ import annotations
 
@@ -8,85 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import Refusal
+from .contrast import contrast_of
 from .names import other_half
-
-# A word for a contrast, whatever is written around it: sub-01_T1w, t1_se_tra, AxT2TSE, "T2 FLAIR", BraTS-00002-t2f.
-WORDS = {
-    "FLAIR": r"flair|dark[ _-]?fluid|tirm|(?<![a-z0-9])t2f(?![a-z0-9])",
-    "T2*": r"t2[ _-]?(star|\*)|swi|gre[ _-]?t2|t2[ _-]?gre",
-    "T1map": r"t1[ _-]?map",
-    "T2map": r"t2[ _-]?map",
-    "T1rho": r"t1[ _-]?rho",
-    "T1": r"(?<![a-z0-9])(ax|sag|cor|tra)?t1(?![0-9])|mp2?rage|spgr|bravo|(?<![a-z])unit1(?![a-z0-9])"
-    r"|t1w|(?<![a-z]{2})t1[ _-]",  # no "patient1_"
-    "T2": r"(?<![a-z0-9])(ax|sag|cor|tra)?t2(?![0-9])|t2w|(?<![a-z]{2})t2[ _-]",
-    "PD": r"(?<![a-z0-9])pd(w|(?![a-z]))|proton",
-}
-NARROWER = {  # says more than those beside it: "T2 FLAIR" is no T2 in this sense
-    "FLAIR": {"T2", "T2*", "PD"},
-    "T2*": {"T2", "PD"},
-    "T1map": {"T1"},
-    "T2map": {"T2"},
-    "T1rho": {"T1"},
-}
-
-# BIDS: entities such as ses-2, then a suffix that says what the image is.
-ENTITIES = (
-    "sub ses sample task tracksys acq nuc voi ce trc stain rec dir run mod echo flip inv mt part proc hemi space "
-    "split recording chunk seg res den label desc tpl cohort atlas from to mode"
-)
-BIDS = re.compile(rf"((?:{'|'.join(ENTITIES.split())})-[^_./]+_)+(?P<suffix>[a-z0-9]+)(\.[a-z.]+)?", re.IGNORECASE)
-WEIGHTED = {
-    **{"T1w": "T1", "UNIT1": "T1", "inplaneT1": "T1", "T2w": "T2", "inplaneT2": "T2"},
-    **{"FLAIR": "FLAIR", "PDw": "PD", "T2starw": "T2*", "T2star": "T2*"},
-}
-OTHER = (  # suffixes of raw images and derivatives that are none of these
-    "angio FLASH PD PDT2 MP2RAGE IRT1 MEGRE MESE MPM MTR MTS VFA TB1AFI TB1DAM TB1EPI TB1RFM TB1SRGE TB1TFL RB1COR "
-    "T1map T2map T2starmap T1rho R1map R2map R2starmap PDmap MTRmap MTsat MTVmap MWFmap M0map S0map Chimap TB1map "
-    "RB1map defacemask bold boldref cbv sbref phase dwi dwiref asl m0scan pet epi fieldmap magnitude magnitude1 "
-    "magnitude2 phase1 phase2 phasediff mask dseg probseg xfm ADC FA MD"
-)
-SUFFIXES = {suffix.casefold(): WEIGHTED.get(suffix, suffix) for suffix in (*WEIGHTED, *OTHER.split())}
 
 ENDING = re.compile(r"\.(nii(\.gz)?|mgz|mgh|hdr(\.gz)?|img(\.gz)?|png|jpe?g|bmp|tiff?|dcm)$", re.IGNORECASE)
 IN_NAME = re.compile(r"(^|[ _.-])(t1(n|c|ce|gd)|t2f|flair|t[12](w|-weighted)?)(?=$|[ _.-])", re.IGNORECASE)
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "validation"})  # folders that hold many heads
-
-
-def contrast_of(
-    texts: Iterable[str], *, te: float | None = None, tr: float | None = None, ti: float | None = None
-) -> str:
-    """The contrast that descriptions (or else echo, repetition and inversion time in ms) speak for.
-
-    "T1", "T2", "FLAIR", "T2*" or "PD"; a word of its own, such as "T1map" or "bold", for what is no image of these;
-    empty where nothing is said, or where T1 and T2 are both named. The first text that says something decides.
-    """
-    for text in texts:
-        if said := _contrast_of_suffix(text) or _contrast_of_words(text):
-            return said
-    if te is None or tr is None or te <= 0 or tr <= 0:
-        return ""
-    if ti and tr > 4000 and ti > 1400:  # fluid is nulled
-        return "FLAIR"
-    if te >= 60 and tr >= 2000:
-        return "T2"
-    if te <= 30 and (tr <= 1000 or ti):  # spin or spoiled gradient echo; or prepared by inversion, as MPRAGE is
-        return "T1"
-    return "PD" if te <= 40 and tr >= 1800 else ""
-
-
-def _contrast_of_suffix(text: str) -> str:
-    """What the suffix of a BIDS name stands for; empty for other names, and for suffixes that BIDS does not know."""
-    name = BIDS.fullmatch(text)
-    return SUFFIXES.get(name["suffix"].casefold(), "") if name else ""
-
-
-def _contrast_of_words(text: str) -> str:
-    """The one contrast that free text names."""
-    text = re.sub(r"(?<=[a-z])(?=T[12])", " ", text)  # inplaneT1
-    text = re.sub(r"space-t[12]w", "", text.casefold())  # where it was brought, not what it is
-    found = {name for name, words in WORDS.items() if re.search(words, text)}
-    return next((name for name in WORDS if name in found and found - {name} <= NARROWER.get(name, set())), "")
 
 
 def subject_of(path: Path, stack: bool) -> str:

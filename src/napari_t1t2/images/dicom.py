@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnusableError
-from .clues import contrast_of
+from .contrast import Said, judged
 from .dicom_slices import SAME, Slice, slices_of
 from .dicom_write import provenance_of
 from .names import natural
@@ -19,6 +20,7 @@ from .quiet import quiet
 from .volume import Affine, Image, Skipped, Volume, spacing_of
 
 Order = tuple[float, tuple[Any, ...]]  # of a volume among others: the number of its series, that of its first slice
+FEW, ALIKE = 12, 0.7  # slices of a scout in one plane, at most; the cosine between the normals of two planes
 GAP, UNEVEN = 0.2, 0.05  # of a step: beyond the first a slice is missing, beyond the second it is worth a note
 
 REPEATS = (  # what may tell slices at one place apart, the surest first
@@ -65,9 +67,10 @@ def read_stacks(paths: Sequence[Path]) -> tuple[list[tuple[Order, Volume]], list
             else:
                 seen.add(image)
                 slices += read
-        for stack in _group_into_stacks(slices):
+        stacks = _group_into_stacks(slices)
+        for stack in stacks:
             try:
-                found.append((_order_of(stack), _make_volume(stack)))
+                found.append((_order_of(stack), _make_volume(stack, _is_scout(stack, stacks))))
             except UnusableError as error:
                 skipped += [Skipped(path, str(error)) for path in _files_of(stack)]
     return found, skipped
@@ -104,6 +107,15 @@ def _group_into_stacks(slices: list[Slice]) -> list[list[Slice]]:
                 directions.append([s])
         stacks += [part for stack in directions for part in _split_repeats(stack, REPEATS)]
     return sorted(stacks, key=_order_of)
+
+
+def _is_scout(stack: list[Slice], stacks: list[list[Slice]]) -> bool:
+    """Whether it is one of few slices, and its series has others in another plane."""
+    axes, series = stack[0].axes, stack[0].text("SeriesInstanceUID")
+    if axes is None or not series or len(stack) > FEW:
+        return False
+    others = (other[0].axes for other in stacks if other[0].text("SeriesInstanceUID") == series)
+    return any(a is not None and abs(np.cross(*a) @ np.cross(*axes)) < ALIKE for a in others)
 
 
 def _order_of(stack: list[Slice]) -> Order:
@@ -146,8 +158,8 @@ def _number_places(stack: list[Slice]) -> list[int]:
     return [int(place) for place in steps[np.argsort(order)]]
 
 
-def _make_volume(stack: list[Slice]) -> Volume:
-    """One volume of slices that belong together. Raises `UnusableError` with a sentence."""
+def _make_volume(stack: list[Slice], scout: bool) -> Volume:
+    """One volume of slices that belong together, of a `scout` or not. Raises `UnusableError` with a sentence."""
     first, count = stack[0], len(stack)
     data, dtype = _rescale(stack)
     notes = [*dict.fromkeys(note for s in stack for note in s.notes), *_note_uneven_steps(stack)]
@@ -165,10 +177,9 @@ def _make_volume(stack: list[Slice]) -> Volume:
         notes.append("the headers give no positions; the slices are in the order of their numbers")
 
     affine, pixel = _affine_of(stack), first.pixel()
-    te, tr = first.number("EffectiveEchoTime", "EchoTime"), first.number("RepetitionTime")
-    said = [first.text(k) for k in ("SeriesDescription", "ProtocolName", "AcquisitionContrast", "SequenceName")]
-    looks = contrast_of(said, te=te, tr=tr, ti=first.number("InversionTime", "InversionTimes"))
-    number, what = first.text("SeriesNumber"), said[0] or said[1] or first.path.stem
+    said = _said_of(first, scout)
+    te, tr = said.te, said.tr
+    number, what = first.text("SeriesNumber"), said.texts[0] or said.texts[1] or first.path.stem
     times = [f"{name} {time:g} ms" for name, time in (("TE", te), ("TR", tr)) if time]
     spacing = (_step_of(first), float(pixel[0]), float(pixel[1])) if pixel is not None else None
     if affine is not None:
@@ -178,7 +189,7 @@ def _make_volume(stack: list[Slice]) -> Volume:
         data=data,
         name=f"{number} {what}".strip(),
         series=", ".join([f"{number}: {what}" if number else what, *times, slices]),
-        looks=looks or contrast_of([first.path.name, first.path.parent.name]),
+        looks=judged(said),
         spacing=spacing,
         affine=affine,
         dtype=dtype,
@@ -188,6 +199,29 @@ def _make_volume(stack: list[Slice]) -> Volume:
         uid=first.text("SeriesInstanceUID"),
         provenance=provenance_of(first.header),
         notes=tuple(notes),
+    )
+
+
+def _said_of(first: Slice, scout: bool) -> Said:
+    """All that the header of a slice says of what it shows."""
+    kind = "localizer" if scout else ""
+    if "Secondary Capture" in getattr(first.header.get("SOPClassUID"), "name", ""):
+        kind = "screen capture"
+    elif (modality := first.text("Modality")) not in ("", "MR", "OT"):
+        kind = modality
+    types = first.value("FrameType") or first.value("ImageType") or ()
+    return Said(
+        tuple(first.text(k) for k in ("SeriesDescription", "ProtocolName", "AcquisitionContrast", "SequenceName")),
+        tuple(map(str, [types] if isinstance(types, str) else types)),
+        te=first.number("EffectiveEchoTime", "EchoTime"),
+        tr=first.number("RepetitionTime"),
+        ti=first.number("InversionTime", "InversionTimes"),
+        agent=first.text("ContrastBolusAgent"),
+        sequence=re.sub(r"[^A-Z ]", " ", f"{first.text('ScanningSequence')} {first.text('SequenceVariant')}"),
+        kind=kind,
+        b_value=first.number("DiffusionBValue") or 0.0,
+        body=first.text("BodyPartExamined"),
+        places=(first.path.name, first.path.parent.name),
     )
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import UnusableError
-from .clues import bare_name, bids_label, contrast_of, folder_of_head
+from .clues import bare_name, bids_label, folder_of_head
+from .contrast import CONTRASTS, contrast_of
 from .names import KINDS, natural
 from .volume import Skipped, Volume
 
@@ -128,7 +129,7 @@ def _pick(volumes: list[Volume], contrast: str, series: str, folder: Path) -> tu
     if wanted := _split(series):
         return _find_series(volumes, wanted, folder), []
     asked = contrast_of([contrast]) or contrast
-    mixed = any(v.looks not in ("", asked) for v in volumes)
+    mixed = any(v.looks in CONTRASTS and v.looks != asked for v in volumes)
     kept: list[Volume] = []
     left_out: list[Skipped] = []
     for v in volumes:
@@ -138,7 +139,8 @@ def _pick(volumes: list[Volume], contrast: str, series: str, folder: Path) -> tu
             kept.append(v)
             continue
         else:
-            found = f"it looks like {v.looks}" if v.looks else "nothing says which contrast it is"
+            said = f"it looks like {v.looks}" if v.looks in CONTRASTS else f"its name or header says {v.looks}"
+            found = said if v.looks else "nothing says which contrast it is"
         why = f"{found}, so it is not used as {contrast}. To use it, choose it in the table (or name it as a series)"
         left_out.append(Skipped(Path(v.series.replace("/", "_")) if v.files else v.path or folder, why))
     return kept, left_out

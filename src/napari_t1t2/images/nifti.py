@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from ..errors import UnusableError
 from ..provenance import Provenance
-from .clues import contrast_of, subject_of
+from .clues import subject_of
+from .contrast import of_sidecar
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
 from .pixels import make_finite, refuse_blank, to_grey
 from .quiet import decoding
@@ -42,7 +43,7 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         data=data,
         name=stem(path),
         contrast=contrast,
-        looks=contrast_of([stem(path), path.parent.name]),
+        looks=of_sidecar((stem(path),), _sidecar_of_scanner(path), (path.parent.name,)),
         spacing=None if affine is None else spacing_of(affine),
         affine=affine,
         dtype=dtype,
@@ -57,6 +58,14 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
 def sidecar_of(path: Path) -> Path:
     """The JSON file that may lie beside a volume."""
     return path.with_name(f"{stem(path)}.json")
+
+
+def _sidecar_of_scanner(path: Path) -> dict[str, Any]:
+    """What a converter wrote beside a volume; empty where it is nothing that can be read."""
+    with suppress(OSError, ValueError):
+        said = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
+        return said if isinstance(said, dict) else {}
+    return {}
 
 
 def read_sidecar(path: Path) -> Provenance | None:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnusableError
-from .clues import contrast_of, subject_of
+from .clues import subject_of
+from .contrast import contrast_of
 from .dicom import in_order, read_dicoms, read_stacks
 from .dicom_slices import by_series
 from .folder import Folder, choose, files_in, named

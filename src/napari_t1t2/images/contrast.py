@@ -1,0 +1,227 @@
+"""What an image is, by all that its names and headers say: a contrast, a kind that is none, or nothing that is sure.
+
+The rules, the first that applies: the kind of object and image that a header states (`ImageType`, SOP class, modality);
+a BIDS name; a word for what is no weighted image (a scout, a phase image, a label map); a word for a contrast, unless
+the echo time says otherwise; the contrast agent; and only where nothing is said, the times.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+AGENT = "T1 with contrast agent"
+CONTRASTS = frozenset({"T1", "T2", "FLAIR", "T2*", "PD", "STIR", AGENT})
+
+# What is no weighted image of its own, by what ImageType says; DICOM part 3, C.7.6.1.1.2 and the vendors' values.
+STATED = {
+    "localizer": {"LOCALIZER", "SCOUT", "SURVEY"},
+    "phase": {"P", "PHASE", "PHASE MAP", "PHASE_MAP", "PHASE MAP UNWRAPPED", "VELOCITY", "VELOCITY MAP", "FLOW"},
+    "half of a complex image": {"R", "REAL", "I", "IMAGINARY"},
+    "diffusion": {"ADC", "TRACEW", "TRACE", "DIFFUSION", "FA", "EXP", "EADC", "DWI", "TENSOR", "TENSOR_B0", "COLFA"},
+    "angiography": {"ANGIO", "TOF", "FLOW_ENCODED", "MRA"},
+    "projection": {"MIP", "PROJECTION IMAGE", "MINIP", "MNIP", "CSA MIP", "CSAPARALLEL"},
+    "perfusion": {"PERFUSION", "CBF", "CBV", "MTT", "TTP", "ASL", "RELCBF", "PBP", "GBP", "TMAX"},
+    "function": {"FMRI", "BOLD", "T-MAP", "TMAP"},
+    "T1map": {"T1 MAP", "T1_MAP", "T1MAP", "R1 MAP"},
+    "T2map": {"T2 MAP", "T2_MAP", "T2MAP", "T2_STAR MAP", "T2STAR_MAP", "R2 MAP", "R2STAR_MAP", "R2_STAR MAP"},
+    "field map": {"B0", "B0 MAP", "FIELD_MAP", "FIELD MAP", "B1", "B1 MAP"},
+    "susceptibility": {"SWI", "QSM", "SUSCEPTIBILITY"},
+    "spectroscopy": {"SPECTROSCOPY", "CSI"},
+    "screen capture": {"SCREEN SAVE", "SCREEN_SAVE", "SCREENSAVE", "SCREEN CAPTURE", "CAPTURE"},
+}
+
+# The same by words, in English, German, French and Spanish, without accents; not inside of longer words.
+KINDS = {
+    "localizer": r"locali[sz]er|localizador|lokali[sz]i?er\w*|localisateur|loc|scout|survey|topogra\w*|reperage|smartbrain"
+    r"|aa ?head ?scout|3[ -]?plane?|3[ -]?ebenen|tri[ -]?plan\w*|asset ?cal\w*|calibration|kalibrier\w*|senseref\w*"
+    r"|ref[ -]?scan|coil ?(survey|sens\w*)",
+    "inversion image": r"inv[ -]?[12]|ti[12]",
+    "T1map": r"mp2?rage[ \w]* t1[ -]?(images?|map)|t1[ -]?map\w*|r1[ -]?map|qt1",
+    "T2map": r"q?t2[ -]?map\w*|r2[ -]?map|t2[ -]?(star|\*)[ -]?map",
+    "T1rho": r"t1[ -]?rho\w*",
+    "Dixon": r"m?dixon|lava ?flex|(in|opp|out) ?phase|fat( only| image)?|fett(bild)?",
+    "phase": r"ph|pha|phase( images?)?|phasen(bild\w*)?",
+    "field map": r"field ?map\w*|feldkarte|fmap|gre ?field\w*|b0[ -]?map\w*|b1[ -]?map\w*|topup|shim\w*|tfl ?b1\w*",
+    "diffusion": r"dwi\w*|dti\w*|dki|adc|e?adc ?map|tracew?|diffusion\w*|difusion|fa ?map|colfa|tensor"
+    r"|ep2d ?diff\w*|ep ?b\d+",
+    "function": r"bold\w*|fmri\w*|rs ?fmri|resting ?state|ep2d ?bold\w*",
+    "perfusion": r"perf|perfusion\w*|asl|p?casl|pasl|pwi|dsc ?(mri|perf\w*)|dce|r?cb[fv]|mtt|ttp",
+    "angiography": r"tof\w*|angio\w*|mra|mrv|venogra\w*|cemra|pca|phase ?contrast|fl3d ?ce|inhance\w*",
+    "projection": r"mips?|minips?|mpr ?range",
+    "spectroscopy": r"svs|csi|mrsi?|spectro\w*|spektro\w*",
+    "magnetisation transfer": r"mt[cr]|mt ?(on|off|w)|magneti[sz]ation ?transfer",
+    "susceptibility": r"qsm|suscept\w*|sw ?phase",
+    "label map": r"seg|segm\w*|dseg|labels?|(\w+ ?)?mask|aseg|aparc|parc(ellation)?|atlas|roi\w*|tissue ?class\w*",
+    "tissue map": r"pve( ?\d)?|(\w+ ?)?prob(ability|seg|map)?|pveseg|c[1-6]t[12]\w*",
+    "spine": r"[chtlb]ws|c ?spine|t ?spine|l ?spine|spine|spinal|lumbar\w*|cervical\w*|thoracic|lumbal\w*|wirbel\w*"
+    r"|halswirbel\w*|rachis|colonne|columna",
+}
+OF_KIND = {kind: re.compile(rf"(?<![a-z0-9])({words})(?![a-z0-9])") for kind, words in KINDS.items()}
+
+# A word for a contrast, whatever is written around it: sub-01_T1w, t1_se_tra, AxT2TSE, "T2 FLAIR", BraTS-00002-t2f.
+WORDS = {
+    "FLAIR": r"flair|dark[ _-]?fluid|tirm|(?<![a-z0-9])t2f(?![a-z0-9])",
+    "STIR": r"(?<![a-z])stir(?![a-z])",
+    "T2*": r"t2[ _-]?(star|\*)|swi|gre[ _-]?t2|t2[ _-]?gre|hemo(?![a-z])|medic(?![a-z])",
+    "T1": r"(?<![a-z0-9])(ax|sag|cor|tra)?t1(?![0-9])|mp2?rage|spgr|bravo|(?<![a-z])unit1(?![a-z0-9])"
+    r"|(?<![a-z0-9])(t1|ir)[ _-]?(fspgr|tfe|ffe)|t1w|(?<![a-z]{2})t1[ _-]",  # no "patient1_"
+    "T2": r"(?<![a-z0-9])(ax|sag|cor|tra)?t2(?![0-9])|t2w|(?<![a-z]{2})t2[ _-]",
+    "PD": r"(?<![a-z0-9])pd(w|(?![a-z]))|proton",
+}
+NARROWER = {  # says more than those beside it: "T2 FLAIR" is no T2 in this sense
+    "FLAIR": {"T2", "T2*", "PD"},
+    "STIR": {"T1", "T2", "PD"},
+    "T2*": {"T2", "PD"},
+}
+WITH_AGENT = re.compile(
+    r"(?<![a-z])t1[ _-]?(c|ce|gd|km|post|postcontrast)(?![a-z])|\+ ?(c|gd|km|gado)(?![a-z])"
+    r"|(?<![a-z])(post|nach|apres|tras|mit|con|avec|with|after)[ _-]?(gd|gad|km|contrast|kontrast|inj|civ)"
+    r"|(?<![a-z])(gd|gado\w*|post|km|ce|dotarem|gadavist|magnevist|prohance|multihance)(?![a-z])"
+)
+WITHOUT_AGENT = re.compile(r"(?<![a-z])(pre|native?|nativ|vor|ohne|sans|sin|without|no|avant|before)(?![a-z])")
+
+# BIDS: entities such as ses-2, then a suffix that says what the image is.
+ENTITIES = (
+    "sub ses sample task tracksys acq nuc voi ce trc stain rec dir run mod echo flip inv mt part proc hemi space "
+    "split recording chunk seg res den label desc tpl cohort atlas from to mode"
+)
+BIDS = re.compile(rf"((?:{'|'.join(ENTITIES.split())})-[^_./]+_)+(?P<suffix>[a-z0-9]+)(\.[a-z.]+)?", re.IGNORECASE)
+WEIGHTED = {
+    **{"T1w": "T1", "UNIT1": "T1", "inplaneT1": "T1", "T2w": "T2", "inplaneT2": "T2"},
+    **{"FLAIR": "FLAIR", "PDw": "PD", "T2starw": "T2*", "T2star": "T2*"},
+}
+OTHER = (  # suffixes of raw images and derivatives that are none of these
+    "angio FLASH PD PDT2 MP2RAGE IRT1 MEGRE MESE MPM MTR MTS VFA TB1AFI TB1DAM TB1EPI TB1RFM TB1SRGE TB1TFL RB1COR "
+    "T1map T2map T2starmap T1rho R1map R2map R2starmap PDmap MTRmap MTsat MTVmap MWFmap M0map S0map Chimap TB1map "
+    "RB1map defacemask bold boldref cbv sbref phase dwi dwiref asl m0scan pet epi fieldmap magnitude magnitude1 "
+    "magnitude2 phase1 phase2 phasediff mask dseg probseg xfm ADC FA MD"
+)
+SUFFIXES = {suffix.casefold(): WEIGHTED.get(suffix, suffix) for suffix in (*WEIGHTED, *OTHER.split())}
+PARTS = {"phase": "phase", "real": "half of a complex image", "imag": "half of a complex image"}
+DCM2NIIX = re.compile(r"_(ph|real|imaginary)[a-z]?(_\w{2,3})?(\.nii(\.gz)?)?$")
+ACCENTS = str.maketrans("áàâäéèêëíìîïóòôöúùûüñç", "aaaaeeeeiiiioooouuuunc")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """All that the names and headers of an image say; times in ms."""
+
+    texts: tuple[str, ...]  # descriptions, the surest first
+    image_type: tuple[str, ...] = ()
+    te: float | None = None
+    tr: float | None = None
+    ti: float | None = None
+    agent: str = ""
+    sequence: str = ""  # DICOM's ScanningSequence and SequenceVariant, with spaces
+    kind: str = ""  # of the object, where it is no MR image: "screen capture", "CT"
+    b_value: float = 0.0
+    body: str = ""  # BodyPartExamined
+    places: tuple[str, ...] = ()  # names of the file and its folder, asked where nothing else tells
+
+
+def judged(said: Said) -> str:
+    """The contrast, a kind that is none, or empty; what contradicts itself is called as it contradicts itself."""
+    if said.kind:
+        return said.kind
+    stated = {value.strip().upper() for value in said.image_type}
+    if kind := next((kind for kind, values in STATED.items() if values & stated), ""):
+        return kind
+    if said.b_value > 0:
+        return "diffusion"
+    if re.search(r"spine", said.body, re.IGNORECASE):
+        return "spine"
+    words = contrast_of(said.texts)
+    if words not in ("", *CONTRASTS):
+        return words
+    if not words and "EP" in said.sequence.split():
+        return "echo planar"
+    by_times = _contrast_by_times(said)
+    found = words or by_times or contrast_of(said.places, kinds=False)
+    if found in ("T1", "T2") and said.te and (said.te <= 30 if found == "T2" else said.te >= 60):
+        return f"{found}, but a TE of {said.te:g} ms, which no {found} has"
+    if found == "T1" and said.agent and not WITHOUT_AGENT.search(_plain(" ".join(said.texts))):
+        return AGENT
+    return found
+
+
+def contrast_of(texts: Iterable[str], *, kinds: bool = True) -> str:
+    """The contrast, or the kind that is none, that the first text to say something names; else empty.
+
+    Empty, too, where a text names T1 and T2 both. Without `kinds`, as of folders, only words for a contrast count.
+    """
+    return next((said for text in texts if (said := _of_bids(text) or _of_words(text, kinds))), "")
+
+
+def of_sidecar(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple[str, ...]) -> str:
+    """The same from what a JSON sidecar says (BIDS: times in seconds) beside the names of its file."""
+
+    def seconds(key: str) -> float | None:
+        value = sidecar.get(key)
+        return 1000.0 * value if isinstance(value, int | float) and value > 0 else None
+
+    def words(key: str) -> str:
+        value = sidecar.get(key)
+        return " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+    kinds = sidecar.get("ImageType")
+    described = tuple(words(key) for key in ("SeriesDescription", "ProtocolName", "SequenceName"))
+    said = Said(
+        (*texts, *described),
+        tuple(map(str, kinds)) if isinstance(kinds, list) else (),
+        te=seconds("EchoTime"),
+        tr=seconds("RepetitionTime"),
+        ti=seconds("InversionTime"),
+        agent=words("ContrastBolusIngredient"),
+        sequence=f"{words('ScanningSequence')} {words('SequenceVariant')}".replace("\\", " "),
+        body=words("BodyPartExamined"),
+        places=places,
+    )
+    return judged(said)
+
+
+def _contrast_by_times(said: Said) -> str:
+    """By echo, repetition and inversion time, where they leave no doubt."""
+    te, tr, ti = said.te, said.tr, said.ti
+    if te is None or tr is None or te <= 0 or tr <= 0:
+        return ""
+    if ti and tr > 4000 and ti > 1400:  # fluid is nulled
+        return "FLAIR"
+    if te >= 60 and tr >= 2000:
+        return "T2"
+    # a spin echo, or prepared by inversion as MPRAGE is; fast gradient echoes are scouts and angiographies as well
+    if te <= 30 and (150 <= tr <= 1000 or ti):
+        return "T1"
+    return "PD" if te <= 40 and tr >= 1800 else ""
+
+
+def _of_bids(text: str) -> str:
+    """What a BIDS name stands for; empty for other names, and for suffixes that BIDS does not know."""
+    name = BIDS.fullmatch(text)
+    found = SUFFIXES.get(name["suffix"].casefold(), "") if name else ""
+    entities = dict(re.findall(r"([a-z]+)-([^_./]+)", text.casefold())) if found else {}
+    if entities.get("part") in PARTS:
+        return PARTS[entities["part"]]
+    if found and ("label" in entities or entities.get("desc") in ("mask", "aseg", "aparcaseg")):
+        return "label map"
+    return AGENT if found == "T1" and "ce" in entities else found
+
+
+def _of_words(text: str, kinds: bool) -> str:
+    """The one contrast or kind that free text names."""
+    text = re.sub(r"(?<=[a-z])(?=T[12])", " ", text)  # inplaneT1
+    text = re.sub(r"space-t[12]w", "", _plain(text))  # where it was brought, not what it is
+    if half := DCM2NIIX.search(text):
+        return "phase" if half[1] == "ph" else "half of a complex image"
+    spaced = re.sub(r"[_./\\,;()\[\]-]+", " ", text)
+    if kind := next((kind for kind, words in OF_KIND.items() if kinds and words.search(spaced)), ""):
+        return kind
+    found = {name for name, words in WORDS.items() if re.search(words, text)}
+    name = next((name for name in WORDS if name in found and found - {name} <= NARROWER.get(name, set())), "")
+    return AGENT if name == "T1" and WITH_AGENT.search(text) and not WITHOUT_AGENT.search(text) else name
+
+
+def _plain(text: str) -> str:
+    """Lower case without accents."""
+    return text.casefold().translate(ACCENTS)

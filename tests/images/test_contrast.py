@@ -1,0 +1,209 @@
+"""What an image is: by the words of its names, by its headers, and where both contradict each other."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_t1t2.images.contrast import AGENT, Said, contrast_of, judged
+from napari_t1t2.images.folder import choose
+from napari_t1t2.images.read import read_all, read_image
+
+
+@pytest.mark.parametrize(
+    ("text", "contrast"),
+    [
+        ("sub-01_ses-2_T1w.nii.gz", "T1"),
+        ("sub-01_T2w", "T2"),
+        ("t1_se_tra", "T1"),
+        ("AxT2TSE", "T2"),
+        ("t2_tse_tra", "T2"),
+        ("MPRAGE sag iso", "T1"),
+        ("Ax T2 FLAIR", "FLAIR"),
+        ("t2_tirm_dark-fluid", "FLAIR"),
+        ("t2star_map", "T2map"),
+        ("pd_tse", "PD"),
+        ("T1 and T2 of a head", ""),
+        ("Image #10", ""),
+        ("patient t1000", ""),
+        ("", ""),
+        ("T2/post", "T2"),
+        ("pd+t2_tse_tra", ""),
+        ("UNIT1", "T1"),
+        ("BraTS-GLI-00002-000-t1n", "T1"),
+        ("BraTS-GLI-00002-000-t1c", AGENT),
+        ("BraTS-GLI-00002-000-t2w", "T2"),
+        ("BraTS-GLI-00002-000-t2f", "FLAIR"),
+        ("BraTS20_Training_001_t1ce", AGENT),
+        ("sT1W_3D_TFE", "T1"),
+        ("headT1_brain", "T1"),
+        ("patient1_scan", ""),
+        ("patient1_T2", "T2"),
+        ("magic", ""),
+    ],
+)
+def test_a_description_tells_its_contrast_or_nothing(text, contrast):
+    assert contrast_of([text]) == contrast
+
+
+@pytest.mark.parametrize(
+    ("suffix", "contrast"),
+    [
+        *(("T1w", "T1"), ("UNIT1", "T1"), ("inplaneT1", "T1"), ("T2w", "T2"), ("inplaneT2", "T2")),
+        *(("FLAIR", "FLAIR"), ("PDw", "PD"), ("T2starw", "T2*")),
+        *((s, s) for s in ("bold", "boldref", "dseg", "probseg", "mask", "T1map", "T2map", "T1rho", "dwi", "PDT2")),
+    ],
+)
+@pytest.mark.parametrize("name", ["sub-01_", "sub-01_ses-2_space-T1w_", "sub-03-A_acq-T2w_desc-brain_", "ses-1_run-2_"])
+def test_the_suffix_of_a_bids_name_alone_decides(name, suffix, contrast):
+    assert contrast_of([name + suffix, "T1"]) == contrast_of([f"{name}{suffix}.nii.gz", "T2"]) == contrast
+
+
+@pytest.mark.parametrize("name", ["sub-01_scan", "sub-01_z052", "sub-01_space-T1w_z052", "sub-01"])
+def test_a_suffix_that_bids_does_not_know_says_nothing(name):
+    assert contrast_of([name]) == ""
+    assert contrast_of([name, "T2"]) == "T2"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("T1map", "T1map"),
+        ("t1_mapping_native", "T1map"),
+        ("mp2rage T1 map", "T1map"),
+        ("T2 map", "T2map"),
+        ("qT2map", "T2map"),
+        ("T1rho_knee", "T1rho"),
+    ],
+)
+def test_a_map_is_no_weighted_image(text, kind):
+    assert contrast_of([text]) == kind
+
+
+def test_the_first_text_that_says_something_decides():
+    assert contrast_of(["series 4", "t2_tse", "t1_se"]) == "T2"
+
+
+@pytest.mark.parametrize(
+    ("te", "tr", "ti", "contrast"),
+    [
+        (12, 550, None, "T1"),
+        (3.7, 7.5, None, ""),  # a scout, an angiography or a spoiled gradient echo
+        (90, 6000, None, "T2"),
+        (3.1, 8.9, 900, "T1"),
+        (90, 9000, 2500, "FLAIR"),
+        (15, 3000, None, "PD"),
+        (None, 550, None, ""),
+        (0, 0, None, ""),
+    ],
+)
+def test_times_tell_the_contrast_where_no_name_does(te, tr, ti, contrast):
+    assert judged(Said(("series 3",), te=te, tr=tr, ti=ti)) == contrast
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        *((t, "localizer") for t in ("localizer", "3-plane loc", "AAHead_Scout", "SURVEY", "Lokalisierer", "Repérage")),
+        *((t, "localizer") for t in ("localizador", "Topogramm", "Reference scan: ref scan", "calibration")),
+        *((t, "phase") for t in ("t1_mprage_ph", "swi pha", "sub1_T2_ph.nii.gz", "gre phase images")),
+        *((t, "half of a complex image") for t in ("T1_real.nii.gz", "scan_T2_imaginary", "scan_T2_imaginarya")),
+        *((t, "field map") for t in ("gre_field_mapping", "B0 map", "fieldmap", "B1map_T1")),
+        *((t, "diffusion") for t in ("ep2d_diff_b1000_ADC", "DTI 30 dir", "t2 dwi tra", "TRACEW", "*ep_b1000")),
+        *((t, "function") for t in ("ep2d_bold_rest", "fMRI task", "rs-fmri")),
+        *((t, "perfusion") for t in ("pCASL", "perf", "DCE t1 vibe", "CBF")),
+        *((t, "angiography") for t in ("TOF 3D multi-slab", "MRA head", "Angiographie t1", "MRV", "pca venous")),
+        *((t, "projection") for t in ("TOF_MIP", "SWI mIP")),
+        *((t, "spine") for t in ("t2_tse_sag_LWS", "T2 C-spine", "lumbar T1", "HWS t2", "rachis T2", "columna T1")),
+        *(
+            (t, "label map")
+            for t in ("P1_T1_seg", "sub1_T1_aparc+aseg", "T1_brain_mask", "T2_labels", "T1_lesion_mask")
+        ),
+        *((t, "tissue map") for t in ("P1_T1_pve_1", "T1_gm_prob", "c1T1_head")),
+        *((t, "Dixon") for t in ("t1_vibe_dixon_W", "T1 in phase", "t1_opp-phase", "T1 fat")),
+        *((t, "inversion image") for t in ("mp2rage_INV1", "MP2RAGE inv-2")),
+        *((t, "T1map") for t in ("mp2rage_1mm_T1_Images", "MP2RAGE T1 map")),
+        *((t, "T1") for t in ("mp2rage_1mm_UNI_Images", "mp2rage UNI-DEN", "Proband_03_T1", "perfect_T1", "local_T1")),
+        *((t, "T2") for t in ("realign_T2", "T2 phased array coil", "phantom T2", "Asher_T2")),
+        ("stir_tra_t2", "STIR"),
+        ("DSC_0001", ""),
+    ],
+)
+def test_a_word_for_what_is_no_weighted_image_comes_first(text, kind):
+    found = contrast_of([text])
+    assert found == kind or (kind == "projection" and found == "angiography")
+
+
+@pytest.mark.parametrize(
+    ("text", "contrast"),
+    [
+        *(
+            (t, AGENT)
+            for t in ("T1 post Gd", "t1_se_tra_KM", "T1 nach KM", "T1 apres gado", "T1 + C", "T1 con contraste")
+        ),
+        *((t, AGENT) for t in ("t1ce", "sub-01_ce-gadolinium_T1w", "T1_Gd", "T1 with contrast")),
+        *((t, "T1") for t in ("T1 native", "T1 nativ", "T1 ohne KM", "T1 sans contraste", "T1 pre contrast", "t1n")),
+    ],
+)
+def test_a_t1_with_contrast_agent_is_another_than_a_native_one(text, contrast):
+    assert contrast_of([text]) == contrast
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sub-01_part-phase_T1w", "phase"),
+        ("sub-01_part-real_T2w", "half of a complex image"),
+        ("sub-01_part-mag_T1w", "T1"),
+        ("sub-01_desc-aseg_T1w", "label map"),
+        ("sub-01_label-GM_T1w", "label map"),
+        ("sub-01_echo-1_T2starw", "T2*"),
+        ("sub-01_inv-1_MP2RAGE", "MP2RAGE"),
+    ],
+)
+def test_the_entities_of_a_bids_name_count(name, kind):
+    assert contrast_of([name]) == kind
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (Said(("t1_fl2d",), ("ORIGINAL", "PRIMARY", "P", "ND")), "phase"),
+        (Said(("t1_fl2d",), ("ORIGINAL", "PRIMARY", "M", "ND")), "T1"),
+        (Said(("t2",), ("DERIVED", "PRIMARY", "DIFFUSION", "ADC")), "diffusion"),
+        (Said(("head",), ("ORIGINAL", "PRIMARY", "LOCALIZER")), "localizer"),
+        (Said(("t1 mp2rage",), ("DERIVED", "PRIMARY", "T1 MAP", "ND")), "T1map"),
+        (Said(("tof",), ("DERIVED", "PRIMARY", "PROJECTION IMAGE", "MIP")), "projection"),
+        (Said(("t2_tse",), b_value=1000.0), "diffusion"),
+        (Said(("t2_tse",), body="LSPINE"), "spine"),
+        (Said(("ax",), te=90, tr=4000, sequence="EP SK"), "echo planar"),
+        (Said(("T2_GENFI_3D",), te=2.9, tr=2200, ti=900), "T2, but a TE of 2.9 ms, which no T2 has"),
+        (Said(("t1_tse",), te=98, tr=5000), "T1, but a TE of 98 ms, which no T1 has"),
+        (Said(("t1_se",), te=12, tr=550, agent="Dotarem"), AGENT),
+        (Said(("t1_se native",), te=12, tr=550, agent="Dotarem"), "T1"),
+        (Said(("t2",), kind="screen capture"), "screen capture"),
+    ],
+)
+def test_a_header_is_believed_before_a_word(said, kind):
+    assert judged(said) == kind
+
+
+def test_what_a_sidecar_says_of_a_volume_counts(tmp_path):
+    voxels = np.random.default_rng(0).integers(0, 900, (8, 8, 4)).astype(np.int16)
+    for name in ("scan1", "scan2", "scan3_T2"):
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    (tmp_path / "scan1.json").write_text(json.dumps({"EchoTime": 0.098, "RepetitionTime": 5.2}))
+    (tmp_path / "scan2.json").write_text(json.dumps({"ImageType": ["ORIGINAL", "PRIMARY", "P"]}))
+    (tmp_path / "scan3_T2.json").write_text(json.dumps({"EchoTime": 0.003, "RepetitionTime": 2.2}))
+    looks = [read_image(tmp_path / f"{name}.nii.gz").looks for name in ("scan1", "scan2", "scan3_T2")]
+    assert looks == ["T2", "phase", "T2, but a TE of 3 ms, which no T2 has"]
+
+
+def test_a_label_map_beside_bare_names_does_not_leave_these_out(tmp_path):
+    voxels = np.random.default_rng(0).integers(0, 900, (8, 8, 4)).astype(np.int16)
+    for name in ("P1", "P2", "P1_seg"):
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    chosen = choose(read_all(tmp_path), "T1")
+    assert [v.name for v in chosen.volumes] == ["P1", "P2"]
+    assert "its name or header says label map" in chosen.skipped[0].why
