@@ -250,12 +250,49 @@ def test_an_acquisition_number_that_counts_slices_splits_nothing(tmp_path):
     assert len(one(*tmp_path.iterdir()).data) == 4
 
 
-def test_slices_that_nothing_tells_apart_are_left_out_and_counted(tmp_path):
+def brighter(path: Path, k: int) -> None:
+    ds = dcmread(path)
+    ds.PixelData = (pixels(k) + 100).astype(pixels(k).dtype).tobytes()
+    ds.save_as(path)
+
+
+def test_slices_that_nothing_tells_apart_are_refused_and_never_alternate(tmp_path):
+    series(tmp_path)
+    for k, path in enumerate(series(tmp_path, (0, 3))):
+        brighter(path, k)
+    assert "has 6 slices of 4 places, and no tag tells" in why(*tmp_path.iterdir())
+
+
+def test_two_runs_through_all_places_are_two_volumes_though_no_tag_tells_them_apart(tmp_path):
+    series(tmp_path)
+    for k, path in enumerate(series(tmp_path)):
+        brighter(path, k)
+    first, second = read_dicoms(list(tmp_path.iterdir()))[0]
+    np.testing.assert_array_equal(second.data, first.data + 100)
+
+
+def test_copies_of_slices_under_other_uids_are_left_out_and_counted(tmp_path):
     series(tmp_path)
     series(tmp_path, (0, 3))
     volume = one(*tmp_path.iterdir())
     assert len(volume.data) == 4
-    assert volume.notes == ("slices left out, as another shows the same place: 2",)
+    assert volume.notes == ("copies of other slices left out: 2",)
+
+
+def test_patients_whose_series_uid_was_deleted_stay_apart(tmp_path):
+    for patient in ("ANON1", "ANON2"):
+        for path in series(tmp_path, PatientID=patient, StudyInstanceUID=generate_uid()):
+            ds = dcmread(path)
+            del ds.SeriesInstanceUID
+            ds.save_as(path)
+    volumes, skipped = read_dicoms(list(tmp_path.iterdir()))
+    assert [(v.subject, len(v.data)) for v in volumes] == [("ANON1", 4), ("ANON2", 4)] and not skipped
+
+
+def test_a_scout_in_several_planes_is_told_by_its_planes_alone(tmp_path):
+    for axes in ([1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1]):
+        series(tmp_path, (0, 10), ImageOrientationPatient=axes, SeriesInstanceUID="1.2.3", SeriesDescription="head")
+    assert {v.looks for v in read_dicoms(list(tmp_path.iterdir()))[0]} == {"localizer"}
 
 
 def test_a_localiser_of_three_directions_becomes_three_volumes(tmp_path):

@@ -65,7 +65,7 @@ def folder_of_head(path: Path) -> str:
     for part in path.parts[:-1]:
         if part.casefold() in SPLITS:
             continue
-        if not contrast_of([part]):
+        if not contrast_of([part], kinds=False):
             return part
         bare = bare_name(Path(part))
         if bare != part and re.search(r"\d", bare):

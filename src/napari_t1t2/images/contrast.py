@@ -34,9 +34,9 @@ STATED = {
 
 # The same by words, in English, German, French and Spanish, without accents; not inside of longer words.
 KINDS = {
-    "localizer": r"locali[sz]er|localizador|lokali[sz]i?er\w*|localisateur|loc|scout|survey|topogra\w*|reperage|smartbrain"
-    r"|aa ?head ?scout|3[ -]?plane?|3[ -]?ebenen|tri[ -]?plan\w*|asset ?cal\w*|calibration|kalibrier\w*|senseref\w*"
-    r"|ref[ -]?scan|coil ?(survey|sens\w*)",
+    "localizer": r"locali[sz]er|localizador|lokali[sz]i?er\w*|localisateur|loc|scout|survey|topogra\w*|reperage"
+    r"|smartbrain|aa ?head ?scout|3[ -]?plane?|3[ -]?ebenen|tri[ -]?plan\w*|asset ?cal\w*|calibration|kalibrier\w*"
+    r"|senseref\w*|ref[ -]?scan|coil ?(survey|sens\w*)",
     "inversion image": r"inv[ -]?[12]|ti[12]",
     "T1map": r"mp2?rage[ \w]* t1[ -]?(images?|map)|t1[ -]?map\w*|r1[ -]?map|qt1",
     "T2map": r"q?t2[ -]?map\w*|r2[ -]?map|t2[ -]?(star|\*)[ -]?map",

@@ -86,9 +86,8 @@ def _group_into_stacks(slices: list[Slice]) -> list[list[Slice]]:
 
     def kind(s: Slice) -> Hashable:
         spacing, echo = s.pixel(), s.number("EffectiveEchoTime", "EchoTime")
-        series = s.text("SeriesInstanceUID"), s.text("SeriesNumber"), s.text("StackID")
         return (
-            *series,
+            *_head_and_series(s),
             s.stored.shape,
             echo and round(echo, 1),
             spacing is not None and tuple(spacing.round(3)),
@@ -107,6 +106,12 @@ def _group_into_stacks(slices: list[Slice]) -> list[list[Slice]]:
                 directions.append([s])
         stacks += [part for stack in directions for part in _split_repeats(stack, REPEATS)]
     return sorted(stacks, key=_order_of)
+
+
+def _head_and_series(s: Slice) -> tuple[str, ...]:
+    """Of whom and of which series it is: anonymisers delete some of these tags."""
+    tags = "PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "StackID"
+    return tuple(s.text(tag) for tag in tags)
 
 
 def _is_scout(stack: list[Slice], stacks: list[list[Slice]]) -> bool:
@@ -134,18 +139,32 @@ def _split_repeats(stack: list[Slice], keywords: Sequence[str]) -> list[list[Sli
     places = len(set(_number_places(stack)))
     if places == len(stack):
         return [[s for _, s in sorted(zip(_number_places(stack), stack, strict=True), key=lambda pair: pair[0])]]
-    if not keywords:  # nothing does: the first of each place
-        ordered = sorted(stack, key=Slice.order)
-        first: dict[int, Slice] = {}
-        for place, s in zip(_number_places(ordered), ordered, strict=True):
-            first.setdefault(place, s)
-        note = f"slices left out, as another shows the same place: {len(stack) - places}"
-        return [[replace(first[place], notes=(*first[place].notes, note)) for place in sorted(first)]]
+    if not keywords:  # nothing does, but perhaps their order
+        return _split_runs(sorted(stack, key=Slice.order), places)
     keyword, *others = keywords
     parts = _group(lambda s: s.text(keyword), stack)
     if len(parts) > 1 and max(len(set(_number_places(part))) for part in parts) == places:
         return [whole for part in parts for whole in _split_repeats(part, keywords)]
     return _split_repeats(stack, others)
+
+
+def _split_runs(ordered: list[Slice], places: int) -> list[list[Slice]]:
+    """Slices of which each run shows every place once, as volumes; else all together, which cannot be a volume.
+
+    A volume whose slices are taken now from one echo, now from another, would be wrong without looking wrong.
+    """
+    alone: dict[Hashable, Slice] = {}  # a copy under another UID is the same slice
+    for place, s in zip(_number_places(ordered), ordered, strict=True):
+        alone.setdefault((place, s.stored.tobytes()), s)
+    if len(alone) == places:
+        note = f"copies of other slices left out: {len(ordered) - places}"
+        return _split_repeats([replace(s, notes=(*s.notes, note)) for s in alone.values()], ())
+    numbers = _number_places(ordered)
+    starts = range(0, len(ordered), places)
+    told = len({s.number("InstanceNumber") for s in ordered}) == len(ordered)
+    if told and all(len(set(numbers[start : start + places])) == places for start in starts):
+        return [_split_repeats(ordered[start : start + places], ())[0] for start in starts]
+    return [ordered]
 
 
 def _number_places(stack: list[Slice]) -> list[int]:
@@ -161,6 +180,11 @@ def _number_places(stack: list[Slice]) -> list[int]:
 def _make_volume(stack: list[Slice], scout: bool) -> Volume:
     """One volume of slices that belong together, of a `scout` or not. Raises `UnusableError` with a sentence."""
     first, count = stack[0], len(stack)
+    if (places := len(set(_number_places(stack)))) < count:
+        raise UnusableError(
+            f"series {first.text('SeriesNumber')} has {count} slices of {places} places, and no tag tells those of one "
+            "place apart (echoes, phases or repeats): export each by itself."
+        )
     data, dtype = _rescale(stack)
     notes = [*dict.fromkeys(note for s in stack for note in s.notes), *_note_uneven_steps(stack)]
     if first.text("PhotometricInterpretation") == "MONOCHROME1":

@@ -18,7 +18,7 @@ from ..provenance import Provenance
 from .clues import subject_of
 from .contrast import of_sidecar
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
-from .pixels import make_finite, refuse_blank, to_grey
+from .pixels import kind_of, make_finite, refuse_blank, to_grey
 from .quiet import decoding
 from .volume import Affine, Image, Volume, spacing_of
 
@@ -43,7 +43,7 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         data=data,
         name=stem(path),
         contrast=contrast,
-        looks=of_sidecar((stem(path),), _sidecar_of_scanner(path), (path.parent.name,)),
+        looks=kind_of(data) or of_sidecar((stem(path),), _sidecar_of_scanner(path), (path.parent.name,)),
         spacing=None if affine is None else spacing_of(affine),
         affine=affine,
         dtype=dtype,

@@ -10,6 +10,10 @@ import numpy.typing as npt
 from ..errors import UnusableError
 from .volume import Image, Volume
 
+LABELS = 150  # different whole values, at most, of a label map
+FLAT = 0.65  # of its neighbouring voxels that have one label; of heads a third at most
+FULL = 0.3  # of the voxels of a tissue map that hold nothing else
+
 
 def evenly(n: int, most: int) -> npt.NDArray[np.intp]:
     """At most so many of the indices 0 to n - 1, spread evenly from the first to the last."""
@@ -39,6 +43,22 @@ def refuse_blank(data: Image, name: str = "", *, flat: bool = False, two_values:
         raise UnusableError(f"{of_file}every pixel is {low:g}; there is no image in it; leave it out.")
     if low < high and not two_values and all(((plane == low) | (plane == high)).all() for plane in data):
         raise UnusableError(f"{of_file}holds only the values {low:g} and {high:g}: a mask, not an image; leave it out.")
+
+
+def kind_of(data: Image) -> str:
+    """What values alone say of (Z, Y, X): "label map", "tissue map" (parts of a voxel, 0 to 1), or nothing."""
+    inside = data != 0
+    if not inside.any():
+        return ""
+    values = np.unique(data[inside][:: max(1, int(inside.sum()) // 100_000)])
+    whole = len(values) <= LABELS and bool((values == np.rint(values)).all())
+    if whole and len(values) > 1:
+        pairs = inside[..., 1:] & inside[..., :-1]
+        alike = (data[..., 1:] == data[..., :-1])[pairs]
+        return "label map" if alike.size and alike.mean() >= FLAT else ""
+    if data.min() == 0 and data.max() == 1 and not whole:
+        return "tissue map" if (data[inside] == 1).mean() >= FULL else ""
+    return ""
 
 
 def to_grey(data: Any) -> Any:

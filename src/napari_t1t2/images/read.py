@@ -18,7 +18,7 @@ from .folder import Folder, choose, files_in, named
 from .names import SIDECARS, TIFF, is_known, is_nifti, is_second_half, refuse_missing
 from .nifti import read_nifti
 from .pictures import picture_provenance, read_picture, read_tiff
-from .pixels import make_finite, refuse_blank
+from .pixels import kind_of, make_finite, refuse_blank
 from .quiet import decoding
 from .volume import Skipped, Volume
 
@@ -124,7 +124,7 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         data=stack,
         name=path.stem,
         contrast=contrast,
-        looks=contrast_of([path.stem]),
+        looks=kind_of(stack) or contrast_of([path.stem]),
         dtype=data.dtype.name,
         path=path,
         subject=subject_of(path, len(stack) > 1),
