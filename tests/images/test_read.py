@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import dask.array as da
+import imagecodecs
 import nibabel
 import numpy as np
 import pytest
@@ -463,3 +464,28 @@ def test_a_folder_of_another_contrast_is_told_from_one_without_images(mixed):
     (mixed / "notes.txt").write_text("hello")
     with pytest.raises(UnusableError, match=r"bids holds images, but none to use as T1: sub-0\d_T2w\.nii\.gz"):
         read_folder(mixed, "T1")
+
+
+def test_samples_of_a_tiff_in_planes_are_colour_and_no_slices(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 255, (12, 10)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([grey] * 3), photometric="rgb", planarconfig="separate")
+    volume = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(volume.data, grey[None])
+    assert volume.notes == ()
+
+
+def test_a_tiff_is_read_through_its_colour_map_and_with_white_where_it_says(tmp_path):
+    ramp = np.arange(120, dtype=np.uint8).reshape(12, 10)
+    falling = np.tile(np.arange(255, -1, -1, dtype=np.uint16) * 257, (3, 1))
+    tifffile.imwrite(tmp_path / "a.tif", ramp, photometric="palette", colormap=falling)
+    tifffile.imwrite(tmp_path / "b.tif", ramp, photometric="miniswhite")
+    for name in ("a.tif", "b.tif"):
+        np.testing.assert_array_equal(read_image(tmp_path / name).data[0], 255 - ramp)
+
+
+def test_a_colour_png_of_16_bits_keeps_them(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 60000, (12, 10)).astype(np.uint16)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(np.stack([grey] * 3, axis=-1)))
+    volume = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(volume.data[0], grey)
+    assert volume.dtype == "uint16"

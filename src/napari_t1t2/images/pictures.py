@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,28 @@ GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})  # Pillow's mod
 
 def read_picture(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     """The pixels of a PNG, JPEG or BMP, (rows, columns), and what was done to them."""
-    with Pillow.open(path) as opened:
-        picture = ImageOps.exif_transpose(opened)
-        if picture.mode in GREY:
-            data = np.asarray(picture)
-            return (data.astype(np.uint8) if data.dtype == bool else data), ()
-        notes = ("transparency was dropped",) if "A" in picture.getbands() or "transparency" in picture.info else ()
-        return _grey(np.asarray(picture.convert("RGB")), notes)
+    with path.open("rb") as file:
+        if (deep := _deep_colour(file)) is not None:
+            return _grey(deep[..., :3], ("transparency was dropped",) if deep.shape[-1] == 4 else ())
+        with Pillow.open(file) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            if picture.mode in GREY:
+                data = np.asarray(picture)
+                return (data.astype(np.uint8) if data.dtype == bool else data), ()
+            clear = "A" in picture.getbands() or "transparency" in picture.info
+            return _grey(np.asarray(picture.convert("RGB")), ("transparency was dropped",) if clear else ())
+
+
+def _deep_colour(file: BinaryIO) -> npt.NDArray[Any] | None:
+    """A PNG of 16 bits in colour, (rows, columns, 3 or 4), of which Pillow would keep 8; None for other files."""
+    begin = file.read(26)
+    file.seek(0)
+    if not begin.startswith(b"\x89PNG") or begin[24] != 16 or begin[25] not in (2, 6):
+        return None
+    import imagecodecs
+
+    decoded: npt.NDArray[Any] = imagecodecs.png_decode(file.read())
+    return decoded
 
 
 def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
@@ -36,10 +51,14 @@ def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
         if not tiff.series:
             raise UnusableError(f"{path.name}: the TIFF holds no image.")
         series = tiff.series[0]
-        data, axes = series.asarray(), series.axes
+        data, axes, page = series.asarray(), series.axes, series.keyframe
     notes: tuple[str, ...] = ()
-    if axes.endswith("S") and data.shape[-1] in (3, 4):
-        data, notes = _grey(data, ())
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
+        data, notes = _grey(np.moveaxis(page.colormap[:, data] >> 8, 0, -1).astype(np.uint8), ())
+    elif page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and data.dtype.kind == "u":
+        data, notes = np.iinfo(data.dtype).max - data, ("low values were white and were inverted",)
+    elif "S" in axes and data.shape[axes.index("S")] in (3, 4):  # samples may lie in planes, before rows and columns
+        data, notes = _grey(np.moveaxis(data, axes.index("S"), -1)[..., :3], ())
     data = data.squeeze() if data.ndim > 3 else data
     if data.ndim not in (2, 3):
         raise UnusableError(
