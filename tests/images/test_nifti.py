@@ -532,3 +532,15 @@ def test_a_real_image_does_not_inherit_the_word_of_a_synthetic_one(tmp_path):
     write_nifti(tmp_path / "a.nii", image)
     assert not (tmp_path / "a.json").exists()
     assert not read_nifti(tmp_path / "a.nii").synthetic
+
+
+@pytest.mark.parametrize(("qform_code", "took", "side"), [(1, "qform", 2.2), (0, "sform", 1.0)])
+def test_a_header_that_disagrees_with_itself_is_said(tmp_path, qform_code, took, side):
+    image = nibabel.Nifti1Image(np.random.default_rng(0).integers(0, 99, (6, 7, 8)).astype(np.int16), None)
+    image.set_qform(np.diag([2.2, 2.2, 6, 1]), qform_code)
+    image.set_sform(np.eye(4), 2)
+    image.header["pixdim"][1:4] = 2.2, 2.2, 6
+    nibabel.save(image, tmp_path / "a.nii")
+    volume = read_nifti(tmp_path / "a.nii")
+    assert f"its sform says voxels of 1x1x1, its pixdim 2.2x2.2x6: the {took} was taken" in volume.notes
+    assert volume.spacing[2] == pytest.approx(side)

@@ -489,3 +489,22 @@ def test_a_colour_png_of_16_bits_keeps_them(tmp_path):
     volume = read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(volume.data[0], grey)
     assert volume.dtype == "uint16"
+
+
+def test_linked_folders_are_followed_once_and_what_cannot_be_read_is_named(tmp_path):
+    far = tmp_path / "far" / "sub-02"
+    far.mkdir(parents=True)
+    data = tmp_path / "data"
+    data.mkdir()
+    grey = np.random.default_rng(0).integers(0, 255, (12, 10)).astype(np.uint8)
+    for folder in (far, data):
+        Image.fromarray(grey).save(folder / f"{folder.name}_T1.png")
+    (data / "linked").symlink_to(far, target_is_directory=True)
+    (far / "back").symlink_to(data, target_is_directory=True)  # in a circle
+    (data / "unfetched_T1.nii.gz").symlink_to(tmp_path / ".git" / "annex" / "nothing")
+    (data / "more.zip").write_bytes(b"PK\x03\x04")
+    found = read_all(data)
+    assert sorted(v.name for v in found.volumes) == ["data_T1", "sub-02_T1"]
+    said = {skipped.path.name: skipped.why for skipped in found.skipped}
+    assert "a link to a file that is not there" in said["unfetched_T1.nii.gz"]
+    assert "an archive" in said["more.zip"]

@@ -58,7 +58,7 @@ def reading(config: TrainConfig, pixel: float = 0.0, stop: Stop = lambda: False)
     """
     folders = list(dict.fromkeys((config.t1_folder, config.t2_folder)))
     files = dict(zip(folders, _try_each(_find_files, folders), strict=True))
-    times = {path: path.stat().st_mtime_ns for own in files.values() for path in own}
+    times = {path: _stat(path).st_mtime_ns for own in files.values() for path in own}
     asked = _asked(config, files)
     home = home_of(asked)
     places = [str(folder.resolve()) for folder in folders]
@@ -92,6 +92,11 @@ def _find_files(folder: Path) -> list[Path]:
     if not files:
         choose(Folder(folder, [], []), "")  # which says so
     return files
+
+
+def _stat(path: Path) -> os.stat_result:
+    """Of a file, or of a link to nothing."""
+    return path.stat() if path.exists() else path.lstat()
 
 
 def _try_each(work: Callable[[ItemT], MadeT], items: Iterable[ItemT]) -> list[MadeT]:
@@ -301,7 +306,7 @@ def _asked(config: TrainConfig, files: dict[Path, list[Path]]) -> dict[str, Any]
         "model": [m.plane, m.pixel, m.size, m.multiple, m.depth],
         "files": [
             [folder.resolve().name, bids_label(folder.resolve() / "file")]
-            + [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in own]
+            + [[path.relative_to(folder).as_posix(), _stat(path).st_size] for path in own]
             for folder, own in files.items()
         ],
     }

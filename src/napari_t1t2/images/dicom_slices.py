@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UnusableError
-from .names import KINDS, natural, refuse_missing
+from .names import ARCHIVES, KINDS, natural, refuse_missing
 from .pixels import to_grey
 from .quiet import decoding, quiet
 
@@ -135,6 +135,8 @@ def slices_of(path: Path) -> list[Slice]:
             signed = _begins(file)
             header = None if signed is None else dcmread(file, force=True)
         if header is None or not (signed or len(header)):
+            if path.name.casefold().endswith(ARCHIVES):
+                raise UnusableError("an archive, which is not looked into; unpack it first.")
             raise UnusableError(f"not an image that can be read here; give {KINDS}.")
         _refuse_no_image(header)
         frames, notes = _decode(header)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def together(said: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All files in the folder and the folders in it, in natural order, hidden ones left out.
+    """All files in the folder and the folders in it, linked ones too, in natural order, hidden ones left out.
 
     So are those in folders called `derivatives` or `sourcedata`, which are no raw data in BIDS, unless the folder is
     one of these or lies in one. Raises `UnusableError` where it is no folder.
@@ -72,10 +73,30 @@ def files_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise UnusableError(f"{folder} {what}: give a folder of images.")
-    found = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+    found = [p.relative_to(folder) for p in _walk(folder)]
     not_raw = NOT_RAW if NOT_RAW.isdisjoint(folder.resolve().parts) else frozenset[str]()
     seen = [p for p in found if not_raw.isdisjoint(p.parts[:-1]) and not any(part.startswith(".") for part in p.parts)]
     return [folder / p for p in sorted(seen, key=lambda p: [natural(Path(part)) for part in p.parts])]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """The files below, also through links to folders, each folder once; links to nothing are files to be named.
+
+    Raises `UnusableError` for a folder that may not be read: its subjects would vanish without a word.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UnusableError(
+            f"{error.filename} cannot be read ({error.strerror}): allow it, or move it away."
+        )
+
+    seen: set[str] = set()
+    for at, below, names in os.walk(folder, onerror=refuse, followlinks=True):
+        if (real := os.path.realpath(at)) in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        yield from (path for name in names if (path := Path(at, name)).is_file() or path.is_symlink())
 
 
 def named(folder: Path, volumes: list[Volume], skipped: list[Skipped]) -> Folder:

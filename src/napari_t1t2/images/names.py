@@ -11,6 +11,7 @@ from ..errors import Refusal, UnusableError
 TIFF = frozenset({".tif", ".tiff"})
 READABLE = TIFF | {".png", ".jpg", ".jpeg", ".bmp"}
 SIDECARS = frozenset({".json", ".tsv", ".bval", ".bvec"})  # lie beside images in BIDS folders
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
 NIFTI = (".nii", ".nii.gz", *HALVES, ".mgh", ".mgz")
 KINDS = "PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM"  # what can be read
@@ -58,6 +59,10 @@ def is_second_half(path: Path) -> bool:
 
 def refuse_missing(path: Path) -> None:
     """Raises `UnusableError` where a file does not exist or is empty."""
+    if path.is_symlink() and not path.exists():
+        raise UnusableError(
+            f"{path.name}: a link to a file that is not there; with DataLad or git-annex, fetch its content first."
+        )
     if not path.is_file():
         raise UnusableError(f"{path} does not exist: check the name.")
     if path.stat().st_size == 0:

@@ -24,6 +24,7 @@ from .volume import Affine, Image, Volume, spacing_of
 
 SIDES = {"L": "left", "R": "right", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # codes of a header that is not in mm
+DISAGREE = 0.02  # of a voxel's side, between the sform and pixdim
 CIFTI = range(3000, 3100)  # intent codes of NIfTI-2 files that hold values on a surface
 
 
@@ -140,6 +141,14 @@ def _affine_of(image: Any) -> tuple[Affine | None, tuple[str, ...]]:
     ):
         axes = "-".join(SIDES[str(side)] for side in axes_of(affine))
         notes = (f"its header holds no orientation: its axes were taken to run {axes}",)
+    if "sform_code" in header and header["sform_code"] > 0 and _is_regular(affine):
+        pixdim, sides = np.abs(np.array(header["pixdim"][1:4], np.float64)), np.linalg.norm(affine[:3, :3], axis=0)
+        if (pixdim > 0).all() and np.abs(sides / pixdim - 1).max() > DISAGREE:
+            by_qform = header["qform_code"] > 0 and _is_regular(header.get_qform())
+            took = "qform" if by_qform else "sform"
+            affine = np.array(header.get_qform() if by_qform else affine, np.float64)
+            mm = ["x".join(f"{side:.3g}" for side in of) for of in (sides, pixdim)]
+            notes += (f"its sform says voxels of {mm[0]}, its pixdim {mm[1]}: the {took} was taken",)
     if "xyzt_units" in header and (unit := UNITS.get(int(header["xyzt_units"]) & 7)):
         affine[:3] *= unit[1]
         notes += (f"its header is in {unit[0]}; turned to mm",)
