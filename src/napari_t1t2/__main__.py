@@ -77,14 +77,17 @@ def _parser() -> ArgumentParser:
     checks = command(check, "check")
     _folders(checks)
     for config_class, names in (
-        (TrainConfig, ("t1_series", "t2_series", "frame")),
+        (TrainConfig, ("t1_series", "t2_series", "t1_volume", "t2_volume")),
         (ModelConfig, ("size", "plane", "pixel")),
     ):
         for name in names:
             _flag(checks, _named(config_class, name), get_type_hints(config_class)[name])
 
+    _volume_number(checks)
+
     trains = command(train, "train")
     _folders(trains)
+    _volume_number(trains)
     trains.add_argument("--run", dest="run_folder", type=_path, required=True, metavar="RUN", help="folder of the run")
     trains.add_argument("--preset", choices=get_args(PresetName), help="settings to begin with [laptop]")
     trains.add_argument("--resume", action="store_true", help="continue the earlier training in RUN")
@@ -108,7 +111,7 @@ def _parser() -> ArgumentParser:
         metavar="S",
         help="series of a folder to use, with commas; empty: chosen automatically",
     )
-    _flag(translates, _named(TrainConfig, "frame"), int, default=0)
+    _volume_number(translates, default=0)
     translates.add_argument(
         "--planes",
         choices=get_args(Planes),
@@ -203,8 +206,13 @@ def _flag(parser: ArgumentParser, field: Field[Any], hint: Any, default: Any = N
         options["choices"] = get_args(hint)
     else:
         options |= {"type": hint, "metavar": hint.__name__[0].upper()}
-    names = ["--volume-number"] if field.name == "frame" else []  # its plain name; the other is that of the field
-    parser.add_argument(*names, "--" + field.name.replace("_", "-"), dest=field.name, **options)
+    parser.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **options)
+
+
+def _volume_number(parser: ArgumentParser, default: int | None = None) -> None:
+    """The flag for the volume of 4D files, whatever their contrast."""
+    text = "volume number of 4D files, from 0; 3D files are taken as they are [0]"
+    parser.add_argument("--volume-number", "--frame", dest="frame", type=int, metavar="I", default=default, help=text)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ def setting(
 
 # fmt: off
 LABELS = {  # of settings that their readers call otherwise than their field
-    "t1_label": "first contrast", "t2_label": "second contrast", "frame": "volume number",
+    "t1_label": "first contrast", "t2_label": "second contrast",
+    "t1_volume": "T1 volume number", "t2_volume": "T2 volume number",
     "size": "slice size, pixels", "crop": "crop, pixels", "pixel": "resolution, mm", "batch": "batch size",
     "channels": "base channels", "disc_channels": "discriminator channels", "levels": "U-Net levels",
     "tone_curve": "intensity mapping", "gate": "gated mapping",
@@ -271,7 +272,8 @@ class TrainConfig(Checked):
     hold_out: int = setting(
         1, "Patients kept from training, for the previews; at most one in five.", low=0, advanced=True
     )
-    frame: int = setting(0, "Volume number: which volume of a 4D file to use, counted from 0.", low=0, advanced=True)
+    t1_volume: int = setting(0, "Volume number of 4D files of the first contrast, from 0.", low=0, advanced=True)
+    t2_volume: int = setting(0, "Volume number of 4D files of the second contrast, from 0.", low=0, advanced=True)
     report_every: int = setting(5, "Steps between progress reports.", low=1, advanced=True)
     preview_every: int = setting(50, "Steps between previews.", low=1, advanced=True)
     save_every: int = setting(500, "Steps between checkpoints.", low=1, advanced=True)
@@ -302,6 +304,9 @@ class TrainConfig(Checked):
         """The inverse of `to_dict`."""
         paths = {k: Path(v) for k, v in values.items() if k.endswith("_folder")}
         before = {"pairs": "names" if values.get("paired_weight") else "off"}  # there were `pairs`
+        if "frame" in values:  # a number for both, before there was one of each
+            before |= dict.fromkeys(("t1_volume", "t2_volume"), values["frame"])
+            values = {name: value for name, value in values.items() if name != "frame"}
         return cls(**before | values | paths | {"model": ModelConfig.from_dict(values["model"])})
 
 

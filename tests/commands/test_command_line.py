@@ -198,7 +198,7 @@ def test_the_folder_one_stands_in_may_be_given_as_a_dot(done, data, monkeypatch)
 def test_train_prints_its_progress_and_where_the_model_is(done, data, tmp_path):
     out = done("train", *data, "--run", tmp_path / "run", *TINY)
     assert "Training on cpu (1 thread): 7 T1 and 7 T2 slices, 32x32 at a time" in out
-    assert re.search(r"step 4 \| adversarial \d.* slices/s \| 0:00 left", out)
+    assert re.search(r"step 4 \| (adversarial|paired) \d.* slices/s \| 0:00 left", out)
     assert out.endswith(f"Completed at step 4; the model is {tmp_path / 'run' / 'model.safetensors'}\n")
 
 

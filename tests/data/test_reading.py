@@ -438,3 +438,17 @@ def test_a_cache_that_is_found_again_counts_as_used_now(config, cache, little_me
     assert bank.find_caches()[0].used == 1e9
     read_both(config)
     assert bank.find_caches()[0].used > 1e9 + 1e8
+
+
+def test_each_contrast_takes_its_own_volume_of_4d_files_and_3d_ones_as_they_are(config, tmp_path, head):
+    """FLAIR, T1, T1 with agent and T2 in one file, as in the Medical Segmentation Decathlon."""
+    heads = np.stack([head(3, "T1").T + np.uint8(n) for n in range(4)], axis=-1)[:, :, None]
+    stack = np.repeat(heads, 6, axis=2).astype(np.int16)
+    for name in ("BRATS_001", "BRATS_002"):
+        nibabel.save(nibabel.Nifti1Image(stack, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(stack[..., 0], np.eye(4)), tmp_path / "flat.nii.gz")
+    both = replace(config, t1_folder=tmp_path, t2_folder=tmp_path, t1_volume=1, t2_volume=3, t1_series="BRATS_001")
+    t1, t2, _ = read_both(replace(both, t2_series="BRATS_002, flat"))
+    assert t1.intensity.high + 2 == pytest.approx(t2.intensity.high, abs=1.5)
+    assert any("number 1 was taken" in note for note in t1.notes) and any("number 3" in note for note in t2.notes)
+    assert len(t2.names) == 2

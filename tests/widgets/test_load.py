@@ -425,15 +425,15 @@ def test_the_frame_of_a_4d_file_is_chosen_and_train_takes_it_over(widget, viewer
     train = TrainWidget(viewer)
     qtbot.addWidget(train)
     for frame, least in ((0, 0), (1, 100), (0, 0)):
-        load(widget, of_two, frame=frame)
+        load(widget, of_two, t1_volume=frame)
         shown = [layer for layer in viewer.layers if layer.visible]
         assert [layer.data.min() for layer in shown] == [least]
-        assert shown[0].metadata["frame"] == train.form["frame"].value == frame
+        assert shown[0].metadata["volume"] == train.form["t1_volume"].value == frame
     assert train.form["t1_folder"].value == of_two
 
 
 def test_a_frame_that_is_not_there_is_told(widget, of_two, told):
-    load(widget, of_two, frame=7)
+    load(widget, of_two, t1_volume=7)
     assert "2 volumes, 0 to 1; there is no number 7" in told[0]
 
 

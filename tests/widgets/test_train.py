@@ -212,7 +212,7 @@ def test_what_was_chosen_before_train_was_opened_is_taken_over(viewer, qtbot, to
     choose(tmp_path, "t2", "4 t2_tse", "T2w", frame=1)
     train = TrainWidget(viewer)
     qtbot.addWidget(train)
-    rows = (train.form[name].value for name in ("t2_folder", "t2_series", "t2_label", "frame"))
+    rows = (train.form[name].value for name in ("t2_folder", "t2_series", "t2_label", "t2_volume"))
     assert tuple(rows) == (tmp_path, "4 t2_tse", "T2w", 1)
 
 
@@ -246,13 +246,13 @@ def test_series_that_the_user_typed_stay_when_others_are_loaded(fresh, choose, t
 def test_a_preset_keeps_the_volume_number_that_was_chosen(fresh, choose, tmp_path):
     choose(tmp_path, frame=2)
     fresh.start_rows["preset"].value = "gpu"
-    assert fresh.form.config.frame == 2
+    assert fresh.form.config.t1_volume == 2
 
 
 def test_a_volume_number_that_the_user_chose_stays(fresh, choose, tmp_path):
-    fresh.form["frame"].value = 3
+    fresh.form["t1_volume"].value = 3
     choose(tmp_path)
-    assert (fresh.form["t1_folder"].value, fresh.form["frame"].value) == (tmp_path, 3)
+    assert (fresh.form["t1_folder"].value, fresh.form["t1_volume"].value) == (tmp_path, 3)
 
 
 def test_what_is_loaded_while_it_trains_is_taken_over_afterwards(fresh, qtbot, config, choose, monkeypatch, in_thread):

@@ -114,6 +114,8 @@ def with_flags(base: TrainConfig, args: Namespace) -> TrainConfig:
     given = {k: v for k, v in vars(args).items() if v is not None}
     if "steps" in given or "minutes" in given:
         given = {"steps": 0, "minutes": 0.0} | given
+    if "frame" in given:
+        given = dict.fromkeys(("t1_volume", "t2_volume"), given["frame"]) | given
     model = {f.name: given[f.name] for f in fields(ModelConfig) if f.name in given}
     run = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
     return replace(base, **run, model=replace(base.model, **model))

@@ -114,17 +114,20 @@ def _try_each(work: Callable[[ItemT], MadeT], items: Iterable[ItemT]) -> list[Ma
 
 
 def _look(files: dict[Path, list[Path]], config: TrainConfig, stop: Stop) -> Generator[Reading, None, list[Folder]]:
-    """Read every file of the folders once; of the two contrasts, what was chosen, as `SeenVolume`s."""
-    sources = [(folder, source) for folder, own in files.items() for source in sources_in(own)]
+    """Read every file of the folders once; of the two contrasts, what was chosen, as `SeenVolume`s.
+
+    Where both are in one folder, and of other volume numbers, files are read once for each.
+    """
+    wanted = {"t1": (config.t1_folder, config.t1_volume), "t2": (config.t2_folder, config.t2_volume)}
+    sources = [(key, source) for key in dict.fromkeys(wanted.values()) for source in sources_in(files[key[0]])]
     parts: dict[int, Part] = {}
     size = 0
 
     def read(index: int) -> Part:
-        source = sources[index][1]
-        part = read_source(source, frame=config.frame)
-        return replace(
-            part, volumes=[SeenVolume.of(v, config.model.plane, source, n) for n, v in enumerate(part.volumes)]
-        )
+        (_, number), source = sources[index]
+        part = read_source(source, frame=number)
+        plane = config.model.plane
+        return replace(part, volumes=[SeenVolume.of(v, plane, source, n, number) for n, v in enumerate(part.volumes)])
 
     def take(index: int, part: Part) -> None:
         nonlocal size
@@ -135,12 +138,14 @@ def _look(files: dict[Path, list[Path]], config: TrainConfig, stop: Stop) -> Gen
                 parts[i] = replace(parts[i], volumes=[v.let_go() for v in seen_in(parts[i])])
 
     yield from work_through(read, range(len(sources)), "reading", stop, config, take)
-    of = {folder: [parts[i] for i, (own, _) in enumerate(sources) if own == folder] for folder in files}
-    everything = {folder: named(folder, *gathered(own)) for folder, own in of.items()}
+    everything = {
+        key: named(key[0], *gathered([parts[i] for i, (own, _) in enumerate(sources) if own == key]))
+        for key in dict.fromkeys(wanted.values())
+    }
 
     def chosen(side: Side) -> Folder:
-        folder, series = (config.t1_folder, config.t1_series) if side == "t1" else (config.t2_folder, config.t2_series)
-        return choose(everything[folder], config.model.label(side), series)
+        series = config.t1_series if side == "t1" else config.t2_series
+        return choose(everything[wanted[side]], config.model.label(side), series)
 
     return _try_each(chosen, SIDES)
 
@@ -183,7 +188,7 @@ def _prepare(
     counts = [0, 0]
 
     def cut(source: Source) -> list[tuple[Shown, Kept]]:
-        voxels = _voxels(source, [volume for *_, volume in wanted[source]], config.frame)
+        voxels = _voxels(source, [volume for *_, volume in wanted[source]])
         made = [plans[side].cut(n, data) for (side, n, _), data in zip(wanted[source], voxels, strict=True)]
         if digests is not None:  # now, as the system still holds the file
             digests.update({path: digest_of(path) for path in source})
@@ -200,14 +205,16 @@ def _prepare(
     return [([shown[i, n] for n in own], np.concatenate([rows[i, n] for n in own])) for i, own in enumerate(numbers)]
 
 
-def _voxels(source: Source, volumes: Sequence[SeenVolume], frame: int) -> Iterator[Image]:
+def _voxels(source: Source, volumes: Sequence[SeenVolume]) -> Iterator[Image]:
     """Those of volumes of a source, read again where they were let go. Raises `Refusal` if it is not what it was."""
-    again: list[Volume] = []
+    read: dict[int, list[Volume]] = {}  # by volume number
     for volume in volumes:
         if volume.held:
             yield volume.data
             continue
-        again = again or read_source(source, frame=frame).volumes
+        if volume.frame not in read:
+            read[volume.frame] = read_source(source, frame=volume.frame).volumes
+        again = read[volume.frame]
         if len(again) <= volume.number or fingerprint(again[volume.number]) != volume.fingerprint.split()[0]:
             raise Refusal(f"{source[0]} changed while it was read: train again when it is complete.")
         yield again[volume.number].data
@@ -302,7 +309,7 @@ def _asked(config: TrainConfig, files: dict[Path, list[Path]]) -> dict[str, Any]
         "version": [__version__, 3],  # the second one is that of the record
         "t1": [m.t1_label, config.t1_series, list(files).index(config.t1_folder)],
         "t2": [m.t2_label, config.t2_series, list(files).index(config.t2_folder)],
-        "frame": config.frame,
+        "volumes": [config.t1_volume, config.t2_volume],
         "model": [m.plane, m.pixel, m.size, m.multiple, m.depth],
         "files": [
             [folder.resolve().name, bids_label(folder.resolve() / "file")]

@@ -119,19 +119,19 @@ class SeenVolume(Volume):
 
     source: Source = ()
     number: int = 0  # among the volumes of its source
+    frame: int = 0  # the volume number that the source was read with
     fingerprint: str  # and those of its slices
     glimpse: Intensity | Image
     ends: tuple[float, float]  # the lowest and the highest value
     held: bool = True
 
     @classmethod
-    def of(cls, volume: Volume, plane: Plane, source: Source = (), number: int = 0) -> Self:
+    def of(cls, volume: Volume, plane: Plane, source: Source = (), number: int = 0, frame: int = 0) -> Self:
         """Look at a volume, which was read from a source, and at its slices in a plane."""
-        known = {f.name: getattr(volume, f.name) for f in fields(Volume)}
+        known: dict[str, Any] = {f.name: getattr(volume, f.name) for f in fields(Volume)}
         seen, ends = glimpse(volume), (float(volume.data.min()), float(volume.data.max()))
-        return cls(
-            **known, source=source, number=number, fingerprint=fingerprint(volume, plane), glimpse=seen, ends=ends
-        )
+        known |= {"source": source, "number": number, "frame": frame, "glimpse": seen, "ends": ends}
+        return cls(**known, fingerprint=fingerprint(volume, plane))
 
     def let_go(self) -> Self:
         """The same without voxels: it keeps its shape, and of a single slice some hundred pixels."""

@@ -86,9 +86,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     """
 
     def refuse(error: OSError) -> None:
-        raise UnusableError(
-            f"{error.filename} cannot be read ({error.strerror}): allow it, or move it away."
-        )
+        raise UnusableError(f"{error.filename} cannot be read ({error.strerror}): allow it, or move it away.")
 
     seen: set[str] = set()
     for at, below, names in os.walk(folder, onerror=refuse, followlinks=True):

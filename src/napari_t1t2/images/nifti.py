@@ -174,9 +174,12 @@ def _read_voxels(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[
     if len(proxy.shape) < 2 or 0 in proxy.shape:
         raise UnusableError(f"{name}: shape {proxy.shape} is not that of an image; export the volume again.")
     volumes = math.prod(proxy.shape[3:])
+    if volumes == 1:
+        number = 0  # numbers are for 4D files
     if not 0 <= number < volumes:
-        there = f"{volumes} volumes, 0 to {volumes - 1}" if volumes > 1 else "one volume, number 0"
-        raise UnusableError(f"{name}: holds {there}; there is no number {number}: choose another.")
+        raise UnusableError(
+            f"{name}: holds {volumes} volumes, 0 to {volumes - 1}; there is no number {number}: choose another."
+        )
     size = columns * rows * dtype.itemsize
     slope, inter = float(proxy.slope), float(proxy.inter)
     data = np.empty((planes, rows, columns), np.float32)

@@ -58,7 +58,7 @@ def look(
 
     With `prepared`, the images are also shown as a model of such a config is trained on them, and with them the pairs.
     """
-    everything: dict[Path, Folder] = {}  # both contrasts may lie in one folder
+    everything: dict[tuple[Path, int], Folder] = {}  # both contrasts may lie in one folder
     used: dict[Side, Folder] = {}
     refused: list[str] = []
     for side, chosen in wanted.items():
@@ -66,13 +66,20 @@ def look(
             return
         path, label = chosen.folder, chosen.label
         try:
-            everything[path] = everything.get(path) or read_all(path, frame=chosen.frame)
-            used[side] = choose(everything[path], label, chosen.series)
+            key = path, chosen.volume
+            everything[key] = everything.get(key) or read_all(path, frame=chosen.volume)
+            used[side] = choose(everything[key], label, chosen.series)
         except UnusableError as error:
             refused.append(str(error))
             continue
-        origin = {"contrast": label, "side": side, "folder": str(path), "series": chosen.series, "frame": chosen.frame}
-        layers, of = layers_of(used[side], everything[path], label, origin)
+        origin = {
+            "contrast": label,
+            "side": side,
+            "folder": str(path),
+            "series": chosen.series,
+            "volume": chosen.volume,
+        }
+        layers, of = layers_of(used[side], everything[key], label, origin)
         some = [f"{label}: {len(layers)} of {of} are shown as layers"] if len(layers) < of else []
         yield Loaded(side, chosen, layers, [f"{label}: {used[side].summary()}", *some], used[side].notes())
     yield Found([one for folder in everything.values() for one in series_of(folder, wanted, used)])
@@ -153,7 +160,7 @@ def as_prepared(
                 "contrast": chosen.label,
                 "prepared": f"{model.plane}, {pixel:g} mm, size {model.size}",
                 "series": chosen.series,
-                "frame": chosen.frame,
+                "volume": chosen.volume,
             },
         }
         known = [view.spacing for v in folder.volumes if (view := View.of(model.plane, v.affine, v.spacing)).spacing]

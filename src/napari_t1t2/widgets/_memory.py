@@ -45,7 +45,7 @@ class Chosen:
     folder: Path
     series: str
     label: str
-    frame: int
+    volume: int
 
 
 class Selection(QObject):

@@ -39,7 +39,8 @@ class LoadWidget(JobWidget):
                 field_row(ModelConfig, "t2_label"),
                 field_row(TrainConfig, "t2_folder"),
                 field_row(TrainConfig, "t2_series"),
-                field_row(TrainConfig, "frame"),
+                field_row(TrainConfig, "t1_volume"),
+                field_row(TrainConfig, "t2_volume"),
                 CheckBox(
                     name="prepared",
                     text="Also show the images and pairs as prepared for training",
@@ -67,7 +68,7 @@ class LoadWidget(JobWidget):
         """Read the form."""
         rows = {row.name: row.value for row in self.form}
         chosen: dict[Side, Chosen] = {
-            side: Chosen(rows[f"{side}_folder"], rows[f"{side}_series"], rows[f"{side}_label"], rows["frame"])
+            side: Chosen(*(rows[f"{side}_{name}"] for name in ("folder", "series", "label", "volume")))
             for side in SIDES
             if rows[f"{side}_folder"] != Path()
         }

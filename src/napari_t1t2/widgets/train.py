@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import napari
 
 RUNS = Path("~/napari-t1t2")
-OF_LOAD = ("t1_folder", "t1_series", "t1_label", "t2_folder", "t2_series", "t2_label", "frame")  # what Load chooses
+LOADED = ("folder", "series", "label", "volume")  # what Load chooses of a contrast
+OF_LOAD = tuple(f"{side}_{name}" for side in ("t1", "t2") for name in LOADED)
 # rows that a resumed run may change
 BUDGET = ("minutes", "steps", "device", "threads", "memory", "precision", "run_folder")
 
@@ -183,8 +184,7 @@ class TrainWidget(JobWidget):
         if self.running:
             return
         chosen = self._selection.chosen[side]
-        rows = {f"{side}_{name}": getattr(chosen, name) for name in ("folder", "series", "label")}
-        rows["frame"] = chosen.frame
+        rows = {f"{side}_{name}": getattr(chosen, name) for name in LOADED}
         own = {name for name in rows if self.form[name].value != self._followed[name]}
         at = self.form[f"{side}_folder"].value
         if at not in (Path(), chosen.folder) and own & {f"{side}_folder", f"{side}_series"}:
