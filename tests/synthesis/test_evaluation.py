@@ -271,3 +271,20 @@ def test_noise_in_air_is_no_head(placed):
     )
     inside = [align(volume, volume).inside for volume in (placed, noisy)]
     assert (inside[0] == inside[1]).mean() > 0.99
+
+
+def test_numbers_of_other_units_or_of_another_place_are_remarked(placed):
+    assert evaluate_volumes(placed, placed).remark() == ""
+    gain = replace(placed, data=placed.data * np.float32(0.27))
+    assert "in other units" in evaluate_volumes(gain, placed).remark()
+    many = replace(placed, data=np.tile(placed.data, (30, 1, 1)))  # of few voxels NMI is too high
+    noise = np.random.default_rng(0).uniform(0, many.data.max(), many.data.shape).astype(np.float32)
+    assert "hardly any information" in evaluate_volumes(replace(many, data=noise), many).remark()
+
+
+def test_the_same_voxels_stored_in_another_order_score_as_identical(placed):
+    mirror = np.eye(4)
+    mirror[0] = -1, 0, 0, placed.data.shape[2] - 1
+    stored = replace(placed, data=placed.data[:, :, ::-1].copy(), affine=placed.affine @ mirror)
+    score = evaluate_volumes(stored, placed)
+    assert (score.psnr, score.ssim, score.head_psnr) == (100, pytest.approx(1), 100)

@@ -76,7 +76,8 @@ def evaluate(args: Namespace) -> None:
             which = " against ".join(str(i if isinstance(i, Path) else i.name) for i in pair)
             raise Refusal(f"{which}: {error}") from error
 
-    for line in (*(f"left out: {what}" for what in left_out), *resampled):
+    remarks = [f"{name}: {remark}" for name, score in scores.items() if (remark := score.remark())]
+    for line in (*(f"left out: {what}" for what in left_out), *resampled, *remarks):
         print(line, file=sys.stderr)
     if not scores:
         raise Refusal(f"No pair of files in {args.fake} and {args.real} can be scored.")

@@ -8,6 +8,8 @@ import numpy as np
 
 from .volume import Affine, Image
 
+EXACT = 1e-3  # of a voxel
+
 
 def resample(
     data: Any, affine: Affine, shape: tuple[int, ...], onto_affine: Affine, *, order: int, outside: float
@@ -19,6 +21,9 @@ def resample(
     from nibabel.nifti1 import Nifti1Image
     from nibabel.processing import resample_from_to
 
+    between = np.linalg.inv(affine) @ onto_affine
+    if np.allclose(between, between.round(), atol=EXACT):  # the same voxels in another order: no rounding at the edge
+        order, onto_affine = 0, affine @ between.round()
     grid = shape[::-1], onto_affine
     moved = resample_from_to(Nifti1Image(data.T, affine), grid, order=order, cval=outside)
     return np.asarray(moved.dataobj, np.float32).T

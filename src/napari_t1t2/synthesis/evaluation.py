@@ -21,6 +21,8 @@ INSIDE = "inside the head"
 OVERLAP = 0.7  # of the synthetic head that the real image must cover
 SSIM_SIDE, SSIM_SIGMA = 11, 1.5  # pixels, of the Gaussian window of Wang et al. (2004)
 SSIM_WINDOW = f"Gaussian {SSIM_SIDE}x{SSIM_SIDE}, sigma {SSIM_SIGMA}"  # to be said beside every SSIM
+ALIKE, CLOSE = 1.7, 30.0  # NMI of images that differ in their units alone, and a PSNR that such have not
+STRANGE = 1.04, 0.1  # NMI and SSIM inside the head below which images are rather of two heads or places
 BINS = 64  # along each axis of the joint histogram; more would need more voxels than a slice has
 
 
@@ -45,6 +47,16 @@ class Score:
     voxels: int
     head_voxels: int
     region: str = INSIDE
+
+    def remark(self) -> str:
+        """What such numbers point to where they are not those of a synthetic image; else empty."""
+        if self.head_nmi >= ALIKE and self.head_psnr < CLOSE:
+            return f"The two show the same in other units (NMI {self.head_nmi:.2f}): match their intensities."
+        if self.head_nmi < STRANGE[0] and self.head_ssim < STRANGE[1]:
+            return (
+                f"The two share hardly any information (NMI {self.head_nmi:.2f}): do they show one head in one place?"
+            )
+        return ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -118,6 +118,8 @@ class EvaluateWidget(JobWidget):
             self.tell(notice)
         if event.resampled:
             self.mention(f"{real.name!r} was resampled onto the grid of {fake.name!r}.")
+        if remark := score.remark():
+            self.mention(remark)
         about = {
             "synthetic": fake.name,
             "real": real.name,
