@@ -71,7 +71,7 @@ def test_a_header_that_takes_left_for_right_is_named_and_not_used(both):
 def test_another_part_of_the_body_is_named_and_not_used(both):
     write(both.t1_folder, "sub-01_T1w", head("01", "T1"))
     y, x = np.mgrid[-1:1:68j, -1:1:56j]
-    spine = np.where(np.hypot(x / 0.3, y) < 1, 400 + 300 * np.sin(40 * y), 0).T[..., None] * np.ones(12)
+    spine = np.where(np.hypot(x / 0.3, y) < 1, 400 + 300 * np.sin(40 * y) + 90 * x, 0).T[..., None] * np.ones(12)
     write(both.t2_folder, "sub-01_T2w", spine.astype(np.int16))
     pairs = found(both)
     assert pairs.count == 0 and pairs.exams[0].refused
