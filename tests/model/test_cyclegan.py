@@ -6,7 +6,7 @@ import torch
 
 from napari_t1t2.events import Progress
 from napari_t1t2.model.cyclegan import CycleGAN, frozen
-from napari_t1t2.model.losses import ImagePool, cross_entropy, least_squares, self_similarity, structure
+from napari_t1t2.model.losses import ImagePool, cross_entropy, forgiving_l1, least_squares, self_similarity, structure
 from napari_t1t2.runs.training import train
 
 
@@ -157,3 +157,10 @@ def test_structure_minds_a_shift_and_not_the_brightness():
     blank = torch.zeros_like(head, requires_grad=True)
     structure(blank, head).backward()
     assert torch.isfinite(blank.grad).all()
+
+
+def test_the_paired_loss_forgives_what_registration_leaves_but_not_more():
+    real = torch.rand(1, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    off = [float(forgiving_l1(real.roll((0, shift), (2, 3)), real)) for shift in (0, 1, 2, 4)]
+    assert off[0] == off[1] == off[2] == 0 < off[3]
+    assert float(forgiving_l1(real + 0.5, real)) == pytest.approx(0.5, rel=0.4)

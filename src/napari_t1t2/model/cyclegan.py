@@ -14,7 +14,7 @@ from torch.nn.functional import l1_loss
 from ..config import TrainConfig
 from .cpu_layers import arrange
 from .device import autocast
-from .losses import ImagePool, Verdict, cross_entropy, least_squares, structure
+from .losses import ImagePool, Verdict, cross_entropy, forgiving_l1, least_squares, structure
 from .memory import Footprint, free_memory, kept_for_backward
 from .networks import Discriminator, UNetGenerator
 from .ranks import ALONE, Ranks
@@ -217,7 +217,7 @@ class CycleGAN(nn.Module):
 
     def paired_loss(self, t1: Tensor, t2: Tensor) -> Tensor:
         """Mean absolute error of both generators on slices whose other contrast is known (pix2pix, Isola 2017)."""
-        return l1_loss(self.t1_to_t2(t1), t2[:, :1]) + l1_loss(self.t2_to_t1(t2), t1[:, :1])
+        return forgiving_l1(self.t1_to_t2(t1), t2[:, :1]) + forgiving_l1(self.t2_to_t1(t2), t1[:, :1])
 
     def discriminator_loss(self, t1: Tensor, t2: Tensor, fake_t1: Tensor, fake_t2: Tensor) -> Tensor:
         """Tell real slices from made ones."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, l1_loss, mse_loss
 
 APART = 2  # pixels between the patches that are compared
+REACH, BLOCK = 2, 32  # pixels that a partner may be off, and sides of the blocks that may be so each by itself
 FLAT = 1e-3  # of the squared range; less is noise
 
 Verdict = Callable[[Tensor, float], Tensor]  # (score map, 1 for real or 0 for synthetic) -> loss
@@ -44,6 +45,23 @@ def self_similarity(x: Tensor) -> Tensor:
     steps = ((0, APART), (APART, 0), (0, -APART), (-APART, 0))
     apart = avg_pool2d(torch.cat([(moved(0, 0) - moved(*step)) ** 2 for step in steps], dim=1), 3, 1)
     return torch.exp(-apart / apart.mean(dim=1, keepdim=True).clamp_min(FLAT))
+
+
+def forgiving_l1(made: Tensor, real: Tensor) -> Tensor:
+    """Mean absolute error of (B, 1, H, W), in each block with that small shift of the real slice that fits best.
+
+    Registration leaves a millimetre or two; where it is held against the generator, it learns to blur.
+    """
+    height, width = made.shape[-2] - 2 * REACH, made.shape[-1] - 2 * REACH
+    inner = made[..., REACH : REACH + height, REACH : REACH + width]
+    steps = range(2 * REACH + 1)
+    block = min(BLOCK, height, width)
+    errors = [
+        avg_pool2d((inner - real[..., down : down + height, right : right + width]).abs(), block, ceil_mode=True)
+        for down in steps
+        for right in steps
+    ]
+    return torch.stack(errors).amin(dim=0).mean()
 
 
 class ImagePool:
