@@ -114,7 +114,7 @@ class ModelConfig(Checked):
         advanced=True,
     )
     gate: bool = setting(
-        True, "Let the U-Net turn the intensity mapping down where brightness alone misleads.", advanced=True
+        True, "Let the U-Net turn the intensity mapping down where it misleads; off for bare brains.", advanced=True
     )
     depth: bool = setting(
         False,

@@ -45,8 +45,10 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
     from ..synthesis.translation import translate
 
     run = out / "run"
+    laptop = preset("laptop")
     config = replace(
-        preset("laptop"),
+        laptop,
+        model=replace(laptop.model, gate=False),  # these are bare brains, around which a gate may draw a rim
         t1_folder=out / "heads" / "T1",
         t2_folder=out / "heads" / "T2",
         run_folder=run,
