@@ -276,7 +276,7 @@ def test_noise_in_air_is_no_head(placed):
 def test_numbers_of_other_units_or_of_another_place_are_remarked(placed):
     assert evaluate_volumes(placed, placed).remark() == ""
     gain = replace(placed, data=placed.data * np.float32(0.27))
-    assert "in other units" in evaluate_volumes(gain, placed).remark()
+    assert "in other units or contrasts" in evaluate_volumes(gain, placed).remark()
     many = replace(placed, data=np.tile(placed.data, (30, 1, 1)))  # of few voxels NMI is too high
     noise = np.random.default_rng(0).uniform(0, many.data.max(), many.data.shape).astype(np.float32)
     assert "hardly any information" in evaluate_volumes(replace(many, data=noise), many).remark()

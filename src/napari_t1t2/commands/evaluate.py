@@ -76,12 +76,13 @@ def evaluate(args: Namespace) -> None:
             which = " against ".join(str(i if isinstance(i, Path) else i.name) for i in pair)
             raise Refusal(f"{which}: {error}") from error
 
-    remarks = [f"{name}: {remark}" for name, score in scores.items() if (remark := score.remark())]
-    for line in (*(f"left out: {what}" for what in left_out), *resampled, *remarks):
+    for line in (*(f"left out: {what}" for what in left_out), *resampled):
         print(line, file=sys.stderr)
     if not scores:
         raise Refusal(f"No pair of files in {args.fake} and {args.real} can be scored.")
     total = mean(list(scores.values()))
+    if remark := total.remark():
+        print(remark, file=sys.stderr)
     if args.json:
         images = {name: asdict(one) for name, one in scores.items()}
         found = {"ssim_window": SSIM_WINDOW, "mean": asdict(total), "images": images, "left_out": left_out}

@@ -51,7 +51,9 @@ class Score:
     def remark(self) -> str:
         """What such numbers point to where they are not those of a synthetic image; else empty."""
         if self.head_nmi >= ALIKE and self.head_psnr < CLOSE:
-            return f"The two show the same in other units (NMI {self.head_nmi:.2f}): match their intensities."
+            return (
+                f"The two show the same in other units or contrasts (NMI {self.head_nmi:.2f}): match their intensities."
+            )
         if self.head_nmi < STRANGE[0] and self.head_ssim < STRANGE[1]:
             return (
                 f"The two share hardly any information (NMI {self.head_nmi:.2f}): do they show one head in one place?"
