@@ -21,6 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alignments and slice caches of tests go nowhere else."""
+    monkeypatch.setenv("NAPARI_T1T2_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 def make_head(index: int, contrast: str, shape: tuple[int, int] = (ROWS, COLUMNS)) -> np.ndarray:
     """A slice of an egg, uint8: black air, tissue with folds, T2 bright where T1 is dark."""
     y, x = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]

@@ -13,6 +13,7 @@ from napari_t1t2.data.pairs import find_pairs
 from napari_t1t2.data.reading import read_both
 from napari_t1t2.data.sources import finish
 from napari_t1t2.data.split import split
+from napari_t1t2.images.align import Alignment
 
 
 def write(folder, name, data, shift=(0, 0, 0)):
@@ -25,7 +26,7 @@ def write(folder, name, data, shift=(0, 0, 0)):
 @pytest.fixture
 def both(tmp_path, monkeypatch):
     """A config of two folders that are still to be filled."""
-    monkeypatch.setenv("NAPARI_T1T2_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NAPARI_T1T2_CACHE", str(tmp_path / "cache"))  # of each test its own
     model = ModelConfig(levels=2)
     return TrainConfig(t1_folder=tmp_path / "a", t2_folder=tmp_path / "b", model=model, hold_out=0, threads=1)
 
@@ -45,6 +46,34 @@ def test_a_t2_that_moved_is_brought_to_its_t1(both):
     a, b = (np.stack([images[n] for n in range(pairs.count)]) for images in pairs.images)
     edges = [np.abs(np.diff(x > -0.8, axis=-1)) for x in (a, b)]
     assert (edges[0] & edges[1]).sum() > 0.5 * edges[0].sum()  # the outlines lie upon each other
+
+
+def test_a_head_that_only_turned_about_its_centre_has_moved_too():
+    turned = Alignment(np.eye(4), 1.0, shift=0.05, angle=4.0)
+    assert turned.reach == pytest.approx(0.05 + 5.6, abs=0.1)
+
+
+def test_a_head_that_turned_is_brought_back(both, monkeypatch):
+    write(both.t1_folder, "sub-01_T1w", head("01", "T1"))
+    write(both.t2_folder, "sub-01_T2w", head("01", "T2"))
+    moved = []
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(0.1), -np.sin(0.1)], [np.sin(0.1), np.cos(0.1)]]
+    monkeypatch.setattr(exams_module, "align", lambda *_: Alignment(turn, 1.0, shift=0.0, angle=5.7))
+    monkeypatch.setattr(exams_module, "mirror_image", lambda *_: False)
+    monkeypatch.setattr(exams_module, "resample", lambda *given, **how: moved.append(given[1]) or given[0])
+    found(both)
+    assert not np.allclose(moved[0][:3, :3], np.diag(np.diag(moved[0][:3, :3])))
+
+
+def test_more_exams_than_are_aligned_are_told(both, monkeypatch):
+    monkeypatch.setattr("napari_t1t2.data.pairs.EXAMS", 1)
+    for patient in ("01", "02"):
+        write(both.t1_folder, f"sub-{patient}_T1w", head(patient, "T1"))
+        write(both.t2_folder, f"sub-{patient}_T2w", head(patient, "T2"))
+    pairs = found(both)
+    assert len(pairs.exams) == 1
+    assert any("1 of them, spread over all, are aligned" in note for note in pairs.notes)
 
 
 def test_an_alignment_is_kept_for_the_next_run(both, monkeypatch):

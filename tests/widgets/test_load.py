@@ -465,3 +465,9 @@ def test_folders_without_pairs_say_so(widget, tmp_path):
         heads.write_pictures(tmp_path / contrast, heads.head(patient, contrast), patient)
     load(widget, tmp_path / "T1", tmp_path / "T2", prepared=True)
     assert "No pairs were found: training is unpaired." in widget.status.text()
+
+
+def test_series_of_a_folder_with_two_volume_numbers_are_listed_once(widget, viewer, of_two):
+    load(widget, of_two, of_two, t1_series="a_T1", t2_series="a_T1", t1_volume=0, t2_volume=1)
+    assert widget.table.rowCount() == 1
+    assert sorted(float(layer.data.min()) for layer in viewer.layers) == [0, 100]

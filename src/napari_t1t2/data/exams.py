@@ -21,7 +21,7 @@ from .slices import Slices
 
 VERSION = 1  # of what is kept
 SERIES = 4  # of one contrast that are tried with those of the other
-STILL = 0.3  # of a pixel; a head that moves less is left where it is
+STILL = 0.5  # of a pixel; a head whose surface moves less is left where it is
 UNCLEAR = 1.02  # times as much information as the next series, or it is not clear which belongs
 
 
@@ -135,6 +135,6 @@ def on_grid_of(t1: Slices, t2: Slices, exam: Exam) -> tuple[dict[int, int], Imag
     theirs, other_grid, _ = stack_of(t2, exam.t2)
     if grid is None or other_grid is None:
         raise ValueError("what lies nowhere cannot be brought to a grid")
-    if exam.alignment and exam.alignment.shift >= STILL * min(spacing_of(grid)):  # less is not worth its blur
+    if exam.alignment and exam.alignment.reach >= STILL * min(spacing_of(grid)):  # less is not worth its blur
         other_grid = np.linalg.inv(exam.alignment.matrix) @ other_grid
     return places, resample(theirs, other_grid, ours.shape, grid, order=1, outside=np.nan)

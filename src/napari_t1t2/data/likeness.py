@@ -21,7 +21,7 @@ COARSE, BINS = 64, 16  # pixels and grey values with which all slices are compar
 FINALISTS = 4  # that are then compared as they are
 CLEAR = 1.15  # times as much as the second best, or a partner is not believed
 USUAL = 1.25  # times as much in the median, or no partner in a folder is: there, none stands out
-CHUNK = 128
+CHUNK = 128  # slices that are compared at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +53,13 @@ def rough(image: Image) -> npt.NDArray[np.uint8]:
 
 def partners(ours: Sequence[npt.NDArray[np.uint8]], theirs: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.intp]:
     """Of each of our `rough` slices, the indices of those of theirs that share most with it, (N, up to `FINALISTS`)."""
+    mine = _one_hot(ours)
     shares = np.empty((len(ours), len(theirs)), np.float32)
-    for column in range(0, len(theirs), CHUNK):
-        others = _one_hot(theirs[column : column + CHUNK])
-        for row in range(0, len(ours), CHUNK):
-            mine = _one_hot(ours[row : row + CHUNK])
-            joint = (mine.reshape(-1, COARSE**2) @ others.reshape(-1, COARSE**2).T).reshape(
-                len(mine), BINS, len(others), BINS
-            )
-            shares[row : row + CHUNK, column : column + CHUNK] = _normalised(joint.transpose(0, 2, 1, 3))
+    for start in range(0, len(theirs), CHUNK):
+        others = _one_hot(theirs[start : start + CHUNK])
+        joint = mine.reshape(-1, COARSE**2) @ others.reshape(-1, COARSE**2).T
+        joint = joint.reshape(len(mine), BINS, len(others), BINS)
+        shares[:, start : start + CHUNK] = _normalised(joint.transpose(0, 2, 1, 3))
     best: npt.NDArray[np.intp] = np.argsort(-shares, axis=1)[:, :FINALISTS]
     return best
 

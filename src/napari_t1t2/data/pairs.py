@@ -25,7 +25,7 @@ from ..images.pixels import evenly
 from ..images.volume import Image
 from .exams import SERIES, Exam, aligned, best_of_series, on_grid_of
 from .inputs import as_input
-from .likeness import Couple, clear_partners, partners, rough, shared
+from .likeness import CHUNK, Couple, clear_partners, partners, rough, shared
 from .slices import Slices
 from .sources import Stop, work_through
 from .split import Split
@@ -69,13 +69,15 @@ def find_pairs(
     first, second = config.model.t1_label, config.model.t2_label
     notes: list[str] = []
     exams, named = _by_name(t1, t2, parts, config, notes)
+    if config.pairs == "auto" and (heads := len({exam.t1 for exam in exams})) > EXAMS:
+        notes.append(f"{heads} {first} volumes may have a partner: {EXAMS} of them, spread over all, are aligned.")
     made, exams = yield from _of_exams(t1, t2, parts, exams, config, stop)
     agreed = yield from work_through(partial(_agree, t1, t2), series := _by_series(t1, named), "pairing", stop, config)
     flat = [couple for couples, good in zip(series, agreed, strict=True) if good for couple in couples]
     if refused := sum(map(len, series)) - len(flat):
         notes.append(f"{refused} {first} slices have a {second} slice of equal name that shows another place.")
     if config.pairs == "auto":
-        flat += yield from _by_likeness(t1, t2, parts, {ours for ours, _ in flat}, config, stop)
+        flat += yield from _by_likeness(t1, t2, parts, {ours for ours, _ in flat}, config, notes, stop)
     notes += together((f"{e.files[0]} and {e.files[1]} are not used as pairs", e.refused) for e in exams if e.refused)
     images = _gathered(t1, t2, made, flat, config)
     found = Pairs(images, tuple(exams), tuple(notes))
@@ -212,7 +214,7 @@ def _covers(other: Image, image: Image) -> bool:
 
 
 def _by_likeness(
-    t1: Slices, t2: Slices, parts: Split, known: set[int], config: TrainConfig, stop: Stop
+    t1: Slices, t2: Slices, parts: Split, known: set[int], config: TrainConfig, notes: list[str], stop: Stop
 ) -> Generator[Reading, None, list[tuple[int, int]]]:
     """Pictures whose names tell nothing, with those of the other contrast that show the same."""
     ours, theirs = (
@@ -221,7 +223,10 @@ def _by_likeness(
         for alone in [np.bincount(s.owners) == 1]
     )
     ours = [n for n in ours if n not in known]
-    if not (ENOUGH <= len(ours) <= SEARCHED and ENOUGH <= len(theirs) <= SEARCHED):
+    if min(len(ours), len(theirs)) < ENOUGH:
+        return []
+    if max(len(ours), len(theirs)) > SEARCHED:
+        notes.append(f"More than {SEARCHED} pictures are not compared with each other: give partners equal names.")
         return []
     height, width = _frame(t1, t2)
 
@@ -231,11 +236,13 @@ def _by_likeness(
     both = yield from work_through(
         lambda of: rough(image(*of)), [*((t1, n) for n in ours), *((t2, n) for n in theirs)], "pairing", stop, config
     )
-    finalists = partners(both[: len(ours)], both[len(ours) :])
+    mine = [both[start : min(start + CHUNK, len(ours))] for start in range(0, len(ours), CHUNK)]
+    found = yield from work_through(lambda some: partners(some, both[len(ours) :]), mine, "pairing", stop, config)
+    finalists = np.concatenate(found)
 
     def compare(row: int) -> dict[int, float]:
-        mine = image(t1, ours[row])
-        return {int(m): shared(mine, image(t2, theirs[m])) for m in finalists[row]}
+        own = image(t1, ours[row])
+        return {int(m): shared(own, image(t2, theirs[m])) for m in finalists[row]}
 
     shares = yield from work_through(compare, range(len(ours)), "pairing", stop, config)
     return [(ours[i], theirs[j]) for i, j in clear_partners(shares).items()]

@@ -20,6 +20,7 @@ BINS = 50
 SAMPLES = 40_000  # voxels inside the head that are compared
 ITERATIONS = (30, 120, 60)
 FIRST, LAST = 2.0, 1e-3  # mm that voxels move in the first and last step
+RADIUS = 80.0  # mm from the head's centre to its surface
 TURN = 12.0  # degrees between the starts
 SKEW = 1e-3  # of directions that are not at right angles
 CLEARLY = 1.05  # times the information; real heads have 0.68 to 0.73 of it in a mirror, mirrored ones 1.37 to 1.48
@@ -63,6 +64,11 @@ class Alignment:
     information: float  # that the two share at the level of the result: Mattes, in nats
     shift: float  # mm that the head's centre moves
     angle: float  # degrees
+
+    @property
+    def reach(self) -> float:
+        """How far points at the head's surface move, in mm, at most."""
+        return self.shift + float(np.radians(self.angle)) * RADIUS
 
     def describe(self) -> str:
         """The shift and the angle, for people."""

@@ -35,7 +35,7 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     sentence where the file cannot be used.
     """
     with opened_nifti(path) as (image, notes):
-        provenance = _provenance_of(image, path)
+        provenance = _provenance_of(image, beside := _beside(path))
         affine, placed = _affine_of(image)
         data, dtype, made = _read_voxels(image.dataobj, path.name, frame)
     data, filled = make_finite(data, path.name)
@@ -44,7 +44,7 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         data=data,
         name=stem(path),
         contrast=contrast,
-        looks=kind_of(data) or of_sidecar((stem(path),), _sidecar_of_scanner(path), (path.parent.name,)),
+        looks=kind_of(data) or of_sidecar((stem(path),), beside, (path.parent.name,)),
         spacing=None if affine is None else spacing_of(affine),
         affine=affine,
         dtype=dtype,
@@ -61,8 +61,8 @@ def sidecar_of(path: Path) -> Path:
     return path.with_name(f"{stem(path)}.json")
 
 
-def _sidecar_of_scanner(path: Path) -> dict[str, Any]:
-    """What a converter wrote beside a volume; empty where it is nothing that can be read."""
+def _beside(path: Path) -> dict[str, Any]:
+    """What the JSON file beside a volume says; empty where it is nothing that can be read."""
     with suppress(OSError, ValueError):
         said = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
         return said if isinstance(said, dict) else {}
@@ -71,18 +71,16 @@ def _sidecar_of_scanner(path: Path) -> dict[str, Any]:
 
 def read_sidecar(path: Path) -> Provenance | None:
     """What the sidecar of a synthetic volume says of it; None where there is none, or it is of another program."""
-    with suppress(OSError, ValueError):
-        return Provenance.from_sidecar(json.loads(sidecar_of(path).read_text(encoding="utf-8")))
-    return None
+    return Provenance.from_sidecar(_beside(path))
 
 
-def _provenance_of(image: Any, path: Path) -> Provenance | None:
+def _provenance_of(image: Any, beside: dict[str, Any]) -> Provenance | None:
     """By the header, or where another program has written it anew, by the sidecar."""
     for extension in getattr(image.header, "extensions", ()):
         with suppress(TypeError, AttributeError):  # an extension that is no text
             if said := Provenance.from_json(extension.get_content().rstrip(b"\0")):
                 return said
-    return read_sidecar(path)
+    return Provenance.from_sidecar(beside)
 
 
 @contextmanager

@@ -176,7 +176,8 @@ def _train(
             rng = np.random.default_rng((config.seed, 4, step))
             pair = (learned.pairs[0].batch(step), learned.pairs[1].batch(step)) if learned.pairs else None
             unpaired = schedule.unpaired_weight(step, learned.share)
-            losses = gan.step(learned.t1.batch(step), learned.t2.batch(step), rng, pair, unpaired)
+            t1, t2 = pair if pair and not unpaired else (learned.t1.batch(step), learned.t2.batch(step))
+            losses = gan.step(t1, t2, rng, pair, unpaired)
             window, step = [*window, losses], step + 1
             due = step % config.report_every == 0
             means = _mean(window) if due else {}

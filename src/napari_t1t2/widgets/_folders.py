@@ -82,7 +82,8 @@ def look(
         layers, of = layers_of(used[side], everything[key], label, origin)
         some = [f"{label}: {len(layers)} of {of} are shown as layers"] if len(layers) < of else []
         yield Loaded(side, chosen, layers, [f"{label}: {used[side].summary()}", *some], used[side].notes())
-    yield Found([one for folder in everything.values() for one in series_of(folder, wanted, used)])
+    folders = {path: folder for (path, _), folder in everything.items()}  # of several volume numbers the series are one
+    yield Found([one for folder in folders.values() for one in series_of(folder, wanted, used)])
     if prepared and used and not stop():
         made = yield from as_prepared(wanted, used, model)
         if len(made) == 2 and not stop():

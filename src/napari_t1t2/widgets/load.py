@@ -43,7 +43,7 @@ class LoadWidget(JobWidget):
                 field_row(TrainConfig, "t2_volume"),
                 CheckBox(
                     name="prepared",
-                    text="Also show the images and pairs as prepared for training",
+                    text="Also show images and pairs as prepared",
                     tooltip="A second layer of each contrast: in the plane and size below, resampled, from -1 to 1.",
                 ),
                 field_row(ModelConfig, "plane"),
