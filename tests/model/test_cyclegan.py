@@ -160,13 +160,7 @@ def test_structure_minds_a_shift_and_not_the_brightness():
 
 
 def test_the_paired_loss_forgives_what_registration_leaves_but_not_more():
-    real = torch.rand(1, 1, 112, 112, generator=torch.Generator().manual_seed(0))
+    real = torch.rand(1, 1, 48, 48, generator=torch.Generator().manual_seed(0))
     off = [float(forgiving_l1(real.roll((0, shift), (2, 3)), real)) for shift in (0, 1, 2, 4)]
     assert off[0] == off[1] == off[2] == 0 < off[3]
     assert float(forgiving_l1(real + 0.5, real)) == pytest.approx(0.5, rel=0.4)
-
-
-def test_in_slices_of_large_pixels_nothing_is_forgiven():
-    real = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert float(forgiving_l1(real.roll(1, 3), real)) > 0.1
-    assert float(forgiving_l1(real + 0.5, real)) == pytest.approx(0.5)

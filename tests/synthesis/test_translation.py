@@ -212,6 +212,13 @@ def test_pixels_are_brought_to_those_of_the_model_and_back(model, head):
     assert np.abs(fine - without).mean() > 0  # at its own pixels it looks otherwise
 
 
+def test_a_mirrored_head_is_translated_to_the_mirror_image(model, stack):
+    made = translate(stack, model, to="t2")
+    assert model.config.mirror and np.allclose(translate(stack[..., ::-1], model, to="t2"), made[..., ::-1], atol=1e-2)
+    one_way = replace(model, about=replace(model.about, config=replace(model.config, mirror=False)))
+    assert not np.allclose(translate(stack, one_way, to="t2"), made, atol=1e-2)
+
+
 def test_a_model_that_cannot_warn_says_so(model, stack):
     quiet = replace(model, about=replace(model.about, familiar={}))
     assert prepare(Volume(data=stack, name="it"), quiet, "t2").remarks[0] == NOT_FAMILIAR

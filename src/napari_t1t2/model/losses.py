@@ -11,7 +11,6 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, l1
 
 APART = 2  # pixels between the patches that are compared
 REACH, BLOCK = 2, 32  # pixels that a partner may be off, and sides of the blocks that may be so each by itself
-FINE = 96  # pixels of a side; smaller slices have pixels of several millimetres, more than registration leaves
 FLAT = 1e-3  # of the squared range; less is noise
 
 Verdict = Callable[[Tensor, float], Tensor]  # (score map, 1 for real or 0 for synthetic) -> loss
@@ -51,13 +50,11 @@ def self_similarity(x: Tensor) -> Tensor:
 def forgiving_l1(made: Tensor, real: Tensor) -> Tensor:
     """Mean absolute error of (B, 1, H, W), in each block with that small shift of the real slice that fits best.
 
-    Registration leaves a millimetre or two; where it is held against the generator, it learns to blur. Slices below
-    `FINE` are compared pixel by pixel: at 64x64 to forgive costs 2 dB.
+    Registration leaves a millimetre or two; where it is held against the generator, it learns to blur.
     """
-    reach = REACH if min(made.shape[-2:]) >= FINE else 0
-    height, width = made.shape[-2] - 2 * reach, made.shape[-1] - 2 * reach
-    inner = made[..., reach : reach + height, reach : reach + width]
-    steps = range(2 * reach + 1)
+    height, width = made.shape[-2] - 2 * REACH, made.shape[-1] - 2 * REACH
+    inner = made[..., REACH : REACH + height, REACH : REACH + width]
+    steps = range(2 * REACH + 1)
     block = min(BLOCK, height, width)
     errors = [
         avg_pool2d((inner - real[..., down : down + height, right : right + width]).abs(), block, ceil_mode=True)

@@ -138,6 +138,8 @@ def batches(
         x = images.to(device)
         with torch.inference_mode(), autocast(device, model.precision):
             y = network(x)
+            if model.config.mirror:
+                y = (y + network(x.flip(-1)).flip(-1)) / 2
         yield start, frame, x, y
 
 
