@@ -586,7 +586,7 @@ def world(volume: Volume) -> np.ndarray:
     ],
 )
 def test_every_voxel_comes_back_to_its_place(tmp_path, turn):
-    tilted = np.abs(np.transpose(turn) @ turn - np.eye(3)).max() > 0.01
+    tilted = int(np.abs(np.transpose(turn) @ turn - np.eye(3)).max() > 0.01)
     affine = np.eye(4)
     affine[:3, :3] = turn @ np.diag([0.712345678, 1.23456789, 3.3])
     affine[:3, 3] = 123.456789, -98.7654321, 55.5

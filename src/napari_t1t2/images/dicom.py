@@ -32,6 +32,8 @@ REPEATS = (  # what may tell slices at one place apart, the surest first
     "TemporalPositionIdentifier",
     "FrameType",
     "ImageType",  # magnitude and phase, water and fat
+    "ComplexImageComponent",
+    "PartOfComplex",
     "DiffusionBValue",
     "AcquisitionNumber",
     "FrameAcquisitionNumber",
@@ -236,22 +238,24 @@ def _make_volume(stack: list[Slice], scout: bool) -> Volume:
 
 def _said_of(first: Slice, scout: bool) -> Said:
     """All that the header of a slice says of what it shows."""
-    kind = "localizer" if scout else ""
+    kind = "localizer" if scout else "angiography" if first.text("AngioFlag") == "Y" else ""
     if "Secondary Capture" in getattr(first.header.get("SOPClassUID"), "name", ""):
         kind = "screen capture"
     elif (modality := first.text("Modality")) not in ("", "MR", "OT"):
         kind = modality
     types = first.value("FrameType") or first.value("ImageType") or ()
+    part = ("M", "P", "R", "I")[int(first.number("PartOfComplex") or 0) % 4]
+    given = (first.number("ContrastBolusVolume") or 0) > 0 or first.text("ContrastBolusAgentAdministered") == "YES"
     return Said(
         tuple(first.text(k) for k in ("SeriesDescription", "ProtocolName", "AcquisitionContrast", "SequenceName")),
-        tuple(map(str, [types] if isinstance(types, str) else types)),
+        (*map(str, [types] if isinstance(types, str) else types), first.text("ComplexImageComponent"), part),
         te=first.number("EffectiveEchoTime", "EchoTime"),
         tr=first.number("RepetitionTime"),
         ti=first.number("InversionTime", "InversionTimes"),
-        agent=first.text("ContrastBolusAgent"),
+        agent=first.text("ContrastBolusAgent") or "given" * given,
         sequence=re.sub(r"[^A-Z ]", " ", f"{first.text('ScanningSequence')} {first.text('SequenceVariant')}"),
         kind=kind,
-        b_value=first.number("DiffusionBValue") or 0.0,
+        b_value=first.number("DiffusionBValue", "PrivateBValue") or 0.0,
         body=first.text("BodyPartExamined"),
         places=(first.path.name, first.path.parent.name),
     )

@@ -25,6 +25,12 @@ Vector = npt.NDArray[np.float64]
 TITLE = ("SeriesNumber", "StudyInstanceUID", "PatientID", "SeriesDescription")
 IDENTITY = ["SOPClassUID", "Rows", "NumberOfFrames", "SeriesInstanceUID", *TITLE]
 SAME = 0.01  # mm along the normal within which two slices show one place; also how far directions may differ
+PRIVATE = (  # what vendors say in elements of their own, and what we call it
+    ("PhilipsScaleSlope", 0x2005, "Philips MR Imaging DD 001", 0x0E),
+    ("PrivateBValue", 0x2001, "Philips Imaging DD 001", 0x03),
+    ("PrivateBValue", 0x0019, "SIEMENS MR HEADER", 0x0C),
+    ("PartOfComplex", 0x0043, "GEMS_PARM_01", 0x2F),  # 0 magnitude, 1 phase, 2 real, 3 imaginary
+)
 CODECS = {  # of imagecodecs, for what neither pydicom nor Pillow decodes
     "1.2.840.10008.1.2.4.51": "jpeg8_decode",  # JPEG of 12 bits
     "1.2.840.10008.1.2.4.57": "jpeg8_decode",  # lossless JPEG
@@ -179,16 +185,11 @@ def _read_groups(header: Dataset, index: int) -> dict[str, Any]:
     groups = *shared[:1], *each[index : index + 1]
     macros = [e.value[0] for group in groups for e in group if e.VR == "SQ" and e.value]
     said = {element.keyword: element.value for macro in macros for element in macro if element.keyword}
-    if scale := next(filter(None, map(_philips_scale, (*macros[::-1], header))), None):
-        said["PhilipsScaleSlope"] = scale
+    for keyword, group, creator, element in PRIVATE:
+        for dataset in (header, *macros):
+            with suppress(Exception):  # a private value may be anything
+                said[keyword] = dataset.private_block(group, creator)[element].value
     return said
-
-
-def _philips_scale(dataset: Dataset) -> float | None:
-    """How many stored units one floating point unit is, (2005,xx0E); None where Philips did not write it."""
-    with suppress(Exception):  # any private value may be something else
-        return float(dataset.private_block(0x2005, "Philips MR Imaging DD 001")[0x0E].value)
-    return None
 
 
 def _refuse_no_image(header: FileDataset) -> None:
