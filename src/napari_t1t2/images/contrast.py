@@ -115,6 +115,7 @@ OTHER = (  # suffixes of raw images and derivatives that are none of these
 SUFFIXES = {suffix.casefold(): WEIGHTED.get(suffix, suffix) for suffix in (*WEIGHTED, *OTHER.split())}
 PARTS = {"phase": "phase", "real": "half of a complex image", "imag": "half of a complex image"}
 DCM2NIIX = re.compile(r"_(ph|real|imaginary)[a-z]?(_\w{2,3})?(\.nii(\.gz)?)?$")
+FIRST_ECHO = re.compile(r"_e1$")  # as dcm2niix names echoes of one series
 ACCENTS = str.maketrans("áàâäéèêëíìîïóòôöúùûüñç", "aaaaeeeeiiiioooouuuunc")
 
 
@@ -175,24 +176,27 @@ def contrast_of(texts: Iterable[str], *, kinds: bool = True) -> str:
 def of_sidecar(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple[str, ...]) -> str:
     """The same from what a JSON sidecar says (BIDS: times in seconds) beside the names of its file."""
 
-    def seconds(key: str) -> float | None:
+    def seconds(key: str, longest: float) -> float | None:
         value = sidecar.get(key)
-        return 1000.0 * value if isinstance(value, int | float) and value > 0 else None
+        if not isinstance(value, int | float) or value <= 0:
+            return None
+        return 1000.0 * value if value < longest else float(value)  # written by hand, in ms
 
     def words(key: str) -> str:
         value = sidecar.get(key)
         return " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
-    kinds = sidecar.get("ImageType")
+    kinds = [sidecar.get(key) for key in ("ImageType", "ImageTypeText", "ComplexImageComponent")]
     described = tuple(words(key) for key in ("SeriesDescription", "ProtocolName", "SequenceName"))
     said = Said(
         (*texts, *described),
-        tuple(map(str, kinds)) if isinstance(kinds, list) else (),
-        te=seconds("EchoTime"),
-        tr=seconds("RepetitionTime"),
-        ti=seconds("InversionTime"),
+        tuple(str(value) for kind in kinds for value in (kind if isinstance(kind, list) else [kind or ""])),
+        te=seconds("EchoTime", 1),
+        tr=seconds("RepetitionTime", 60),
+        ti=seconds("InversionTime", 20),
         agent=words("ContrastBolusIngredient"),
         sequence=f"{words('ScanningSequence')} {words('SequenceVariant')}".replace("\\", " "),
+        kind=modality if (modality := words("Modality")) not in ("", "MR") else "",
         body=words("BodyPartExamined"),
         places=places,
     )
