@@ -13,6 +13,7 @@ from ..provenance import Provenance
 
 Image = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]  # (4, 4)
+VOXEL = 0.02, 100.0  # mm, the smallest and largest side that is believed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
