@@ -51,7 +51,7 @@ class Provenance:
             return None
         known = {f.name: said[f.name] for f in fields(cls) if f.name in said}
         known["contrast"] = contrast = str(said.get("contrast") or "")
-        if "kind" not in known:
+        if known.get("kind", "image") == "image":
             errors = "calibrated" in said or contrast.startswith("expected error of ")
             known["kind"] = "difference" if contrast == "difference" else "expected error" if errors else "image"
         return cls(**known)

@@ -35,7 +35,7 @@ def write_nifti(path: Path, volume: Volume) -> list[Path]:
     """
     if ending_of(path).casefold() not in (".nii", ".nii.gz"):
         raise Refusal(f"{path.name}: a NIfTI file is written as .nii or .nii.gz; change the ending.")
-    sidecar, provenance = sidecar_of(path), volume.provenance
+    sidecar, provenance = sidecar_of(path), volume.told()
     if provenance and sidecar.exists() and not read_sidecar(path):
         raise Refusal(f"{path.name}: {sidecar.name} beside it belongs to another image; choose another name.")
     image = _image_of(volume)
@@ -76,9 +76,9 @@ def _image_of(volume: Volume) -> Any:
         window = measure([volume.data])
         header["cal_min"], header["cal_max"] = window.low, window.high
     _place(header, volume)
-    if volume.provenance:
-        header["descrip"] = volume.provenance.stamp(79).encode("ascii", "replace")
-        said = volume.provenance.to_json().encode()
+    if provenance := volume.told():
+        header["descrip"] = provenance.stamp(79).encode("ascii", "replace")
+        said = provenance.to_json().encode()
         header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", said))
     return image
 
