@@ -1,4 +1,4 @@
-"""What a synthetic DICOM series says: whose head it shows, in which study, that it is synthetic, of what and by whom."""
+"""What a synthetic DICOM series says: whose head it shows, of which study, that it is synthetic, and by whom."""
 
 from __future__ import annotations
 
@@ -24,24 +24,10 @@ GROUP, CREATOR = (
 LONGEST = 1024  # characters of that attribute
 
 PATIENT_AND_STUDY = (  # of the source's header, none of it where the result is to be anonymous
-    "PatientName",
-    "PatientID",
-    "IssuerOfPatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "PatientAge",
-    "PatientWeight",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
-    "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "StudyDescription",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "FrameOfReferenceUID",
+    *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientWeight"),
+    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+    *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription", "AccessionNumber"),
+    *("ReferringPhysicianName", "FrameOfReferenceUID"),
 )
 OF_IMAGE = {  # what else holds of the synthetic image, where it is a value that DICOM knows: no name hides in these
     "PatientPosition": r"[HF]F(S|P|DR|DL)",

@@ -16,7 +16,7 @@ from ..atomic import written_file
 from ..errors import Refusal, UnusableError
 from .intensity import measure
 from .names import ending_of, is_nifti
-from .nifti import opened_nifti, read_sidecar, sidecar_of
+from .nifti import opened_nifti, read_sidecar, said_beside, sidecar_of
 from .pixels import as_stored
 from .volume import Volume
 
@@ -49,8 +49,10 @@ def write_nifti(path: Path, volume: Volume) -> list[Path]:
         if read_sidecar(path):  # of a synthetic image that was here before
             sidecar.unlink()
         return [path]
+    of_source = said_beside(volume.path) if volume.path else {}
+    said = provenance.to_sidecar() | {"SkullStripped": bool(of_source.get("SkullStripped"))}  # which BIDS must know
     with written_file(sidecar) as partial:
-        partial.write_text(json.dumps(provenance.to_sidecar(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return [path, sidecar]
 
 
