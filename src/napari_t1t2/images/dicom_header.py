@@ -31,9 +31,9 @@ PATIENT_AND_STUDY = (  # of the source's header, none of it where the result is 
 )
 OF_IMAGE = {  # what else holds of the synthetic image, where it is a value that DICOM knows: no name hides in these
     "PatientPosition": r"[HF]F(S|P|DR|DL)",
-    "SliceThickness": r"[-+0-9.eE]{1,16}",
+    "SliceThickness": r"[0-9]{1,2}(\.[0-9]{1,12})?",
     "LossyImageCompression": r"0[01]",
-    "LossyImageCompressionRatio": r"[-+0-9.eE]{1,16}",
+    "LossyImageCompressionRatio": r"[0-9]{1,4}(\.[0-9]{1,11})?",
     "LossyImageCompressionMethod": r"ISO_[0-9]+(_[0-9]+)?",
 }
 UNPAIRED = re.compile(  # of these there is no left or right one to be named
@@ -110,6 +110,8 @@ def _add_patient_and_study(header: Dataset, volume: Volume, source: Dataset, now
             with suppress(Exception):  # a value that is missing, cannot be read or breaks the rules is not handed on
                 if source[keyword].value and _obeys(source[keyword]):
                     header[keyword] = source[keyword]
+        if header.FrameOfReferenceUID == header.StudyInstanceUID:  # one identifier for two things is an error
+            header.FrameOfReferenceUID = generate_uid(entropy_srcs=[CREATOR, header.StudyInstanceUID])
         return
     for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
         if uid := str(source.get(keyword) or ""):
