@@ -37,7 +37,7 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     sentence where the file cannot be used.
     """
     with opened_nifti(path) as (image, notes):
-        provenance = _provenance_of(image, beside := _beside(path))
+        provenance = _provenance_of(image, beside := said_beside(path))
         affine, placed = _affine_of(image)
         data, dtype, made = _read_voxels(image.dataobj, path.name, frame)
         of_volume = _looks_of_volume(
@@ -76,7 +76,7 @@ def sidecar_of(path: Path) -> Path:
     return path.with_name(f"{stem(path)}.json")
 
 
-def _beside(path: Path) -> dict[str, Any]:
+def said_beside(path: Path) -> dict[str, Any]:
     """What the JSON file beside a volume says; empty where it is nothing that can be read."""
     with suppress(OSError, ValueError):
         said = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
@@ -86,7 +86,7 @@ def _beside(path: Path) -> dict[str, Any]:
 
 def read_sidecar(path: Path) -> Provenance | None:
     """What the sidecar of a synthetic volume says of it; None where there is none, or it is of another program."""
-    return Provenance.from_sidecar(_beside(path))
+    return Provenance.from_sidecar(said_beside(path))
 
 
 def _provenance_of(image: Any, beside: dict[str, Any]) -> Provenance | None:
