@@ -18,7 +18,8 @@ FLOORS = (  # from the ground up: a room imports from the floors below it and fr
     {"config", "events", "sample"},
     {"data"},
     {"model"},
-    {"runs", "synthesis"},
+    {"synthesis"},
+    {"runs"},
     {"commands", "widgets"},
     {"__main__"},
 )

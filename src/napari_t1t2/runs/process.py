@@ -62,9 +62,9 @@ def train_in_process(
                 else:
                     yield event
         except (EOFError, OSError, pickle.UnpicklingError):
-            raise ChildProcessError(_last_words(child.wait(), _tail(errors), config.run_folder)) from None
+            raise ChildProcessError(_last_words(child.wait(), tail(errors), config.run_folder)) from None
         if isinstance(event, Failed):
-            if said := _tail(errors):
+            if said := tail(errors):
                 log.warning("the training process said: %s", said)
             raise Refusal(event.sentence)
         yield event
@@ -101,7 +101,8 @@ def main() -> None:
             send(event)
 
 
-def _tail(errors: IO[bytes]) -> str:
+def tail(errors: IO[bytes]) -> str:
+    """The end of what a child wrote to stderr."""
     end = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, end - TAIL))
     return errors.read().decode(errors="replace").strip()
