@@ -57,5 +57,3 @@ def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path | None) 
     info.add_text("Description", f"Columns 2 and 3: {NOTICE}")
     picture.save(run / PREVIEW_FOLDER / f"step-{step:06d}.png", pnginfo=info)
     return event
-
-
