@@ -8,6 +8,7 @@ from superqt.utils import WorkerBase
 
 from napari_t1t2.runs.child import Models
 from napari_t1t2.widgets import _job, translate
+from napari_t1t2.widgets._memory import Memory
 
 
 @pytest.fixture
@@ -17,8 +18,9 @@ def viewer():
 
 
 @pytest.fixture(autouse=True)
-def own_settings(tmp_path):
-    """The user's remembered model is neither read nor overwritten by tests."""
+def own_settings(tmp_path, monkeypatch):
+    """What the user's windows remember is neither read nor overwritten by tests, and their runs lie elsewhere."""
+    monkeypatch.setattr(Memory, "home", tmp_path / "runs")
     QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path / "settings"))
 
 
