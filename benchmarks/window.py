@@ -228,15 +228,16 @@ def translate(model: Path, translations: int) -> dict[str, float]:
     def note(event: Any) -> None:
         shown(event)
         if isinstance(event, Glimpsed) and event.at == widget._looking.at:
-            viewer.window.qt_viewer.canvas.native.repaint()
+            viewer.window._qt_viewer.canvas.native.repaint()
             drawn.append(time.perf_counter())
 
     def look(move: Any) -> float:
         """Seconds until the slice that a move leads to is drawn."""
         count, began = len(drawn), time.perf_counter()
         move()
-        while len(drawn) == count and widget.running:
+        while len(drawn) == count and widget.running and time.perf_counter() - began < 10:
             live(0.001)
+        live(0.2)
         return 1000 * (drawn[-1] - began) if len(drawn) > count else float("nan")
 
     widget.on_event = note
@@ -261,8 +262,11 @@ def translate(model: Path, translations: int) -> dict[str, float]:
         found |= {f"gap, 99 % ms{name}": float(np.percentile(some, 99)), f"gap, worst ms{name}": float(some.max())}
 
     viewer.layers.remove(viewer.layers[-1])
+    live(0.1)  # napari crashes under software OpenGL where layers go and come in one frame
     few = viewer.add_image(data[28:36], name="few", metadata={"contrast": "T1"})
+    live(0.1)
     viewer.layers.remove(source)
+    live(0.1)
     for count in range(translations):
         widget.form["layer"].value = few
         widget.go.click()

@@ -198,6 +198,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it too: whoever drives it decides, or is gone
     events, answers, models = os.fdopen(os.dup(1), "wb"), sys.stdin.buffer, Models()
     os.dup2(2, 1)  # whatever prints does not print between the events
+    if hasattr(os, "nice"):
+        os.nice(5)  # where there are few cores, the window comes first
 
     def send(event: Any) -> None:
         events.write(pickle.dumps(event))

@@ -150,10 +150,15 @@ def field_row(config_class: type, name: str, value: Any = None) -> Widget:
     label = label_of(name)
     row = create_widget(value=value, annotation=hint, name=name, label=label, options=options)
     _show(row, value)
-    for part in (row.line_edit, row.choose_btn) if isinstance(row, FileEdit) else (row,):
-        part.native.setAccessibleName(label)  # what a screen reader says
-        part.native.setAcceptDrops(not isinstance(row, FileEdit))  # a folder dropped there would become text
+    name_row(row)
     return row
+
+
+def name_row(row: Any) -> None:
+    """Tell a screen reader what a row is."""
+    for part in (row.line_edit, row.choose_btn) if isinstance(row, FileEdit) else (row,):
+        part.native.setAccessibleName(row.label)
+        part.native.setAcceptDrops(not isinstance(row, FileEdit))  # a folder dropped there would become text
 
 
 def _show(row: Any, value: Any) -> None:

@@ -24,7 +24,7 @@ from ..images.volume import Image, Volume
 from ..model.about import About, read_about
 from ..runs.child import Child, Slice
 from ..runs.translating import Begun, Glimpsed, Looked, Mapped, translate_in_child
-from ._form import field_row, narrow
+from ._form import field_row, name_row, narrow
 from ._job import JobWidget
 from ._layers import pixels_of, place_of, provenance_of, refuse_no_image
 from ._memory import described, memory
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 FULL, ON_SCREEN = "full resolution", "level on screen"
 OF_SOURCE = ("world", "stored_towards", "files", "uid")  # what saving the new layer must know
 REFRESH = 0.2  # seconds between two looks at a layer that fills
+RENAME = 0.1  # of it between two of its names: each takes napari 50 ms
 
 
 @dataclass(eq=False)
@@ -44,14 +45,15 @@ class Filling:
     layer: ImageLayer
     name: str  # what it is called in the end
     called: str  # what it is called now, unless the user has renamed it
+    said: float = 0.0  # the part that its name says
 
     def show(self, fraction: float) -> None:
         """Draw what is there, and say how much that is."""
         if fraction == 1:
             self.layer.metadata = {k: v for k, v in self.layer.metadata.items() if k != "complete"}
-        if self.layer.name == self.called:
+        if self.layer.name == self.called and (fraction == 1 or fraction - self.said >= RENAME):
             self.layer.name = self.name if fraction == 1 else f"{self.name}, {fraction:.0%} done"
-            self.called = self.layer.name
+            self.called, self.said = self.layer.name, fraction
         self.layer.refresh()
 
 
@@ -107,6 +109,8 @@ class TranslateWidget(JobWidget):
                 field_row(TrainConfig, "device"),
             ]
         )
+        for row in self.form:
+            name_row(row)
         super().__init__(self.form.native, "Translate")
         self.destroyed.connect(lambda: child.close())
         self.form["model"].changed.connect(self._on_model)
@@ -181,10 +185,16 @@ class TranslateWidget(JobWidget):
                         filling.show(done / total)
                     self._refreshed_at = time.monotonic()
                 if done == total:
-                    self.status.setText(f"Synthetic, not for diagnosis: made {self._filling[0].layer.name!r}.")
+                    made = self._filling[0].layer
+                    self.status.setText(f"Synthetic, not for diagnosis: made {made.name!r}.")
+                    self.offer("Compare", (self._source, made))
                     self._filling.clear()
             case Failed():
                 pass
+
+    def missing(self) -> str:
+        """An image and a model."""
+        return "open an image" if self.form["layer"].value is None else "choose a model" if not self._about else ""
 
     def event(self, event: QEvent) -> bool:
         """Take unfinished layers away when the dock is closed: the job ends then, and half an image would mislead."""
@@ -285,6 +295,7 @@ class TranslateWidget(JobWidget):
         else:
             self.status.setText(described(self._about))
             self._warm()
+        self.check()
         before = list(self.form["to"].choices)
         self.form["to"].reset_choices()
         if list(self.form["to"].choices) != before:
@@ -292,6 +303,7 @@ class TranslateWidget(JobWidget):
 
     def _suggest_direction(self, _: Any = None) -> None:
         """The other contrast than the layer's own."""
+        self.check()
         layer = self.form["layer"].value
         if self._about is None or layer is None:
             return
