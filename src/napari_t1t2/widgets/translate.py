@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
-from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 from qtpy.QtCore import QEvent
 from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QWidget
 
 from ..config import Planes, TrainConfig
 from ..errors import Refusal
 from ..events import Failed, Translated
 from ..images.volume import Image, Volume
 from ..model.about import About, read_about
-from ..runs.child import Child, Slice
+from ..runs.child import Child
+from ..runs.command import Line, run_command
 from ..runs.translating import Begun, Glimpsed, Looked, Mapped, translate_in_child
-from ._form import field_row, name_row, narrow
+from ._filling import Filling, Looking
+from ._form import Folded, field_row, name_row, narrow, stack
 from ._job import JobWidget
 from ._layers import pixels_of, place_of, provenance_of, refuse_no_image
 from ._memory import described, memory
@@ -35,32 +37,6 @@ if TYPE_CHECKING:
 FULL, ON_SCREEN = "full resolution", "level on screen"
 OF_SOURCE = ("world", "stored_towards", "files", "uid")  # what saving the new layer must know
 REFRESH = 0.2  # seconds between two looks at a layer that fills
-RENAME = 0.1  # of it between two of its names: each takes napari 50 ms
-
-
-@dataclass(eq=False)
-class Filling:
-    """A layer that fills while the job runs, and says so in its name and metadata until it is full."""
-
-    layer: ImageLayer
-    name: str  # what it is called in the end
-    called: str  # what it is called now, unless the user has renamed it
-    said: float = 0.0  # the part that its name says
-
-    def show(self, fraction: float) -> None:
-        """Draw what is there, and say how much that is."""
-        if fraction == 1:
-            self.layer.metadata = {k: v for k, v in self.layer.metadata.items() if k != "complete"}
-        if self.layer.name == self.called and (fraction == 1 or fraction - self.said >= RENAME):
-            self.layer.name = self.name if fraction == 1 else f"{self.name}, {fraction:.0%} done"
-            self.called, self.said = self.layer.name, fraction
-        self.layer.refresh()
-
-
-class Looking:
-    """What the user looks at; the window writes it, the job reads it."""
-
-    at: Slice | None = None
 
 
 class TranslateWidget(JobWidget):
@@ -109,9 +85,28 @@ class TranslateWidget(JobWidget):
                 field_row(TrainConfig, "device"),
             ]
         )
-        for row in self.form:
+        self.batch: Container[Any] = Container(
+            widgets=[
+                FileEdit(
+                    name="folder",
+                    mode=FileDialogMode.EXISTING_DIRECTORY,
+                    tooltip="All its images of the other contrast are translated, instead of the layer above.",
+                ),
+                FileEdit(
+                    name="results",
+                    label="save in",
+                    mode=FileDialogMode.EXISTING_DIRECTORY,
+                    tooltip="Folder for the synthetic images; files that are there are never replaced.",
+                ),
+            ]
+        )
+        for row in (*self.form, *self.batch):
             name_row(row)
-        super().__init__(self.form.native, "Translate")
+        for row in self.batch:
+            row.line_edit.value = ""
+        self.more = Folded("Translate a whole folder", self.batch.native)
+        super().__init__(stack(QWidget(), self.form.native, self.more), "Translate")
+        self.batch["folder"].changed.connect(self._on_folder)
         self.destroyed.connect(lambda: child.close())
         self.form["model"].changed.connect(self._on_model)
         self.form["device"].changed.connect(self._warm)
@@ -129,6 +124,9 @@ class TranslateWidget(JobWidget):
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[Any]]:
         """Read the form."""
+        self._source = None
+        if self.batch["folder"].value != Path():
+            return self._start_batch()
         layer: Layer | None = self.form["layer"].value
         if layer is None:
             raise Refusal("There is no layer to translate: open an image first.")
@@ -157,7 +155,18 @@ class TranslateWidget(JobWidget):
         job = partial(translate_in_child, self._child, volume, about.path, to, **options)
         return lambda stop: job(stop=stop)
 
-    def on_event(self, event: Mapped | Begun | Looked | Glimpsed | Translated | Failed) -> None:
+    def _start_batch(self) -> Callable[[Callable[[], bool]], Iterator[Any]]:
+        folder, results, model = self.batch["folder"].value, self.batch["results"].value, self.form["model"].value
+        if results == Path():
+            raise Refusal("No folder was chosen to save the results in: choose one.")
+        about = read_about(model)
+        about.config.side(self.form["to"].value or "")
+        where = ["translate", str(folder), "--out", str(results), "--model", str(model)]
+        how = ["--to", self.form["to"].value, "--planes", self.form["planes"].value]
+        how += ["--device", self.form["device"].value, *(["--uncertainty"] if self.form["uncertainty"].value else [])]
+        return lambda stop: run_command([*where, *how], stop=stop)
+
+    def on_event(self, event: Line | Mapped | Begun | Looked | Glimpsed | Translated | Failed) -> None:
         """Make the layers, show them fill, say how far they are."""
         if self._filling and self._filling[0].layer not in self._viewer.layers:
             self._slot.stop()  # the user deleted the layer; nothing is left to fill
@@ -189,12 +198,19 @@ class TranslateWidget(JobWidget):
                     self.status.setText(f"Synthetic, not for diagnosis: made {made.name!r}.")
                     self.offer("Compare", (self._source, made))
                     self._filling.clear()
+            case Line(text=text, done=done, total=total) if total:
+                self.show_fraction(done / total, f"{done} of {total} images")
+                self.status.setText(f"Synthetic, not for diagnosis: {text}")
+            case Line(text=text):
+                self._remark(text)
             case Failed():
                 pass
 
     def missing(self) -> str:
-        """An image and a model."""
-        return "open an image" if self.form["layer"].value is None else "choose a model" if not self._about else ""
+        """An image or a folder, and a model."""
+        if self.batch["folder"].value == Path() and self.form["layer"].value is None:
+            return "open an image"
+        return "" if self._about else "choose a model"
 
     def event(self, event: QEvent) -> bool:
         """Take unfinished layers away when the dock is closed: the job ends then, and half an image would mislead."""
@@ -274,6 +290,12 @@ class TranslateWidget(JobWidget):
         index = np.rint(layer.world_to_data(point) / (layer.downsample_factors[self._level] if several else 1))
         if all(0 <= index[axis] < layer.data.shape[axis] for axis in range(layer.ndim) if axis not in seen):
             self._looking.at = tuple(None if axis in seen else int(i) for axis, i in enumerate(index))
+
+    def _on_folder(self, folder: Path) -> None:
+        """Propose a folder for the results beside it."""
+        if folder != Path() and self.batch["results"].value == Path():
+            self.batch["results"].value = folder.with_name(f"{folder.name}_synthetic")
+        self.check()
 
     def _warm(self, _: Any = None) -> None:
         if self._about is not None and self.isVisible() and not self.running:
