@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 NOTICE = "Synthetic image. Not for diagnosis."
 END = " - not for diagnosis"  # of a stamp
-Kind = Literal["image", "expected error", "difference"]
+Kind = Literal["image", "expected error", "difference", "comparison"]
 REFUSED = {  # what no image is: to be translated, scored, trained on or calibrated with
     "expected error": "holds the error to expect of an image: give the image itself.",
     "difference": "holds the difference of two images: give one of these.",
+    "comparison": "shows two images in one picture: give one of these.",
 }
 SIDECAR = {  # names in a BIDS sidecar that are not the key's own words
     "meaning": "Description",

@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -346,7 +347,7 @@ def test_where_nothing_can_be_reserved_the_free_space_is_asked_for(monkeypatch):
     monkeypatch.setattr(translation, "IN_MEMORY", 100)
     monkeypatch.delattr(os, "posix_fallocate")
     assert isinstance(blank((2, 8, 8)), np.memmap)
-    monkeypatch.setattr(translation.shutil, "disk_usage", lambda _: SimpleNamespace(free=500))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=500))
     with pytest.raises(Refusal, match="TMPDIR"):
         blank((2, 8, 8))
 
