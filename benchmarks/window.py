@@ -28,7 +28,7 @@ from napari_t1t2.events import Progress
 from napari_t1t2.sample import write_heads
 
 WAYS = ("idle", "thread", "process")
-DOCKS = ("Load T1/T2 folders", "Train", "Translate", "Evaluate")
+DOCKS = ("T1 / T2 contrasts", "Load T1/T2 folders", "Train", "Translate", "Evaluate")
 TICK = 10  # ms
 
 

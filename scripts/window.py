@@ -145,7 +145,7 @@ def done(viewer: Any, cockpit: Any) -> None:
 def runs(viewer: Any, cockpit: Any) -> None:
     """The list of what was trained."""
     cockpit.page(1).earlier.unfold()
-    live(0.2)
+    live(0.8)
     from qtpy.QtWidgets import QScrollArea
 
     area = cockpit.page(1).findChild(QScrollArea)

@@ -67,9 +67,7 @@ class Preview:
     t2: Image
     fake_t1: Image
     back_t2: Image
-    paired: bool = field(
-        default=False, kw_only=True
-    )  # whether both are the same place of the same head, which was not trained on
+    paired: bool = field(default=False, kw_only=True)  # both show the same place of a head that is not trained on
 
     def errors(self) -> dict[str, tuple[float, float]]:
         """By contrast made, the mean absolute error of the synthetic slice, and that of doing nothing; both of 0 to 1.

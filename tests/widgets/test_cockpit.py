@@ -1,6 +1,7 @@
 """The one dock: its pages, the way through them, and what it leaves behind."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -208,19 +209,19 @@ def test_remarks_stand_in_the_dock_until_the_next_job(cockpit, config):
     assert train.remarks.text() == ""
 
 
+def train_for_ever(train, config, qtbot):
+    train.form.fill(replace(config, steps=1_000_000))
+    train.go.click()
+    qtbot.waitUntil(lambda: len(train.curve.steps) > 0, timeout=60_000)
+
+
 @pytest.mark.slow
 def test_closing_the_cockpit_ends_the_jobs_of_its_pages_and_leaves_nothing(make_napari_viewer, qtbot, config, told):
     viewer = make_napari_viewer()
     dock, cockpit = viewer.window.add_plugin_dock_widget("napari-t1t2", "T1 / T2 contrasts")
-    train = cockpit.page(1)
-    train.form.fill(config)
-    train.form["steps"].value = 1_000_000
-    train.go.click()
-    curve = train.curve
-    qtbot.waitUntil(lambda: len(curve.steps) > 0, timeout=60_000)
-    del curve
+    train_for_ever(cockpit.page(1), config, qtbot)
     viewer.window.remove_dock_widget(dock)
-    del dock, cockpit, train
+    del dock, cockpit
     qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=20_000)
     assert (config.run_folder / "model.safetensors").is_file()
     assert not [t for t in threading.enumerate() if t.name == "napari-t1t2 job" and t.is_alive()]

@@ -29,7 +29,8 @@ def widget(viewer, qtbot, told, run, monkeypatch):
 def test_a_run_is_listed_with_its_picture_and_a_line_on_it(widget):
     item = widget.runs.list.item(0)
     assert widget.runs.list.count() == 1 and not item.icon().isNull()
-    assert item.text().startswith("first\n") and "4 steps): hardly trained" in item.text()
+    assert item.text() == "first\ntrained 0:00 min, hardly"
+    assert "(4 steps): hardly trained" in widget.runs.says.text()
 
 
 def test_a_run_elsewhere_is_listed_once_it_was_trained(widget, trained, tmp_path):

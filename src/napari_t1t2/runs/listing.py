@@ -42,6 +42,10 @@ class Run:
     device: str  # of the last sitting; empty where it is not known
     picture: Path | None  # the last preview
 
+    def trained(self) -> str:
+        """How long, in a few words."""
+        return f"trained {clock(self.seconds)} min{', hardly' if self.steps < HARDLY else ''}"
+
     def summary(self) -> str:
         """One line: how long it was trained, on what."""
         c = self.config

@@ -26,12 +26,15 @@ Head = tuple[Images, npt.NDArray[np.intp]]  # slices, and which of them are thos
 
 
 def heads_among(t1: Slices, t2: Slices, parts: Split) -> tuple[Head, Head, bool]:
-    """A held-out head of each contrast: the same one, slice by slice, where it lies on one grid in both."""
+    """A held-out head of each contrast: the same one, slice by slice, where it lies on one grid in both.
+
+    Pictures that have equal names alone may show other places.
+    """
     places: list[dict[tuple[Any, ...], int]] = [
         {
             (s.keys[owner], int(s.places[n]), s.affines[owner].round(2).tobytes()): int(n)
             for n, owner in zip(held, s.owners[held], strict=True)
-            if n not in trained and s.keys[owner] and s.affines[owner] is not None  # equal names alone may mislead
+            if s.keys and n not in trained and s.keys[owner] and s.affines[owner] is not None
         }
         for s, held, trained in zip((t1, t2), parts.held, map(set, parts.train), strict=True)
     ]
