@@ -24,7 +24,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 def main(out: Path) -> None:
     """All states at all sizes; one process for each size and theme, as the screen and its scale are a process's."""
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(prefix="napari-t1t2-") as home:
         for size, (width, height, scale) in SIZES.items():
             for theme in ("dark", "light"):
                 screen = ("xvfb-run", "-a", "-s", f"-screen 0 {width}x{height}x24")
@@ -58,6 +58,8 @@ def draw(out: Path, size: str, theme: str, home: Path) -> None:
         print(path.name, f"window {got.width()}x{got.height()}, dock {dock.width()}x{dock.height()}", *cut_off(page))
         if (size, theme) == ("middle", "dark") and state in GUIDE:
             save_small(path, DOCS / GUIDE[state])
+            if state == "done":
+                animate(cockpit.page(1)._run, DOCS / "training.gif")
     for page in cockpit._pages.values():
         if page.running:
             page.stop.click()
@@ -181,6 +183,20 @@ def live(seconds: float) -> None:
     loop = QEventLoop()
     QTimer.singleShot(int(1000 * seconds), loop.quit)
     loop.exec()
+
+
+def animate(run: Path, to: Path) -> None:
+    """The upper row of each preview of a run, one after the other: T1, the synthetic T2, T1 again."""
+    from PIL import Image, ImageDraw
+
+    frames = []
+    for path in sorted((run / "previews").glob("*.png")):
+        with Image.open(path) as both:
+            frame = both.convert("L").crop((0, 0, both.width, both.height // 2))
+        frame = frame.point([0 if grey < 24 else grey for grey in range(256)])  # noise in air takes most of the bytes
+        ImageDraw.Draw(frame).text((4, 2), f"step {int(path.stem[5:])}", fill=255)
+        frames.append(frame.quantize(24, dither=Image.Dither.NONE))
+    frames[0].save(to, save_all=True, append_images=frames[1:], duration=[250] * (len(frames) - 1) + [2500], loop=0)
 
 
 def save_small(path: Path, to: Path) -> None:
