@@ -13,6 +13,7 @@ from PIL import ImageOps
 
 from ..errors import UnusableError
 from ..provenance import NOTICE, Provenance
+from .limits import refuse_bomb
 from .names import TIFF
 from .pixels import to_grey
 
@@ -22,9 +23,11 @@ GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})  # Pillow's mod
 def read_picture(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     """The pixels of a PNG, JPEG or BMP, (rows, columns), and what was done to them."""
     with path.open("rb") as file:
-        if (deep := _deep_colour(file)) is not None:
+        if (deep := _deep_colour(path, file)) is not None:
             return _grey(deep[..., :3], ("transparency was dropped",) if deep.shape[-1] == 4 else ())
         with Pillow.open(file) as opened:
+            stored = opened.width * opened.height * len(opened.getbands())
+            refuse_bomb(path, stored, 8 * stored)
             picture = ImageOps.exif_transpose(opened)
             if picture.mode in GREY:
                 data = np.asarray(picture)
@@ -33,7 +36,7 @@ def read_picture(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
             return _grey(np.asarray(picture.convert("RGB")), ("transparency was dropped",) if clear else ())
 
 
-def _deep_colour(file: BinaryIO) -> npt.NDArray[Any] | None:
+def _deep_colour(path: Path, file: BinaryIO) -> npt.NDArray[Any] | None:
     """A PNG of 16 bits in colour, (rows, columns, 3 or 4), of which Pillow would keep 8; None for other files."""
     begin = file.read(26)
     file.seek(0)
@@ -41,6 +44,8 @@ def _deep_colour(file: BinaryIO) -> npt.NDArray[Any] | None:
         return None
     import imagecodecs
 
+    pixels = int.from_bytes(begin[16:20]) * int.from_bytes(begin[20:24])
+    refuse_bomb(path, 8 * pixels, 36 * pixels)
     decoded: npt.NDArray[Any] = imagecodecs.png_decode(file.read())
     return decoded
 
@@ -51,6 +56,7 @@ def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
         if not tiff.series:
             raise UnusableError(f"{path.name}: the TIFF holds no image.")
         series = tiff.series[0]
+        refuse_bomb(path, series.nbytes, series.nbytes + 4 * series.size)
         data, axes, page = series.asarray(), series.axes, series.keyframe
     notes: tuple[str, ...] = ()
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
@@ -60,7 +66,7 @@ def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     elif "S" in axes and data.shape[axes.index("S")] in (3, 4):  # samples may lie in planes, before rows and columns
         data, notes = _grey(np.moveaxis(data, axes.index("S"), -1)[..., :3], ())
     data = data.squeeze() if data.ndim > 3 else data
-    if data.ndim not in (2, 3):
+    if data.ndim not in (2, 3) or not data.size:
         raise UnusableError(
             f"{path.name}: shape {data.shape} is not one image or one stack; save one channel and time."
         )

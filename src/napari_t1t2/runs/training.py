@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ..atomic import LOCK_FILE
+from ..atomic import LOCK_FILE, naming, written_file
 from ..config import ModelConfig, Side, TrainConfig
 from ..data.batches import Bank
 from ..data.inputs import as_input, polarity
@@ -52,6 +52,7 @@ from .folder import (
     claimed,
     save_config,
 )
+from .guard import Guard, uninterrupted
 from .schedule import Schedule
 
 SAVE_SECONDS = 300.0  # of training between two saves, at most
@@ -136,18 +137,23 @@ def _train(
 
     saved_at, saved_seconds = (step, seconds) if saved else (-1, 0.0)
 
+    guard = Guard(gan, learned.shown)
+
     def look() -> Preview:
-        return preview(gan, *learned.shown, step, run if ranks.first else None)
+        with uninterrupted():
+            return preview(gan, *learned.shown, step, run if ranks.first else None)
 
     def save() -> Saved:
         """Write the checkpoint first: a run that is killed in between goes on from it."""
         nonlocal saved_at, saved_seconds
-        _refuse_divergence(gan, step, saved_at)
+        guard.check_weights(step, saved_at)
+        guard.check_images(step, saved_at)
         if ranks.first:
             about = replace(learned.about, step=step)
-            run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
+            with naming(run):
+                run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
             save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window, schedule.began), about)
-            with gan.averaged():
+            with uninterrupted(), gan.averaged():
                 save_model(run / MODEL_FILE, gan, about)
         saved_at, saved_seconds = step, seconds
         return Saved(step, run / MODEL_FILE)
@@ -177,8 +183,9 @@ def _train(
             pair = (learned.pairs[0].batch(step), learned.pairs[1].batch(step)) if learned.pairs else None
             unpaired = schedule.unpaired_weight(step, learned.share)
             t1, t2 = pair if pair and not unpaired else (learned.t1.batch(step), learned.t2.batch(step))
-            losses = gan.step(t1, t2, rng, pair, unpaired)
-            window, step = [*window, losses], step + 1
+            with uninterrupted():
+                losses = gan.step(t1, t2, rng, pair, unpaired)
+                window, step = [*window, losses], step + 1
             due = step % config.report_every == 0
             means = _mean(window) if due else {}
             seconds += time.perf_counter() - began
@@ -187,7 +194,8 @@ def _train(
             if told := gan.footprint.take_change():
                 yield Noted(step, told)
             if due:
-                _refuse_divergence(gan, step, saved_at)
+                guard.check_losses(means, step, saved_at)
+                guard.check_weights(step, saved_at)
                 fraction = schedule.used(step, seconds)
                 rate = (step - reported_at) * config.batch / max(seconds - since, 1e-9)
                 left = seconds * (1 / fraction - 1)
@@ -311,10 +319,13 @@ def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path | None) 
     width = max(top.shape[1], bottom.shape[1])
     rows = np.vstack([np.pad(r, ((0, 0), (0, width - r.shape[1])), constant_values=-1) for r in (top, bottom)])
     picture = Pillow.fromarray(np.rint((np.nan_to_num(rows) + 1) * 127.5).astype(np.uint8))
-    (run / PREVIEW_FOLDER).mkdir(parents=True, exist_ok=True)
     info = PngInfo()
     info.add_text("Description", f"Columns 2 and 3: {NOTICE}")
-    picture.save(run / PREVIEW_FOLDER / f"step-{step:06d}.png", pnginfo=info)
+    path = run / PREVIEW_FOLDER / f"step-{step:06d}.png"
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_file(path) as partial:
+            picture.save(partial, pnginfo=info)
     return event
 
 
@@ -322,9 +333,3 @@ def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:
     # .item() makes the CPU wait for the GPU, so it happens once per report, not once per step
     names = dict.fromkeys(name for losses in window for name in losses)  # not every step has all
     return {n: torch.stack([losses[n] for losses in window if n in losses]).mean().item() for n in names}
-
-
-def _refuse_divergence(gan: CycleGAN, step: int, saved_at: int) -> None:
-    if not torch.stack([torch.isfinite(p).all() for p in gan.parameters()]).all():
-        kept = f"the model of step {saved_at} is kept" if saved_at >= 0 else "nothing was saved yet"
-        raise Refusal(f"Training diverged before step {step}: {kept}. Lower the learning_rate and train again.")
