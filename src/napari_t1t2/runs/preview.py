@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ..atomic import naming, written_file
 from ..config import ModelConfig
 from ..data.inputs import as_input
 from ..data.slices import Slices
@@ -75,8 +76,11 @@ def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path | None, 
     width = max(top.shape[1], bottom.shape[1])
     rows = np.vstack([np.pad(r, ((0, 0), (0, width - r.shape[1])), constant_values=-1) for r in (top, bottom)])
     picture = Pillow.fromarray(np.rint((np.nan_to_num(rows) + 1) * 127.5).astype(np.uint8))
-    (run / PREVIEW_FOLDER).mkdir(parents=True, exist_ok=True)
     info = PngInfo()
     info.add_text("Description", f"Columns 2 and 3: {NOTICE}")
-    picture.save(run / PREVIEW_FOLDER / f"step-{step:06d}.png", pnginfo=info)
+    path = run / PREVIEW_FOLDER / f"step-{step:06d}.png"
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_file(path) as partial:
+            picture.save(partial, pnginfo=info)
     return event
