@@ -286,7 +286,7 @@ def _read(
 
     banks = [Bank(s.images, config, device, i, parts.train[i], part) for i, s in enumerate((t1, t2))]
     # of one stream, so that both contrasts of a pair are cut and mirrored alike
-    paired = [Bank(images, config, device, 5, part=part) for images in pairs.images if len(images)]
+    paired = [Bank(images, config, device, 5, part=part, moved=True) for images in pairs.images if len(images)]
     patients = [len({s.subjects[i] for i in s.owners[n]} - {""}) for s, n in zip((t1, t2), parts.train, strict=True)]
     about = About(config.run_folder / MODEL_FILE, replace(config.model, pixel=pixel), ranges, 0, seen, familiar)
     return Learned(
