@@ -98,6 +98,10 @@ class TranslateWidget(JobWidget):
                     tooltip="Make a second layer, the absolute error to expect. Shown on top of the synthetic image: "
                     "bright is a large expected error, black is none. Takes about seven times as long.",
                 ),
+                CheckBox(
+                    name="anonymous",
+                    tooltip="Saved as DICOM or NIfTI, the result tells no name, date or identifier (DICOM PS3.15).",
+                ),
                 field_row(TrainConfig, "device"),
             ]
         )
@@ -190,6 +194,7 @@ class TranslateWidget(JobWidget):
         source = self._source
         assert source is not None
         of_source = {key: source.metadata[key] for key in OF_SOURCE if key in source.metadata}
+        of_source |= {"anonymous": True} if self.form["anonymous"].value else {}
         name = f"{begun.layers[0][1].contrast} (synthetic) from {source.name}"
         for image, says, limits in begun.layers:
             looks: dict[str, Any] = {"metadata": {"dtype": begun.dtype}}
