@@ -3,6 +3,7 @@ from threading import Event
 
 import dask.array as da
 import numpy as np
+import pydicom
 import pytest
 from napari.layers import Image, Labels, Shapes
 from napari.layers._source import layer_source
@@ -20,7 +21,7 @@ from napari_t1t2.synthesis.uncertainty import NOT_CALIBRATED
 from napari_t1t2.widgets._job import KEPT
 from napari_t1t2.widgets._layers import layer_of
 from napari_t1t2.widgets._memory import memory
-from napari_t1t2.widgets.files import save_nifti, volumes_of
+from napari_t1t2.widgets.files import read_layers, save_dicom, save_nifti, volumes_of
 from napari_t1t2.widgets.translate import TranslateWidget
 
 
@@ -409,3 +410,31 @@ def test_a_picture_that_napari_itself_opened_still_says_what_it_is(widget, viewe
         layer = viewer.add_image(head, name="a")
     translate(widget, layer)
     assert told[-1] == "'a' holds the error to expect of an image: give the image itself."
+
+
+@pytest.mark.parametrize("anonymous", [False, True])
+def test_an_anonymous_result_is_saved_without_the_patient(widget, viewer, head, tmp_path, anonymous):
+    series = write_dicom_series(tmp_path, head)
+    widget.form["anonymous"].value = anonymous
+    ((data, about, _),) = read_layers(str(series))
+    made = translate(widget, viewer.add_image(data, **about))
+    written = save_dicom(str(tmp_path / "made.dcm"), made.data, made.as_layer_data_tuple()[1])
+    assert len(written) == 3
+    whole = b"".join(Path(path).read_bytes() for path in written)
+    assert (b"Doe^Jane" in whole) is (b"19700707" in whole) is (b"1.2.777" in whole) is not anonymous
+
+
+def write_dicom_series(folder: Path, head: np.ndarray) -> Path:
+    """Three slices of a patient."""
+    ours = Volume(
+        data=np.stack([head] * 3),
+        name="a",
+        dtype="uint8",
+        affine=np.diag([-1.0, -1, 3, 1]),
+        provenance=Provenance(contrast="T1"),
+    )
+    for path in write_image(folder / "series", ours):
+        ds = pydicom.dcmread(path)
+        ds.PatientName, ds.PatientBirthDate, ds.StudyInstanceUID = "Doe^Jane", "19700707", "1.2.777"
+        ds.save_as(path)
+    return folder / "series"

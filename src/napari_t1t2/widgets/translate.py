@@ -82,6 +82,10 @@ class TranslateWidget(JobWidget):
                     tooltip="Make a second layer, the absolute error to expect. Shown on top of the synthetic image: "
                     "bright is a large expected error, black is none. Takes about seven times as long.",
                 ),
+                CheckBox(
+                    name="anonymous",
+                    tooltip="Saved as DICOM or NIfTI, the result tells no name, date or identifier (DICOM PS3.15).",
+                ),
                 field_row(TrainConfig, "device"),
             ]
         )
@@ -242,6 +246,7 @@ class TranslateWidget(JobWidget):
         source = self._source
         assert source is not None
         of_source = {key: source.metadata[key] for key in OF_SOURCE if key in source.metadata}
+        of_source |= {"anonymous": True} if self.form["anonymous"].value else {}
         name = f"{begun.says[0][0].contrast} (synthetic) from {source.name}"
         for image, (says, limits) in zip(self._images, begun.says, strict=True):
             looks: dict[str, Any] = {"metadata": {"dtype": begun.dtype}}
