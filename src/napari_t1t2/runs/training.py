@@ -24,7 +24,7 @@ from ..data.split import split
 from ..errors import Refusal
 from ..events import Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from ..images.intensity import Intensity
-from ..model.about import MODEL_FILE, About
+from ..model.about import MODEL_FILE, About, read_about
 from ..model.checkpoint import Position, read_checkpoint, save_checkpoint
 from ..model.cyclegan import CycleGAN
 from ..model.device import computes_in_bfloat16
@@ -84,7 +84,7 @@ def train(
     Raises
     ------
     Refusal
-        A sentence for the user: unusable folders, a taken run folder, training that diverged, a stop before it began.
+        A sentence: unusable folders, a taken run folder, a failed write, a training that diverged, an early stop.
     """
     if config.run_folder == Path():
         raise Refusal("No run folder was given: choose where the model goes.")
@@ -116,6 +116,15 @@ def _train(
     step, seconds, window = at.step, at.seconds, at.window
     schedule = Schedule.of_resumed(config, saved) if saved else Schedule(config)
     if saved and schedule.used(step, seconds) >= 1:
+        if not _is_model_of(run / MODEL_FILE, step):  # the last save was cut in two
+            gan = CycleGAN(config, ranks).to(device)
+            saved.restore(gan)
+            if ranks.first:
+                with gan.averaged():
+                    save_model(run / MODEL_FILE, gan, saved.about)
+            yield Noted(step, "This training was finished, but its model was not saved: it is now.")
+            yield Finished(step, run / MODEL_FILE, "completed")
+            return
         raise Refusal(
             f"This training is finished ({step} steps, {seconds / 60:.1f} minutes): to train on, give more minutes or "
             "steps, counted from its beginning."
@@ -165,8 +174,7 @@ def _train(
         guard.check_images(step, saved_at)
         if ranks.first:
             about = replace(learned.about, step=step)
-            with naming(run):
-                run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
+            run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
             save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window, schedule.began), about)
             with uninterrupted(), gan.averaged():
                 save_model(run / MODEL_FILE, gan, about)
@@ -313,6 +321,14 @@ def _read(
         }
         | {"pairs": {"slices": pairs.count, "exams": [exam.record() for exam in pairs.exams]}},
     )
+
+
+def _is_model_of(path: Path, step: int) -> bool:
+    """Whether a file is the model of a step."""
+    try:
+        return read_about(path).step == step
+    except (OSError, Refusal):
+        return False
 
 
 def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:
