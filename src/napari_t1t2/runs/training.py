@@ -46,7 +46,7 @@ from .folder import (
     claimed,
     save_config,
 )
-from .preview import Head, head_among, preview, slice_at
+from .preview import Head, heads_among, preview, slice_at
 from .schedule import Schedule
 
 SAVE_SECONDS = 300.0  # of training between two saves, at most
@@ -148,8 +148,9 @@ def _train(
     def look() -> Preview:
         nonlocal looked_at, looked_step
         looked_at, looked_step = preview_at(), step
-        t1, t2 = (slice_at(looked_at, *head, config.model).to(device) for head in learned.heads)
-        return preview(gan, t1, t2, step, run if ranks.first else None)
+        *heads, paired = learned.heads
+        t1, t2 = (slice_at(looked_at, *head, config.model).to(device) for head in heads)
+        return preview(gan, t1, t2, step, run if ranks.first else None, paired)
 
     def save() -> Saved:
         """Write the checkpoint first: a run that is killed in between goes on from it."""
@@ -235,7 +236,7 @@ class Learned:
     t2: Bank
     pairs: tuple[Bank, Bank] | None
     share: float  # of the slices of the smaller contrast that have a partner
-    heads: list[Head]  # a held-out one of each contrast, for the previews
+    heads: tuple[Head, Head, bool]  # a held-out one of each contrast, for the previews, and whether it is the same
     about: About
     falling: bool  # whether what is dark in one contrast is bright in the other
     counts: tuple[int, int]  # slices of each contrast
@@ -276,7 +277,6 @@ def _read(
     banks = [Bank(s.images, config, device, i, parts.train[i], part) for i, s in enumerate((t1, t2))]
     # of one stream, so that both contrasts of a pair are cut and mirrored alike
     paired = [Bank(images, config, device, 5, part=part) for images in pairs.images if len(images)]
-    heads = [(s.images, head_among(s, held)) for s, held in zip((t1, t2), parts.held, strict=True)]
     patients = [len({s.subjects[i] for i in s.owners[n]} - {""}) for s, n in zip((t1, t2), parts.train, strict=True)]
     about = About(config.run_folder / MODEL_FILE, replace(config.model, pixel=pixel), ranges, 0, seen, familiar)
     return Learned(
@@ -284,7 +284,7 @@ def _read(
         banks[1],
         (paired[0], paired[1]) if paired else None,
         pairs.count / min(len(parts.train[0]), len(parts.train[1])),
-        heads,
+        heads_among(t1, t2, parts),
         about,
         polarity(t1.images, parts.train[0]) * polarity(t2.images, parts.train[1]) < 0,
         (len(parts.train[0]), len(parts.train[1])),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from ..images.pixels import to_grey
 from ..images.plane import WORLD, View, stored_towards
 from ..images.volume import Affine, Image, Volume
 from ..provenance import Provenance
+
+if TYPE_CHECKING:
+    import napari
 
 GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 TO_WORLD = np.array([[0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1.0]])  # RAS+ (x, y, z) to that (z, y, x)
