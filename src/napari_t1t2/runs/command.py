@@ -17,7 +17,7 @@ from threading import Event, Thread
 from ..errors import Refusal
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "napari_t1t2")
-HOW_FAR = re.compile(r"([\d,]+) of ([\d,]+)\b")
+HOW_FAR = re.compile(r"([\d,]+) of ([\d,]+):")
 PATIENCE = 30.0  # seconds in which a stopped command must have ended
 
 

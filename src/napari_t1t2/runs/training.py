@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..atomic import LOCK_FILE, naming
+from ..atomic import LOCK_FILE
 from ..config import Side, TrainConfig
 from ..data.batches import Bank
 from ..data.inputs import polarity

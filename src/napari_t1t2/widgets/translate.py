@@ -28,14 +28,14 @@ from ..runs.translating import Begun, Glimpsed, Looked, Mapped, translate_in_chi
 from ._filling import Filling, Looking
 from ._form import Folded, field_row, name_row, narrow, stack
 from ._job import JobWidget
-from ._layers import pixels_of, place_of, provenance_of, refuse_no_image
+from ._layers import BESIDE, pixels_of, place_of, provenance_of, refuse_no_image
 from ._memory import described, memory
 
 if TYPE_CHECKING:
     import napari
 
 FULL, ON_SCREEN = "full resolution", "level on screen"
-OF_SOURCE = ("world", "stored_towards", "files", "uid")  # what saving the new layer must know
+OF_SOURCE = ("world", "stored_towards", "files", "uid", "subject", BESIDE)  # what the new layer must know
 REFRESH = 0.2  # seconds between two looks at a layer that fills
 
 
