@@ -220,7 +220,12 @@ class LoadWidget(JobWidget):
             for layer in there:
                 layer.visible, layer.name = False, layer.name.removesuffix(EARLIER) + EARLIER
         first = None
-        beside = {"translate": right_of(self._viewer)} if event.prepared else {}
+        loose = [layer for layer in self._viewer.layers if str(layer.units[-1]) == "pixel" and layer.ndim == 3]
+        # pictures have no place in a head that has one
+        pictures = len(loose) < len(self._viewer.layers) and not any("units" in about for _, about, _ in event.layers)
+        beside = {"translate": right_of(self._viewer)} if event.prepared or pictures else {}
+        if pictures and loose and not event.prepared:
+            beside = {"translate": loose[0].translate}
         for data, about, _ in event.layers:
             layer = next((old for old in there if old.metadata == about["metadata"]), None)
             if layer is None:
@@ -231,7 +236,7 @@ class LoadWidget(JobWidget):
             first = first or layer
         if first is not None:
             self._viewer.layers.selection.active = first  # the others are hidden
-        if event.prepared:
+        if event.prepared or pictures:
             self._viewer.reset_view()
 
     def _on_used(self, side: Side) -> None:
