@@ -126,9 +126,7 @@ class ModelConfig(Checked):
         "resize", "Upsampling in the U-Net: bilinear resizing, or transposed convolution.", advanced=True
     )
     mirror: bool = setting(
-        True,
-        "Translate each slice as it is and mirrored, and take the mean: nearer to the truth, twice the time.",
-        advanced=True,
+        True, "Average with the translation of the mirrored slice: nearer to the truth, twice the time.", advanced=True
     )
 
     def __post_init__(self) -> None:
