@@ -307,7 +307,7 @@ def test_a_stack_is_one_volume(tmp_path, head):
 @pytest.mark.parametrize("shape", [(2, 3, 44, 36), (4, 2, 2, 20, 20)])
 def test_a_tiff_of_more_axes_is_refused_with_its_shape(tmp_path, shape):
     tifffile.imwrite(tmp_path / "a.tif", np.random.default_rng(0).random(shape), photometric="minisblack")
-    with pytest.raises(UnusableError, match=r"a\.tif: shape .* is not one image or one stack; save one channel"):
+    with pytest.raises(UnusableError, match=r"a\.tif: shape .* is not one image or stack; save one channel"):
         read_image(tmp_path / "a.tif")
 
 
@@ -547,7 +547,7 @@ def test_a_size_that_no_head_has_is_ignored_and_said(tmp_path):
 @pytest.mark.parametrize(("axis", "what"), [("C", "channels"), ("T", "time points")])
 def test_channels_and_times_are_no_slices_unless_they_are_many(tmp_path, axis, what):
     tifffile.imwrite(tmp_path / "a.tif", STACK[:3], imagej=True, metadata={"axes": f"{axis}YX"})
-    with pytest.raises(UnusableError, match=f"its 3 {what} are no slices: save one of them"):
+    with pytest.raises(UnusableError, match=f"its 3 {what} are no slices"):
         read_image(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, metadata={"axes": f"{axis}YX"})
     volume = read_image(tmp_path / "a.tif")
@@ -566,6 +566,18 @@ def test_a_tiff_with_missing_strips_is_named_and_not_black(tmp_path, how):
     path.write_bytes(raw if how == "never written" else raw[:-5])
     with pytest.raises(UnusableError, match="1 of 3 strips of its pixels are missing"):
         read_image(path)
+
+
+def test_no_library_says_anything_of_a_broken_picture(tmp_path, caplog, recwarn):
+    tifffile.imwrite(tmp_path / "a.tif", STACK, contiguous=False)
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "c.tif").write_bytes(whole[:8] + b"x" * 400)
+    read = read_all(tmp_path)
+    assert len(read.skipped) == 3 and not caplog.records and not recwarn.list
+    assert not any("<" in s.why for s in read.skipped)
+    assert "it is truncated after page" in next(s.why for s in read.skipped if s.path.name == "a.tif")
 
 
 def test_complex_values_of_a_tiff_are_refused_by_name(tmp_path):

@@ -97,8 +97,7 @@ def is_dicom(path: Path) -> bool:
 def by_series(paths: Iterable[Path]) -> tuple[list[tuple[Path, ...]], list[Path]]:
     """The DICOM files of each series, whose slices belong to no other; and the files that are no DICOM.
 
-    What does not say its series is kept together. Beside images, DICOM that holds none is passed over: the index of a
-    disc, reports, presentation states.
+    What does not say its series is kept together. Beside images, DICOM that holds none, as reports, is passed over.
     """
     series: dict[str, list[Path]] = {}
     titles: dict[str, str] = {}

@@ -65,10 +65,10 @@ def _looks_of_volume(path: Path, looks: str, volumes: tuple[int, ...], number: i
     """What one of the volumes of a 4D file looks like, where the file looks so."""
     if looks == "PDT2" and volumes == (2,) and number < 2:
         return ("PD", "T2")[number]  # by echo time, which rises
-    if math.prod(volumes) > 1 and path.with_name(f"{stem(path)}.bval").is_file():
+    count = math.prod(volumes)
+    if count > 1 and path.with_name(f"{stem(path)}.bval").is_file():
         return "diffusion"
-    several = math.prod(volumes) > MANY or (len(volumes) > 1 and math.prod(volumes) > 1)  # 5D: vectors
-    return f"series of {math.prod(volumes)} images" if several and not looks else looks
+    return f"series of {count} images" if not looks and count > (1 if volumes[1:] else MANY) else looks  # 5D: vectors
 
 
 def sidecar_of(path: Path) -> Path:
