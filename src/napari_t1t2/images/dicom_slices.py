@@ -173,8 +173,7 @@ def slices_of(path: Path) -> list[Slice]:
         slices = [
             Slice(path, header, said, i, frame, notes) for i, (said, frame) in enumerate(zip(own, frames, strict=True))
         ]
-    groups = "PerFrameFunctionalGroupsSequence"
-    placed = places or len(frames) == 1 or groups in header  # else one position stands for many
+    placed = places or len(frames) == 1 or "PerFrameFunctionalGroupsSequence" in header  # else one stands for many
     return [_place(s) for s in slices] if placed else slices
 
 
