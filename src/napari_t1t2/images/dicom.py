@@ -13,8 +13,8 @@ import numpy as np
 
 from ..errors import UnusableError
 from .contrast import Said, judged
+from .dicom_header import provenance_of
 from .dicom_slices import SAME, Slice, slices_of, title_of
-from .dicom_write import provenance_of
 from .names import natural
 from .pixels import refuse_blank
 from .quiet import quiet
