@@ -131,9 +131,7 @@ class ModelConfig(Checked):
         self.check_side("size", self.size)
         names = {self.t1_label.strip().casefold(), self.t2_label.strip().casefold()}
         if "" in names or len(names) < 2 or not "".join(names).isprintable():
-            raise Refusal(
-                f"The contrasts are called {self.t1_label!r} and {self.t2_label!r}: give two names of letters."
-            )
+            raise Refusal(f"The contrasts are called {self.t1_label!r} and {self.t2_label!r}: give two names.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
