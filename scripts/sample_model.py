@@ -16,7 +16,7 @@ import math
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +28,13 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate
 
+from napari_t1t2 import __version__
 from napari_t1t2.config import ModelConfig, Side, TrainConfig
 from napari_t1t2.data.seen import fingerprint
 from napari_t1t2.data.stored import HeldSlices
 from napari_t1t2.images.intensity import Intensity, measure
 from napari_t1t2.images.read import read_image
-from napari_t1t2.images.volume import Image, Volume
+from napari_t1t2.images.volume import Image
 from napari_t1t2.model.about import About, header_of
 from napari_t1t2.model.cyclegan import CycleGAN, frozen
 from napari_t1t2.model.device import autocast
@@ -45,6 +46,17 @@ from napari_t1t2.sample import load_template
 RANGES: dict[Side, Intensity] = {  # every image is measured by itself; what is made has grey values of 8 bits
     "t1": Intensity(0.0, 255.0, "uint8", per_stack=True, headroom=2.7, each=True),
     "t2": Intensity(0.0, 255.0, "uint8", per_stack=True, headroom=2.55, each=True),
+}
+CARD = {
+    "general": True,
+    "data": "4 visits of 2 adults with multiple sclerosis, whole heads of 3 mm slices, with their scalp and "
+    "with the brain alone (Lesjak et al. 2016, CC-BY); simulated heads from the MNI152 template (ICBM 2009a, Fonov "
+    "et al. 2011); brightness, shading, noise, resolution and pose of all changed by chance",
+    "licence": "BSD-3-Clause, as napari-t1t2; the real training images are CC-BY",
+    "citation": "Lesjak Z. et al., Neuroinformatics 14:403 (2016); Fonov V. et al., NeuroImage 54:313 (2011)",
+    "slices": [165, 165],
+    "patients": [2, 2],
+    "version": __version__,
 }
 CHANNELS = 24  # 2.7 MB in float16
 SIZES = ((128, 4), (160, 3), (192, 2))  # sides of crops, and how many of them in a batch
@@ -206,16 +218,21 @@ def training(
         yield f"{spent:.1f} min, step {step}, error {mean:.4f}" if now else ""
 
 
-def batch(heads: Heads, side: int, count: int, rng: np.random.Generator) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def batch(
+    heads: Heads, side: int, count: int, rng: np.random.Generator
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """T1 and T2 as the networks see them, changed by chance, and as they should come out, each (B, 1, side, side)."""
     at = torch.from_numpy(rng.integers(len(heads.images), size=count))
     grid = _grid(heads.images.shape[-2:], side, count, rng)
     clean = grid_sample(heads.images[at], grid, mode="bicubic", align_corners=False).clamp_min(0)
     labels = grid_sample(heads.labels[at].float(), grid, mode="nearest", align_corners=False)[:, 0].round().long()
     changed = [
-        torch.stack([_change(clean[i, c], labels[i], heads.shares[at[i]], c, rng) for i in range(count)]) for c in (0, 1)
+        torch.stack([_change(clean[i, c], labels[i], heads.shares[at[i]], c, rng) for i in range(count)])
+        for c in (0, 1)
     ]
-    inputs, targets = ([_bent(x, side) for x, side in zip(xs, ("t1", "t2"), strict=True)] for xs in (changed, clean.unbind(1)))
+    inputs, targets = (
+        [_bent(x, side) for x, side in zip(xs, ("t1", "t2"), strict=True)] for xs in (changed, clean.unbind(1))
+    )
     return tuple(x[:, None] for x in inputs), tuple(x[:, None] for x in targets)
 
 
@@ -230,7 +247,9 @@ def _grid(shape: tuple[int, ...], side: int, count: int, rng: np.random.Generato
     x, y = scale * wide * flip[0], scale / wide * flip[1]
     reach = [np.maximum(0.15, (s * 0.8 - side * scale) / s) for s in (columns, rows)]
     theta = np.zeros((count, 2, 3), np.float32)
-    theta[:, 0] = np.stack([x * cos * side / columns, -y * sin * side / columns, rng.uniform(-1, 1, count) * reach[0]], 1)
+    theta[:, 0] = np.stack(
+        [x * cos * side / columns, -y * sin * side / columns, rng.uniform(-1, 1, count) * reach[0]], 1
+    )
     theta[:, 1] = np.stack([x * sin * side / rows, y * cos * side / rows, rng.uniform(-1, 1, count) * reach[1]], 1)
     grid = affine_grid(torch.from_numpy(theta), [count, 1, side, side], align_corners=False)
     bend = torch.from_numpy(rng.normal(0, 1, (count, 2, 6, 6)).astype(np.float32)) * float(rng.uniform(0, 3.5))
@@ -286,7 +305,7 @@ def save_small(path: Path, gan: CycleGAN, step: int, seen: frozenset[str], kinds
     if kinds:
         held = [HeldSlices(np.concatenate(side), np.arange(4 * len(side))) for side in looks]
         familiar = learn(held[0], np.arange(len(held[0])), held[1], np.arange(len(held[1])))
-    about = About(path, gan.config.model, RANGES, step, seen, familiar)
+    about = About(path, gan.config.model, RANGES, step, seen, familiar, card=CARD)
     save_model(path, gan, about)
     content = path.read_bytes()
     with path.open("rb") as file:

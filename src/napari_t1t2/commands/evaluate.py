@@ -38,7 +38,7 @@ def calibrate(args: Namespace) -> None:
     known = [calibration.calibrate(model, pairs)]
     if members:
         known.append(calibration.calibrate(model, pairs, members))
-    about = calibration.store(model, known)
+    about = calibration.store(model, known, calibration.scores_of(model, pairs))
 
     for side, of_side in known[-1].items():
         print(f"{model.config.label(side)}: calibrated on {of_side.slices} slices")

@@ -15,9 +15,10 @@ from torch import nn
 from ..atomic import locked, written_file
 from ..config import ModelConfig, Precision, Side
 from ..errors import Refusal
-from .about import About, header_of, model_file
+from .about import SAMPLE, About, header_of, model_file
 from .cpu_layers import arrange
 from .cyclegan import CycleGAN
+from .exported import read_onnx
 from .memory import ran_out
 from .networks import UNetGenerator
 
@@ -35,6 +36,13 @@ class Model:
     def config(self) -> ModelConfig:
         """The shape of the networks and the names of the contrasts."""
         return self.about.config
+
+    def generator(self, side: Side) -> nn.Module:
+        """The network that makes a contrast. Raises `Refusal` where the file holds the other direction alone."""
+        if side not in self.generators:
+            makes = " and ".join(self.config.label(made) for made in self.generators)
+            raise Refusal(f"{self.about.path} makes {makes} only: give the model that it was exported from.")
+        return self.generators[side]
 
 
 def save_model(path: Path, gan: CycleGAN, about: About) -> None:
@@ -55,6 +63,9 @@ def load_model(path: Path, device: torch.device | str = "cpu", precision: Precis
     """
     path = model_file(path)
     content = path.read_bytes()
+    if path.suffix.casefold() == ".onnx":
+        about, exported = read_onnx(path, content)
+        return Model(about, sha256(content).hexdigest(), exported, precision)
     about = About.of_header(path, header_of(path, BytesIO(content)))
     generators: dict[Side, nn.Module] = {}
     names: dict[Side, str] = {"t2": "t1_to_t2.", "t1": "t2_to_t1."}
@@ -77,6 +88,8 @@ def describe_anew(model: Model, about: About) -> None:
     Raises `Refusal` where the model is being trained, or is another one than when it was read.
     """
     path = model.about.path
+    if path == SAMPLE:
+        raise Refusal(f"{path} belongs to the program: copy it to a folder of yours, and give that file.")
     with locked(path.parent, f"{path.parent} is being trained in: wait until that has ended, then try again."):
         content = path.read_bytes()
         if sha256(content).hexdigest() != model.sha256:

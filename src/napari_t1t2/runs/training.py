@@ -30,6 +30,7 @@ from ..events import Finished, Noted, Preview, Progress, Saved, Started, TrainEv
 from ..images.intensity import Intensity
 from ..images.volume import NOTICE, Image
 from ..model.about import MODEL_FILE, About
+from ..model.card import noted
 from ..model.checkpoint import Position, read_checkpoint, save_checkpoint
 from ..model.cyclegan import CycleGAN
 from ..model.device import computes_in_bfloat16
@@ -144,7 +145,7 @@ def _train(
         nonlocal saved_at, saved_seconds
         _refuse_divergence(gan, step, saved_at)
         if ranks.first:
-            about = replace(learned.about, step=step)
+            about = replace(learned.about, step=step, card=learned.about.card | {"minutes": round(seconds / 60, 2)})
             run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
             save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window, schedule.began), about)
             with gan.averaged():
@@ -263,6 +264,7 @@ def _read(
     paired = [Bank(images, config, device, 5, part=part) for images in pairs.images if len(images)]
     shown = [_middle(s.images, held, config.model).to(device) for s, held in zip((t1, t2), parts.held, strict=True)]
     about = About(config.run_folder / MODEL_FILE, replace(config.model, pixel=pixel), ranges, 0, seen, familiar)
+    about = replace(about, card=noted(config, ((t1, parts.train[0]), (t2, parts.train[1])), pairs.count, before))
     return Learned(
         banks[0],
         banks[1],
