@@ -18,12 +18,13 @@ FLOORS = (  # from the ground up: a room imports from the floors below it and fr
     {"config", "events", "sample"},
     {"data"},
     {"model"},
-    {"runs", "synthesis"},
+    {"synthesis"},
+    {"runs"},
     {"commands", "widgets"},
     {"__main__"},
 )
 MODULES = {path.relative_to(HOUSE).as_posix(): path for path in HOUSE.rglob("*.py")}
-LONGEST, LINES = 350, 12_730  # 10,000 are wanted; pairs and the rules of contrasts took 900
+LONGEST, LINES = 350, 15_700  # 10,000 were wanted before pairs, every hospital export, the cockpit and model cards
 
 HEAVY = {"torch", "scipy", "skimage", "nibabel", "pydicom", "matplotlib", "qtpy", "magicgui", "napari"}
 

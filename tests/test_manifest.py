@@ -24,7 +24,7 @@ def test_each_door_of_the_manifest_opens(manifest):
 
 def test_the_widgets_have_their_names(manifest):
     names = [w.display_name for w in manifest.contributions.widgets]
-    assert names == ["Load T1/T2 folders", "Train", "Translate", "Evaluate"]
+    assert names == ["T1 / T2 contrasts", "Load T1/T2 folders", "Train", "Translate", "Evaluate"]
 
 
 @pytest.mark.parametrize(

@@ -108,9 +108,10 @@ def _parser() -> ArgumentParser:
         help="run folder or model file; sample: the general model that comes with napari-t1t2",
     )
     translates.add_argument("--to", required=True, metavar="CONTRAST", help="what to make, such as T2")
-    translates.add_argument(
-        "--out", type=_path, required=True, metavar="PATH", help="file (.png, .tif, .nii.gz) or folder"
-    )
+    where = translates.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=_path, metavar="PATH", help="file (.png, .tif, .nii.gz) or folder")
+    bids = "IN is a BIDS data set: make a derivative data set of the subjects who lack the contrast; continues one"
+    where.add_argument("--bids", type=_path, metavar="OUT", help=bids)
     translates.add_argument(
         "--series",
         default="",
@@ -133,6 +134,8 @@ def _parser() -> ArgumentParser:
     )
     _ensemble(translates)
     translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    anonymous = "write nothing that tells whose images these are (DICOM PS3.15); names of files other than DICOM stay"
+    translates.add_argument("--anonymous", action="store_true", help=anonymous)
     translates.add_argument(
         "--precision",
         choices=get_args(Precision),

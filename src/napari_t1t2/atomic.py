@@ -109,3 +109,23 @@ def locked(folder: Path, in_use: str) -> Iterator[None]:
                 (folder / LOCK_FILE).unlink()
                 folder.rmdir()
         lock.release()
+
+
+def reserve(file: int, size: int, folder: str) -> None:
+    """Take so many bytes for a file in `folder` now: a write to a map of a full disk would end the program.
+
+    Raises `Refusal` where they are not free.
+    """
+    free = shutil.disk_usage(folder).free
+    try:
+        os.ftruncate(file, size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, size)
+        full = free < size and not hasattr(os, "posix_fallocate")
+    except OSError:
+        full = True
+    if full:
+        raise Refusal(
+            f"The result takes {size / 2**30:.1f} GiB in {folder}, where {free / 2**30:.1f} GiB are free: delete "
+            "something there, or set the environment variable TMPDIR to a folder on a larger disk."
+        )

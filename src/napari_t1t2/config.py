@@ -45,7 +45,7 @@ LABELS = {  # of settings that their readers call otherwise than their field
     "coarse": "multi-scale factor", "adversarial": "adversarial loss", "cycle_warmup": "cycle weight rises for",
     "decay_from": "learning rate falls from", "beta1": "Adam's beta 1", "pool": "image buffer",
     "flip": "mirror left-right", "upsample": "upsampling", "hold_out": "patients kept for checking",
-    "memory": "memory, GiB", "threads": "CPU threads", "report_every": "steps between reports",
+    "start": "start from", "memory": "memory, GiB", "threads": "CPU threads", "report_every": "steps between reports",
     "preview_every": "steps between previews", "save_every": "steps between checkpoints",
 }
 # fmt: on
@@ -125,6 +125,11 @@ class ModelConfig(Checked):
     upsample: Literal["resize", "transposed"] = setting(
         "resize", "Upsampling in the U-Net: bilinear resizing, or transposed convolution.", advanced=True
     )
+    mirror: bool = setting(
+        True,
+        "Translate each slice as it is and mirrored, and take the mean: nearer to the truth, twice the time.",
+        advanced=True,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,8 +140,8 @@ class ModelConfig(Checked):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """From plain values, as files hold them; those of before there were `depth` and `gate` do not name them."""
-        return cls(**{"depth": False, "gate": False} | values)
+        """From plain values, as files hold them; older files do not name `depth`, `gate` or `mirror`: they had none."""
+        return cls(**{"depth": False, "gate": False, "mirror": False} | values)
 
     @property
     def multiple(self) -> int:
@@ -148,9 +153,8 @@ class ModelConfig(Checked):
         if side % self.multiple:
             near = max(side // self.multiple, 1) * self.multiple
             raise Refusal(
-                f"{spoken(name)} is {side}, but must be a multiple of {self.multiple} for a U-Net of "
-                f"{self.levels} levels: "
-                f"take {near} or {near + self.multiple}, or fewer levels."
+                f"{spoken(name)} is {side}, but must be a multiple of {self.multiple} for a U-Net of {self.levels} "
+                f"levels: take {near} or {near + self.multiple}, or fewer levels."
             )
 
     def label(self, side: Side) -> str:
@@ -159,12 +163,8 @@ class ModelConfig(Checked):
 
     def side(self, label: str) -> Side:
         """The side that a contrast's name (or "t1", "t2") stands for, whatever its case. Raises `Refusal`."""
-        sides: dict[str, Side] = {
-            "t1": "t1",
-            "t2": "t2",
-            self.t1_label.casefold(): "t1",
-            self.t2_label.casefold(): "t2",
-        }
+        sides: dict[str, Side] = {"t1": "t1", "t2": "t2"}
+        sides |= {self.t1_label.casefold(): "t1", self.t2_label.casefold(): "t2"}
         if label.casefold() not in sides:
             raise Refusal(f"This model makes {self.t1_label} and {self.t2_label}, not {label!r}.")
         return sides[label.casefold()]
@@ -183,6 +183,12 @@ class TrainConfig(Checked):
         "", "Series or files to use as the second contrast, separated by commas. Empty: chosen automatically."
     )
     run_folder: Path = setting(Path(), "Folder of the run: model, checkpoint, losses and previews are written there.")
+    start: str = setting(
+        "",
+        "Model to begin from: a run folder, a model file, or sample, the general model that comes with napari-t1t2; it "
+        "brings its own network settings. Empty: begin with random weights.",
+        advanced=True,
+    )
     minutes: float = setting(
         5.0,
         "Train for this long; 0: no limit. Schedules follow the clock: for a run that can be repeated, give steps.",
@@ -321,7 +327,7 @@ def preset(name: PresetName) -> TrainConfig:
         case "laptop":
             return laptop
         case "notebook":
-            model = ModelConfig(size=64, channels=64, levels=6, tone_curve=False, depth=False, upsample="transposed")
+            model = ModelConfig(size=64, channels=64, levels=6, tone_curve=False, upsample="transposed", mirror=False)
             return replace(
                 laptop,
                 model=model,

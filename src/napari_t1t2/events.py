@@ -40,6 +40,7 @@ class Started:
     slices: tuple[int, int]  # how many of each contrast are trained on
     shape: tuple[int, int]  # of one training image, (row, column)
     notes: tuple[str, ...] = ()  # what the user should know about the data: skipped, cropped, dropped
+    patients: tuple[int, int] = (0, 0)  # whose slices they are, of each contrast; 0 where that is not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -447,7 +447,7 @@ def test_a_long_label_leaves_room_for_the_series(widget, mixed):
 
 
 def test_no_row_is_cut_off_at_the_side(widget):
-    assert widget.minimumSizeHint().width() > widget.form.native.minimumSizeHint().width()
+    assert widget.minimumSizeHint().width() > widget.folders.native.minimumSizeHint().width()
 
 
 def test_pairs_that_training_would_find_lie_over_each_other(widget, viewer, tmp_path):

@@ -15,7 +15,6 @@ from napari_t1t2.model.about import read_about
 from napari_t1t2.runs import training
 from napari_t1t2.runs.folder import is_taken
 from napari_t1t2.widgets._curve import LOSSES
-from napari_t1t2.widgets._layers import show_preview
 from napari_t1t2.widgets._memory import Chosen, selection_of
 from napari_t1t2.widgets.load import LoadWidget
 from napari_t1t2.widgets.train import TrainWidget
@@ -31,7 +30,6 @@ def in_thread(monkeypatch):
 
 @pytest.fixture
 def widget(viewer, qtbot, told, config, tmp_path, monkeypatch, in_thread):
-    monkeypatch.setattr("napari_t1t2.widgets.train.RUNS", tmp_path / "runs")
     widget = TrainWidget(viewer)
     qtbot.addWidget(widget)
     widget.form.fill(config)
@@ -66,37 +64,10 @@ def test_a_run_ends_with_a_model_previews_and_a_curve(widget, viewer, config):
     assert widget.running and not widget.go.isEnabled()
     assert isinstance(widget.wait(60), Finished)
     assert read_about(config.run_folder).step == config.steps
-    assert [layer.name for layer in viewer.layers] == [
-        "preview T1",
-        "preview T2 (synthetic)",
-        "T1 -> T2 -> T1 (check)",
-        "preview T2",
-        "preview T1 (synthetic)",
-        "T2 -> T1 -> T2 (check)",
-    ]
-    assert [layer.metadata["synthetic"] for layer in viewer.layers] == [False, True, True] * 2
+    assert not len(viewer.layers) and not widget.strip.isHidden()
     assert set(widget.curve.losses) == {"adversarial", "cycle", "structure", "identity", "discriminators"}
     assert widget.go.isEnabled() and str(config.run_folder) in widget.status.text()
     assert "Finished at step 4: trained 0:0" in widget.status.text() and "7 T1 and 7 T2 slices" in widget.status.text()
-
-
-def test_previews_change_while_it_learns_and_do_not_pile_up(widget, viewer):
-    seen = []
-    viewer.layers.events.inserted.connect(lambda e: e.value.events.data.connect(lambda _: seen.append(e.value.name)))
-    widget.go.click()
-    widget.wait(60)
-    assert len(viewer.layers) == 6
-    assert "preview T2 (synthetic)" in seen
-    assert np.ptp(viewer.layers["preview T2 (synthetic)"].data) > 0
-
-
-def test_a_preview_that_the_user_deleted_comes_back_alone(viewer, head):
-    images = {f"preview {i}": head for i in range(6)}
-    list(show_preview(viewer, images))
-    before = {layer.name: tuple(layer.translate) for layer in viewer.layers}
-    viewer.layers.remove("preview 4")
-    list(show_preview(viewer, images))
-    assert {layer.name: tuple(layer.translate) for layer in viewer.layers} == before
 
 
 def test_stop_keeps_the_weights_of_the_step_it_reached(widget, qtbot, config):
@@ -110,7 +81,7 @@ def test_stop_keeps_the_weights_of_the_step_it_reached(widget, qtbot, config):
 def test_a_paused_run_stands_still_and_goes_on(widget, qtbot, monkeypatch):
     begun = []
 
-    def engine(config, *, stop, resume):
+    def engine(config, *, stop, resume, preview_at):
         for step in count(1):
             begun.append(step)
             if stop():  # which blocks while the run is paused
@@ -146,7 +117,6 @@ def test_a_stopped_run_can_be_resumed_in_a_new_widget(widget, viewer, qtbot, con
 
 
 def test_a_second_run_takes_a_new_folder_by_itself(viewer, qtbot, config, told, tmp_path, monkeypatch, in_thread):
-    monkeypatch.setattr("napari_t1t2.widgets.train.RUNS", tmp_path / "runs")
     widget = TrainWidget(viewer)
     qtbot.addWidget(widget)
     widget.form.fill(config, keep=["run_folder"])
@@ -269,7 +239,7 @@ def test_what_is_loaded_while_it_trains_is_taken_over_afterwards(fresh, qtbot, c
 
 def test_each_loss_is_explained_and_rows_have_names_that_people_read(widget, config):
     widget.curve.add(1, dict.fromkeys(LOSSES, 1.0))
-    assert all(f"{name}: " in widget.curve.toolTip() for name in LOSSES)
+    assert all(LOSSES[name] in widget.curve.legend.text() for name in LOSSES)
     names = [f.name for f in (*fields(TrainConfig), *fields(ModelConfig)) if f.name != "model"]
     assert not [name for name in names if "_" in widget.form[name].label or "t1" in widget.form[name].label]
     assert widget.form["pool"].label == "image buffer" and widget.form["t1_folder"].label == "T1 folder"
@@ -287,15 +257,6 @@ def test_a_preset_keeps_the_series(fresh):
     fresh.form["t1_series"].value = "3 t1_se"
     fresh.start_rows["preset"].value = "notebook"
     assert fresh.form["t1_series"].value == "3 t1_se"
-
-
-def test_a_layer_of_the_user_is_never_taken_for_a_preview(widget, viewer, head):
-    own = viewer.add_image(head.copy(), name="preview T1")
-    widget.go.click()
-    widget.wait(60)
-    np.testing.assert_array_equal(own.data, head)
-    assert len(viewer.layers) == 7
-    assert viewer.layers.selection.active is own
 
 
 def test_a_resumed_run_keeps_numbers_that_the_form_rounds(widget, qtbot, viewer, config):
@@ -324,7 +285,7 @@ def test_an_error_while_showing_an_event_stops_the_run_with_a_sentence(widget, t
     def full(*_):
         raise MemoryError
 
-    monkeypatch.setattr("napari_t1t2.widgets.train.show_preview", full)
+    monkeypatch.setattr(widget.strip, "add", full)
     widget.form["steps"].value = ENDLESS
     widget.go.click()
     assert isinstance(widget.wait(20), Failed)

@@ -25,7 +25,7 @@ from napari_t1t2.widgets.translate import TranslateWidget
 
 
 @pytest.fixture
-def widget(viewer, qtbot, told, trained):
+def widget(viewer, qtbot, told, trained, here):
     memory.last_model = trained / "model.safetensors"
     widget = TranslateWidget(viewer)
     qtbot.addWidget(widget)
@@ -33,7 +33,7 @@ def widget(viewer, qtbot, told, trained):
 
 
 def translate(widget, layer):
-    widget._viewer.layers.selection.active = layer
+    widget.form["layer"].value = layer
     widget.go.click()
     widget.wait(60)
     return widget._viewer.layers[-1]

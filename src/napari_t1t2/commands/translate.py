@@ -15,6 +15,7 @@ from ..images.names import is_nifti, refuse_expected_error
 from ..images.read import read_files, read_folder
 from ..images.volume import Skipped, Volume
 from ..images.write import check_ending, name_for
+from .bids import plan_for
 from .progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -42,9 +43,13 @@ def translate(args: Namespace) -> None:
     error_map = UncertaintyMap(model, args.to, members) if args.uncertainty else None
 
     # what is translated, and where it goes
-    volumes, notes = sources(args.inputs, model.config.label(other(to)), series=args.series, frame=args.frame)
+    bids = plan_for(args, model, to) if args.bids else None
+    given = model.config.label(other(to))
+    read = bids.read(args.frame) if bids else sources(args.inputs, given, series=args.series, frame=args.frame)
+    volumes, notes = [replace(v, anonymous=args.anonymous) for v in read[0]], read[1]
     print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
-    targets = targets_for(volumes, args.inputs[0], args.out, model, to, overwrite=args.overwrite)
+    goal = args.inputs[0], args.out, model, to
+    targets = bids.targets(volumes) if bids else targets_for(volumes, *goal, overwrite=args.overwrite)
     beside = error_targets(targets, overwrite=args.overwrite) if error_map else []
     ranges = ranges_for(volumes, model.about.ranges[other(to)])
 
@@ -59,6 +64,8 @@ def translate(args: Namespace) -> None:
             if remark not in told:
                 print(f"{volume.path}: {remark}", file=sys.stderr)
         told.update(looked.remarks)
+        if bids:
+            looked = replace(looked, provenance=bids.say_source(looked.provenance, volume))
         says.append(looked.provenance)
 
         # translate and write

@@ -24,6 +24,8 @@ from .volume import Affine, Image, Volume, spacing_of
 
 SIDES = {"L": "left", "R": "right", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # codes of a header that is not in mm
+MANY = 20  # volumes of contrasts in one file, at most; more are times or directions
+APART = 1.0  # mm
 DISAGREE = 0.02  # of a voxel's side, between the sform and pixdim
 CIFTI = range(3000, 3100)  # intent codes of NIfTI-2 files that hold values on a surface
 
@@ -35,16 +37,19 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     sentence where the file cannot be used.
     """
     with opened_nifti(path) as (image, notes):
-        provenance = _provenance_of(image, beside := _beside(path))
+        provenance = _provenance_of(image, beside := said_beside(path))
         affine, placed = _affine_of(image)
         data, dtype, made = _read_voxels(image.dataobj, path.name, frame)
+        of_volume = _looks_of_volume(
+            path, of_sidecar((stem(path),), beside, (path.parent.name,)), image.shape[3:], frame
+        )
     data, filled = make_finite(data, path.name)
     refuse_blank(data, path.name, flat=flat)
     return Volume(
         data=data,
         name=stem(path),
         contrast=contrast,
-        looks=kind_of(data) or of_sidecar((stem(path),), beside, (path.parent.name,)),
+        looks=kind_of(data) or of_volume,
         spacing=None if affine is None else spacing_of(affine),
         affine=affine,
         dtype=dtype,
@@ -56,12 +61,22 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     )
 
 
+def _looks_of_volume(path: Path, looks: str, volumes: tuple[int, ...], number: int) -> str:
+    """What one of the volumes of a 4D file looks like, where the file looks so."""
+    if looks == "PDT2" and volumes == (2,) and number < 2:
+        return ("PD", "T2")[number]  # by echo time, which rises
+    if math.prod(volumes) > 1 and path.with_name(f"{stem(path)}.bval").is_file():
+        return "diffusion"
+    several = math.prod(volumes) > MANY or (len(volumes) > 1 and math.prod(volumes) > 1)  # 5D: vectors
+    return f"series of {math.prod(volumes)} images" if several and not looks else looks
+
+
 def sidecar_of(path: Path) -> Path:
     """The JSON file that may lie beside a volume."""
     return path.with_name(f"{stem(path)}.json")
 
 
-def _beside(path: Path) -> dict[str, Any]:
+def said_beside(path: Path) -> dict[str, Any]:
     """What the JSON file beside a volume says; empty where it is nothing that can be read."""
     with suppress(OSError, ValueError):
         said = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
@@ -71,7 +86,7 @@ def _beside(path: Path) -> dict[str, Any]:
 
 def read_sidecar(path: Path) -> Provenance | None:
     """What the sidecar of a synthetic volume says of it; None where there is none, or it is of another program."""
-    return Provenance.from_sidecar(_beside(path))
+    return Provenance.from_sidecar(said_beside(path))
 
 
 def _provenance_of(image: Any, beside: dict[str, Any]) -> Provenance | None:
@@ -109,11 +124,24 @@ def _load(path: Path, file: BinaryIO) -> tuple[Any, tuple[str, ...]]:
     if 540 in (int.from_bytes(size, "little"), int.from_bytes(size, "big")):
         kind = nibabel.Nifti2Image
     image = kind.from_stream(stream)
+    stream.seek(0)
+    image = _with_zeros(image, stream)
+    if not image.dataobj.offset:
+        raise UnusableError(f"{path.name}: its voxels would begin within its header (vox_offset 0); export it again.")
     if "intent_code" in image.header and image.header["intent_code"] in CIFTI:
         raise UnusableError(f"{path.name}: holds values on a surface (CIFTI), not a volume; give a NIfTI volume.")
     if zipped == ending.endswith("z"):
         return image, ()
     return image, (f"it is {'' if zipped else 'not '}compressed, against its name",)
+
+
+def _with_zeros(image: Any, header: Any) -> Any:
+    """The image with the sides of 0 mm that its header, an open file, gives voxels: nibabel makes them 1 mm."""
+    if "pixdim" in image.header:
+        stored = type(image.header).from_fileobj(header, check=False)
+        sides, lengths = (image.header["pixdim"][1:4], image.header["dim"][1:4])
+        sides[(stored["pixdim"][1:4] == 0) & (lengths > 1)] = 0
+    return image
 
 
 def _affine_of(image: Any) -> tuple[Affine | None, tuple[str, ...]]:
@@ -123,6 +151,10 @@ def _affine_of(image: Any) -> tuple[Affine | None, tuple[str, ...]]:
     header, axes_of = image.header, cast("Any", nibabel.aff2axcodes)
     affine = np.array(image.affine, np.float64)
     notes: tuple[str, ...] = ()
+    if "pixdim" in header and not header["pixdim"][1:4].all():
+        if "sform_code" not in header or header["sform_code"] <= 0:
+            return None, ("its header gives its voxels a side of 0 mm: their size was taken for unknown",)
+        notes = ("its pixdim gives its voxels a side of 0 mm: the sform was taken",)
     if not _is_regular(affine):
         notes = ("its affine is singular or not finite: the size of the voxels is kept, the orientation assumed",)
         if "qform_code" in header and header["qform_code"] > 0 and _is_regular(header.get_qform()):
@@ -140,17 +172,29 @@ def _affine_of(image: Any) -> tuple[Affine | None, tuple[str, ...]]:
         axes = "-".join(SIDES[str(side)] for side in axes_of(affine))
         notes = (f"its header holds no orientation: its axes were taken to run {axes}",)
     if "sform_code" in header and header["sform_code"] > 0 and _is_regular(affine):
-        pixdim, sides = np.abs(np.array(header["pixdim"][1:4], np.float64)), np.linalg.norm(affine[:3, :3], axis=0)
-        if (pixdim > 0).all() and np.abs(sides / pixdim - 1).max() > DISAGREE:
-            by_qform = header["qform_code"] > 0 and _is_regular(header.get_qform())
-            took = "qform" if by_qform else "sform"
-            affine = np.array(header.get_qform() if by_qform else affine, np.float64)
-            mm = ["x".join(f"{side:.3g}" for side in of) for of in (sides, pixdim)]
-            notes += (f"its sform says voxels of {mm[0]}, its pixdim {mm[1]}: the {took} was taken",)
+        affine, contradiction = _agree(header, affine)
+        notes += contradiction
     if "xyzt_units" in header and (unit := UNITS.get(int(header["xyzt_units"]) & 7)):
         affine[:3] *= unit[1]
         notes += (f"its header is in {unit[0]}; turned to mm",)
     return affine, notes
+
+
+def _agree(header: Any, sform: Affine) -> tuple[Affine, tuple[str, ...]]:
+    """The sform, or the qform where pixdim says that the sform is wrong; and what contradicts what."""
+    qform = np.array(header.get_qform(), np.float64) if header["qform_code"] > 0 else None
+    if qform is None or not _is_regular(qform):
+        qform = sform
+    pixdim, sides = np.abs(np.array(header["pixdim"][1:4], np.float64)), np.linalg.norm(sform[:3, :3], axis=0)
+    if (pixdim > 0).all() and np.abs(sides / pixdim - 1).max() > DISAGREE:
+        took = "sform" if qform is sform else "qform"
+        mm = ["x".join(f"{side:.3g}" for side in of) for of in (sides, pixdim)]
+        return qform, (f"its sform says voxels of {mm[0]}, its pixdim {mm[1]}: the {took} was taken",)
+    if np.linalg.det(qform[:3, :3]) * np.linalg.det(sform[:3, :3]) < 0:
+        return sform, ("its sform and qform take left for right of each other: the sform was taken; check the sides",)
+    ends = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * [*np.r_[header["dim"][1:4]], 1]
+    apart = np.abs((qform - sform) @ ends.T).max() > APART
+    return sform, ("its sform and qform lie apart: the sform was taken",) if apart else ()
 
 
 def _is_regular(affine: Affine) -> bool:
@@ -169,9 +213,11 @@ def _read_voxels(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[
 
     dtype: np.dtype[Any] = proxy.dtype
     columns, rows, planes = (*proxy.shape, 1, 1)[:3]
+    if planes == 1 and len(proxy.shape) == 4:
+        planes = proxy.shape[3]  # slices that a converter counted in the wrong place: X, Y, 1, Z
     if len(proxy.shape) < 2 or 0 in proxy.shape:
         raise UnusableError(f"{name}: shape {proxy.shape} is not that of an image; export the volume again.")
-    volumes = math.prod(proxy.shape[3:])
+    volumes = math.prod(proxy.shape[2:]) // planes
     if volumes == 1:
         number = 0  # numbers are for 4D files
     if not 0 <= number < volumes:
@@ -192,7 +238,9 @@ def _read_voxels(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[
 
     notes: tuple[str, ...] = ()
     if volumes > 1:
-        notes += (f"{len(proxy.shape)}D with {volumes} volumes: number {number} was taken",)
+        notes += (f"{len(proxy.shape)}D with {volumes} volumes: number {number} was taken; the volume number chooses",)
+    if planes > 1 and proxy.shape[2:3] == (1,):
+        notes += (f"its {planes} volumes of one slice were taken for a stack",)
     if dtype.names:
         return data, "uint8", (*notes, "colour was turned to grey")
     if dtype.kind == "c":

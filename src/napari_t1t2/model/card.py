@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from .. import __version__
@@ -132,13 +133,17 @@ def noted(
     counts = [len(trained) for _, trained in sets]
     people = [len({slices.subjects[i] for i in slices.owners[trained]} - {""}) for slices, trained in sets]
     kept = {name: before.card[name] for name in (*KEPT, "began") if name in before.card} if before else {}
-    return kept | {
-        "slices": counts,
-        "patients": people if all(people) else None,
-        "paired": paired,
-        "preset": _preset(config),
-        "version": __version__,
-    }
+    return (
+        kept
+        | {
+            "slices": counts,
+            "patients": people if all(people) else None,
+            "paired": paired,
+            "preset": _preset(config),
+            "version": __version__,
+        }
+        | ({"began": Path(config.start).name} if config.start else {})
+    )
 
 
 def _preset(config: TrainConfig) -> str:

@@ -10,25 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image as Pillow
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..atomic import LOCK_FILE
-from ..config import ModelConfig, Side, TrainConfig
+from ..config import Side, TrainConfig
 from ..data.batches import Bank
-from ..data.inputs import as_input, polarity
+from ..data.inputs import polarity
 from ..data.pairs import find_pairs
 from ..data.reading import reading
 from ..data.seen import images_in, seen_in_all
 from ..data.split import split
-from ..data.stored import Images
 from ..errors import Refusal
 from ..events import Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from ..images.intensity import Intensity
-from ..images.volume import NOTICE, Image
 from ..model.about import MODEL_FILE, About
 from ..model.card import noted
 from ..model.checkpoint import Position, read_checkpoint, save_checkpoint
@@ -37,14 +32,13 @@ from ..model.device import computes_in_bfloat16
 from ..model.known import learning
 from ..model.memory import pages_kept
 from ..model.ranks import ALONE, Ranks
-from ..model.saved import save_model
+from ..model.saved import begin_from, save_model, with_networks_of
 from .folder import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
     DATA_FILE,
     LOSSES_FILE,
     NOTES_FILE,
-    PREVIEW_FOLDER,
     LossTable,
     add_data,
     add_notes,
@@ -53,13 +47,19 @@ from .folder import (
     claimed,
     save_config,
 )
+from .preview import Head, head_among, preview, slice_at
 from .schedule import Schedule
 
 SAVE_SECONDS = 300.0  # of training between two saves, at most
 
 
 def train(
-    config: TrainConfig, *, stop: Callable[[], bool] = lambda: False, resume: bool = False, ranks: Ranks = ALONE
+    config: TrainConfig,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    resume: bool = False,
+    ranks: Ranks = ALONE,
+    preview_at: Callable[[], float] = lambda: 0.5,
 ) -> Iterator[TrainEvent]:
     """Train one CycleGAN.
 
@@ -75,6 +75,9 @@ def train(
     ranks
         The processes that train one model together, from `ranks.joined`. All of them yield the same events; the first
         one writes, and its clock counts. A stop of one is a stop of all.
+    preview_at
+        Which slice of the held-out head previews show, from 0, its first, to 1, its last. Another answer than before
+        gives a preview after the next step.
 
     Whoever leaves the loop early, with `break` or an interrupt, loses nothing: the run saves itself first.
 
@@ -93,12 +96,19 @@ def train(
             stack.enter_context(claimed(config.run_folder))
             check_run_folder(config, resume)  # another run may have ended meanwhile
         ranks.meet()  # where the first one refuses, the others do not begin to read
-        yield from _train(config, stop, resume, ranks, stack)
+        yield from _train(config, stop, resume, ranks, preview_at, stack)
 
 
 def _train(
-    config: TrainConfig, stop: Callable[[], bool], resume: bool, ranks: Ranks, stack: ExitStack
+    config: TrainConfig,
+    stop: Callable[[], bool],
+    resume: bool,
+    ranks: Ranks,
+    preview_at: Callable[[], float],
+    stack: ExitStack,
 ) -> Iterator[TrainEvent]:
+    if config.start and not resume:
+        config = with_networks_of(config.start, config)
     # Set up: the images, the networks, and where a resumed run stands.
     run, device = config.run_folder, ranks.device(config.device)
     if config.threads:
@@ -117,6 +127,8 @@ def _train(
     gan = CycleGAN(config, ranks).to(device).train()
     if saved:
         saved.restore(gan)
+    elif config.start:
+        begin_from(config.start, gan)
     else:
         gan.start(falling=learned.falling)
     ranks.agree(list(gan.parameters()))  # machines may draw other numbers from one seed
@@ -136,9 +148,13 @@ def _train(
         losses_csv = LossTable(run / LOSSES_FILE, keep_to=step)
 
     saved_at, saved_seconds = (step, seconds) if saved else (-1, 0.0)
+    looked_at, looked_step = 0.5, step
 
     def look() -> Preview:
-        return preview(gan, *learned.shown, step, run if ranks.first else None)
+        nonlocal looked_at, looked_step
+        looked_at, looked_step = preview_at(), step
+        t1, t2 = (slice_at(looked_at, *head, config.model).to(device) for head in learned.heads)
+        return preview(gan, t1, t2, step, run if ranks.first else None)
 
     def save() -> Saved:
         """Write the checkpoint first: a run that is killed in between goes on from it."""
@@ -154,7 +170,7 @@ def _train(
         return Saved(step, run / MODEL_FILE)
 
     shape = first[0].shape[-2:]
-    yield Started(step, where, learned.counts, (shape[0], shape[1]), notes)
+    yield Started(step, where, learned.counts, (shape[0], shape[1]), notes, learned.patients)
     if step == 0:
         yield look()
 
@@ -199,7 +215,7 @@ def _train(
                 yield progress
 
             # Preview and save.
-            if step % config.preview_every == 0:
+            if step % config.preview_every == 0 or preview_at() != looked_at:
                 yield look()
             if step % config.save_every == 0 or seconds - saved_seconds >= SAVE_SECONDS:
                 yield save()
@@ -208,7 +224,9 @@ def _train(
             save()
         raise
 
-    # The end: save what is not saved yet.
+    # The end: show what was learned, save what is not saved yet.
+    if looked_step != step:
+        yield look()
     if saved_at != step:
         yield save()
     yield Finished(step, run / MODEL_FILE, "completed" if completed else "stopped")
@@ -222,10 +240,11 @@ class Learned:
     t2: Bank
     pairs: tuple[Bank, Bank] | None
     share: float  # of the slices of the smaller contrast that have a partner
-    shown: tuple[Tensor, Tensor]  # a held-out slice of each contrast, (1, 1 or 2, H, W)
+    heads: list[Head]  # a held-out one of each contrast, for the previews
     about: About
     falling: bool  # whether what is dark in one contrast is bright in the other
     counts: tuple[int, int]  # slices of each contrast
+    patients: tuple[int, int]
     notes: tuple[str, ...]
     data: dict[str, Any]  # by contrast, its folder and what became of each file, for the run's record
 
@@ -262,7 +281,8 @@ def _read(
     banks = [Bank(s.images, config, device, i, parts.train[i], part) for i, s in enumerate((t1, t2))]
     # of one stream, so that both contrasts of a pair are cut and mirrored alike
     paired = [Bank(images, config, device, 5, part=part) for images in pairs.images if len(images)]
-    shown = [_middle(s.images, held, config.model).to(device) for s, held in zip((t1, t2), parts.held, strict=True)]
+    heads = [(s.images, head_among(s, held)) for s, held in zip((t1, t2), parts.held, strict=True)]
+    patients = [len({s.subjects[i] for i in s.owners[n]} - {""}) for s, n in zip((t1, t2), parts.train, strict=True)]
     about = About(config.run_folder / MODEL_FILE, replace(config.model, pixel=pixel), ranges, 0, seen, familiar)
     about = replace(about, card=noted(config, ((t1, parts.train[0]), (t2, parts.train[1])), pairs.count, before))
     return Learned(
@@ -270,10 +290,11 @@ def _read(
         banks[1],
         (paired[0], paired[1]) if paired else None,
         pairs.count / min(len(parts.train[0]), len(parts.train[1])),
-        (shown[0], shown[1]),
+        heads,
         about,
         polarity(t1.images, parts.train[0]) * polarity(t2.images, parts.train[1]) < 0,
         (len(parts.train[0]), len(parts.train[1])),
+        (patients[0], patients[1]),
         notes,
         {
             label: {"folder": beside(config.run_folder, folder), "files": slices.uses(trained, held)}
@@ -288,36 +309,6 @@ def _read(
         }
         | {"pairs": {"slices": pairs.count, "exams": [exam.record() for exam in pairs.exams]}},
     )
-
-
-def _middle(images: Images, chosen: npt.NDArray[np.intp], model: ModelConfig) -> Tensor:
-    """The slice in the middle of those chosen, (1, 1 or 2, H, W)."""
-    return as_input(images[chosen[len(chosen) // 2]][None], model)
-
-
-@torch.inference_mode()
-def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path | None) -> Preview:
-    """Translate one slice each way and back, (1, 1 or 2, H, W); written as a PNG of two rows if a run is given."""
-
-    def image(x: Tensor) -> Image:
-        result: Image = x[0, 0].float().cpu().numpy()
-        return result
-
-    with gan.averaged():
-        made = gan.translate(t1, t2)
-    event = Preview(step, *(image(x) for x in (t1, made.fake_t2, made.back_t1, t2, made.fake_t1, made.back_t2)))
-    if run is None:
-        return event
-    top = np.hstack([event.t1, event.fake_t2, event.back_t1])
-    bottom = np.hstack([event.t2, event.fake_t1, event.back_t2])
-    width = max(top.shape[1], bottom.shape[1])
-    rows = np.vstack([np.pad(r, ((0, 0), (0, width - r.shape[1])), constant_values=-1) for r in (top, bottom)])
-    picture = Pillow.fromarray(np.rint((np.nan_to_num(rows) + 1) * 127.5).astype(np.uint8))
-    (run / PREVIEW_FOLDER).mkdir(parents=True, exist_ok=True)
-    info = PngInfo()
-    info.add_text("Description", f"Columns 2 and 3: {NOTICE}")
-    picture.save(run / PREVIEW_FOLDER / f"step-{step:06d}.png", pnginfo=info)
-    return event
 
 
 def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:

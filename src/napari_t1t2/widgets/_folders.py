@@ -92,6 +92,17 @@ def look(
         raise UnusableError("\n".join(refused))
 
 
+def look_at_sample(
+    home: Path, wanted: dict[Side, Chosen], model: ModelConfig, *, prepared: bool, stop: Callable[[], bool]
+) -> Iterator[Loaded | Found | Reading]:
+    """The same of the sample heads, which are written where there are none yet. Raises `Refusal` without nilearn."""
+    from ..sample import write_heads
+
+    if not (home / "held-out" / "T2").is_dir():  # which are written last
+        write_heads(home)
+    yield from look(wanted, model, prepared=prepared, stop=stop)
+
+
 def layers_of(folder: Folder, everything: Folder, label: str, origin: dict[str, Any]) -> tuple[list[LayerData], int]:
     """The first volumes, and the loose slices as a stack of each size; and how many there are of both."""
     volumes = [v for v in folder.volumes if not is_loose(v)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,6 @@ from ..images.pixels import to_grey
 from ..images.plane import WORLD, View, stored_towards
 from ..images.volume import Affine, Image, Volume
 from ..provenance import Provenance
-
-if TYPE_CHECKING:
-    import napari
 
 GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 TO_WORLD = np.array([[0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1.0]])  # RAS+ (x, y, z) to that (z, y, x)
@@ -216,45 +213,6 @@ def _lazy(data: Any) -> Any:
     import dask.array as da
 
     return data if isinstance(data, da.Array) else da.from_array(data)
-
-
-def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> Iterator[None]:
-    """Images in rows of three, right of all other layers; those that are there already get new data.
-
-    Pauses after each layer, which takes napari some 20 ms to redraw and 100 ms to add: all at once stop the window.
-    """
-    height, width = (max(side) + 4 for side in zip(*(image.shape for image in images.values()), strict=True))
-    places = {name: np.array([i // 3 * height, i % 3 * width], float) for i, name in enumerate(images)}
-    there = {layer.metadata["preview"]: layer for layer in viewer.layers if layer.metadata.get("preview") in images}
-    if there:
-        name, layer = next(iter(there.items()))
-        origin = layer.translate - places[name]
-    elif len(viewer.layers):
-        extent = viewer.layers.extent.world[:, -2:]
-        origin = np.array([extent[0, 0], extent[1, 1] + 10])
-    else:
-        origin = np.zeros(2)
-    missing = [name for name in images if name not in there]
-    for name, image in images.items():
-        if name in there:
-            if there[name] in viewer.layers:  # not deleted in a pause
-                there[name].data = image
-                yield
-            continue
-        active = viewer.layers.selection.active
-        others = [layer for layer in viewer.layers if hasattr(layer, "units")]  # napari 0.6 has them, mixed ones warn
-        viewer.add_image(
-            image,
-            name=name,
-            contrast_limits=(-1, 1),
-            translate=origin + places[name],
-            metadata={"preview": name, "synthetic": "(synthetic)" in name or "(check)" in name},
-            **({"units": others[0].units[-2:]} if others else {}),
-        )
-        viewer.layers.selection.active = active  # what the user has selected stays selected
-        if name == missing[-1]:
-            viewer.reset_view()
-        yield
 
 
 def show_volumes(volumes: Iterable[Volume]) -> None:
