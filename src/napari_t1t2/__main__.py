@@ -160,6 +160,9 @@ def _parser() -> ArgumentParser:
         action="store_true",
         help="first scale the synthetic image so that both heads have the same median: MR units are arbitrary",
     )
+    evaluates.add_argument(
+        "--lesions", type=_path, metavar="MASK", help="say how much of each lesion of this mask the synthetic one shows"
+    )
     evaluates.add_argument("--json", action="store_true", help="print JSON, each image by itself too")
 
     infos = command(info, "info")
