@@ -80,7 +80,7 @@ def _parser() -> ArgumentParser:
     _folders(checks)
     for config_class, names in (
         (TrainConfig, ("t1_series", "t2_series", "t1_volume", "t2_volume")),
-        (ModelConfig, ("size", "plane", "pixel")),
+        (ModelConfig, ("t1_label", "t2_label", "size", "plane", "pixel")),
     ):
         for name in names:
             _flag(checks, _named(config_class, name), get_type_hints(config_class)[name])
