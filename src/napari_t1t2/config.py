@@ -184,10 +184,7 @@ class TrainConfig(Checked):
     )
     run_folder: Path = setting(Path(), "Folder of the run: model, checkpoint, losses and previews are written there.")
     start: str = setting(
-        "",
-        "Model to begin from: a run folder, a model file, or sample, the general model that comes with napari-t1t2; it "
-        "brings its own network settings. Empty: begin with random weights.",
-        advanced=True,
+        "", "Model to begin from, with its networks: a run folder, a file, or sample. Empty: none.", advanced=True
     )
     minutes: float = setting(
         5.0,
