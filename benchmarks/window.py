@@ -35,7 +35,7 @@ from napari_t1t2.events import Progress
 from napari_t1t2.sample import write_heads
 
 WAYS = ("idle", "thread", "process")
-DOCKS = ("Load T1/T2 folders", "Train", "Translate", "Evaluate")
+DOCKS = ("T1 / T2 contrasts", "Load T1/T2 folders", "Train", "Translate", "Evaluate")
 PARTS = ("start-up", "training", "translating")
 TICK = 10  # ms
 LOOKED = 12  # slices that the slider goes to

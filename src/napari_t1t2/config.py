@@ -134,6 +134,9 @@ class ModelConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_side("size", self.size)
+        for label in (self.t1_label, self.t2_label):
+            if not label.isprintable():
+                raise Refusal(f"A contrast is called {label!r}: give a name without control characters.")
         names = {self.t1_label.strip().casefold(), self.t2_label.strip().casefold()}
         if "" in names or len(names) < 2:
             raise Refusal(f"The contrasts are called {self.t1_label!r} and {self.t2_label!r}: give two names.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -67,6 +67,21 @@ class Preview:
     t2: Image
     fake_t1: Image
     back_t2: Image
+    paired: bool = field(default=False, kw_only=True)  # both show the same place of a head that is not trained on
+
+    def errors(self) -> dict[str, tuple[float, float]]:
+        """By contrast made, the mean absolute error of the synthetic slice, and that of doing nothing; both of 0 to 1.
+
+        Empty where it cannot be known.
+        """
+        if not self.paired:
+            return {}
+        pairs = {"t2": (self.fake_t2, self.t1, self.t2), "t1": (self.fake_t1, self.t2, self.t1)}
+        return {s: (_distance(fake, real), _distance(source, real)) for s, (fake, source, real) in pairs.items()}
+
+
+def _distance(one: Image, other: Image) -> float:
+    return float(abs(one - other).mean() / 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 
 from napari_t1t2.config import ModelConfig
 from napari_t1t2.events import Finished, Preview, Started
-from napari_t1t2.runs.preview import head_among, slice_at
+from napari_t1t2.runs.preview import head_among, heads_among, slice_at
 from napari_t1t2.runs.training import train
 
 
@@ -46,3 +46,34 @@ def test_a_run_says_of_how_many_patients_its_slices_are(config, made_data):
     run = train(replace(config, **folders, steps=1))
     assert next(e for e in run if isinstance(e, Started)).patients == (2, 2)
     run.close()
+
+
+def slices_of(keys, counts, affines):
+    owners = np.repeat(np.arange(len(keys)), counts)
+    places = np.concatenate([np.arange(count) for count in counts])
+    return SimpleNamespace(images=owners, owners=owners, places=places, keys=keys, affines=affines)
+
+
+GRID, OTHER = np.eye(4), np.diag([1, 1, 2, 1.0])
+
+
+def test_a_head_held_out_of_both_contrasts_is_shown_slice_by_slice_where_it_lies_on_one_grid():
+    t1 = slices_of(("a", "b", "c"), (3, 4, 5), (GRID, GRID, GRID))
+    t2 = slices_of(("c", "b"), (5, 3), (OTHER, GRID))
+    parts = SimpleNamespace(held=(np.r_[3:12], np.r_[0:8]), train=(np.r_[0:3], np.r_[0:0]))
+    (_, first), (_, second), paired = heads_among(t1, t2, parts)
+    assert paired and (first.tolist(), second.tolist()) == ([3, 4, 5], [5, 6, 7])  # b; c lies on two grids
+
+
+@pytest.mark.parametrize("affine", [OTHER, None])
+def test_heads_on_other_grids_or_known_by_name_alone_are_no_pair(affine):
+    t1, t2 = (slices_of(("a", "b"), (3, 4), (grid, grid)) for grid in (affine if affine is None else GRID, affine))
+    parts = SimpleNamespace(held=(np.r_[0:7], np.r_[3:7]), train=(np.r_[0:0],) * 2)
+    (_, first), _, paired = heads_among(t1, t2, parts)
+    assert not paired and first.tolist() == [3, 4, 5, 6]
+
+
+def test_a_head_that_is_trained_on_gives_no_score():
+    slices = slices_of(("a",), (3,), (GRID,))
+    parts = SimpleNamespace(held=(np.r_[0:3],) * 2, train=(np.r_[0:3],) * 2)
+    assert not heads_among(slices, slices, parts)[2]

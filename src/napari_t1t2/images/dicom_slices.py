@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UnusableError
+from ..errors import UnusableError, shown
 from .dicom_mosaic import places_of_tiles, unfold
+from .limits import refuse_bomb, refuse_deflated_bomb
 from .names import ARCHIVES, KINDS, natural, refuse_missing
 from .pixels import to_grey
 from .quiet import decoding, quiet
@@ -82,7 +83,7 @@ class Slice:
     def text(self, *keywords: str) -> str:
         """The text of the first of these tags to have one, its white space folded."""
         texts = (" ".join(str(self.value(keyword) or "").split()) for keyword in keywords)
-        return next((text for text in texts if text), "")
+        return shown(next((text for text in texts if text), ""))
 
     def order(self) -> tuple[Any, ...]:
         """Where it comes among slices that have no position, or share one."""
@@ -108,10 +109,13 @@ def by_series(paths: Iterable[Path]) -> tuple[list[tuple[Path, ...]], list[Path]
         if (header := _identify(path)) is None:
             others.append(path)
             continue
-        uid = str(header.get("SeriesInstanceUID", ""))
-        empty = not header.get("Rows") and header.get("SOPClassUID") is not None
+        uid, title, empty = "", "", False
+        with suppress(Exception):  # a value that is none
+            uid = str(header.get("SeriesInstanceUID", ""))
+            empty = not header.get("Rows") and header.get("SOPClassUID") is not None
+            title = "" if header.get("NumberOfFrames") else title_of(header)
         (mute if empty else series).setdefault(uid, []).append(path)
-        titles[uid] = "" if header.get("NumberOfFrames") else title_of(header)
+        titles[uid] = title
     alone = {uid: titles[uid] for uid, files in series.items() if len(files) == 1}
     joined: dict[str, list[Path]] = {}
     for uid, files in series.items():
@@ -135,6 +139,7 @@ def _identify(path: Path) -> Dataset | None:
 
             header = Dataset()
             with suppress(Exception):
+                _refuse_deflated_bomb(path, file)
                 header = dcmread(file, force=True, specific_tags=IDENTITY, stop_before_pixels=True)
             return header if signed or len(header) else None
     except OSError:
@@ -158,12 +163,17 @@ def slices_of(path: Path) -> list[Slice]:
     with decoding(path):
         with path.open("rb") as file:
             signed = _begins(file)
+            if signed:
+                _refuse_deflated_bomb(path, file)
             header = None if signed is None else dcmread(file, force=True)
         if header is None or not (signed or len(header)):
             if path.name.casefold().endswith(ARCHIVES):
                 raise UnusableError("an archive, which is not looked into; unpack it first.")
             raise UnusableError(f"not an image that can be read here; give {KINDS}.")
         _refuse_no_image(header)
+        pixels = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
+        stored = pixels * int(header.get("SamplesPerPixel") or 1) * int(header.get("BitsAllocated") or 8) // 8
+        refuse_bomb(path, stored, stored + 4 * pixels)
         places = places_of_tiles(header)
         frames, notes = _decode(header)
         del header.PixelData  # decoded above; a series in memory twice is enough
@@ -256,7 +266,8 @@ def _decompress(header: FileDataset) -> npt.NDArray[Any]:
             import imagecodecs
 
             decode, count = getattr(imagecodecs, codec), int(header.get("NumberOfFrames") or 1)
-            pixels = np.stack([decode(frame) for frame in generate_frames(header.PixelData, number_of_frames=count)])
+            frames = generate_frames(header.PixelData, number_of_frames=count)
+            pixels = np.stack([decode(frame) for frame in frames if _is_of_size(frame, header)])
             unused = pixels.itemsize * 8 - header.BitsStored
             signed = pixels.dtype.name.removeprefix("u")
             return (pixels << unused).view(signed) >> unused if header.PixelRepresentation else pixels
@@ -264,6 +275,31 @@ def _decompress(header: FileDataset) -> npt.NDArray[Any]:
     if not plugins:
         raise UnusableError(f"is compressed by {syntax.name}, for which no decoder is installed; convert it first.")
     return pixel_array(header, decoding_plugin=next((p for p in ("pydicom", "pillow") if p in plugins), ""))
+
+
+def _is_of_size(frame: bytes, header: FileDataset) -> bool:
+    """Whether a JPEG or JPEG-LS stream holds as many pixels as the header says. Raises `UnusableError` where not."""
+    at = 2
+    while at + 9 <= len(frame) and frame[at] == 0xFF:
+        kind = frame[at + 1]
+        if kind == 0xF7 or (kind in range(0xC0, 0xD0) and kind not in (0xC4, 0xC8, 0xCC)):
+            sides = int.from_bytes(frame[at + 5 : at + 7]), int.from_bytes(frame[at + 7 : at + 9])
+            if sides == (header.Rows, header.Columns):
+                return True
+            raise UnusableError(f"its pixels are {sides[0]}x{sides[1]}, not as its header says; it is damaged.")
+        at += 1 if kind == 0xFF else 2 + int.from_bytes(frame[at + 2 : at + 4])  # 0xFF may fill
+    raise UnusableError("its compressed pixels have no beginning; it is damaged, copy it again.")
+
+
+def _refuse_deflated_bomb(path: Path, file: BinaryIO) -> None:
+    """Refuse a deflated DICOM file that holds too much: pydicom would inflate all of it at once."""
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    read_preamble(file, force=True)
+    if _read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        refuse_deflated_bomb(path, file)
+    file.seek(0)
 
 
 def _place(s: Slice) -> Slice:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 from collections.abc import Iterator
@@ -13,10 +12,11 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UnusableError
+from ..errors import UnusableError, shown
 from ..provenance import Provenance
 from .clues import subject_of
 from .contrast import of_sidecar
+from .limits import Unzipped, refuse_bomb
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
 from .pixels import kind_of, make_finite, refuse_blank, to_grey
 from .quiet import decoding
@@ -39,6 +39,8 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     with opened_nifti(path) as (image, notes):
         provenance = _provenance_of(image, beside := said_beside(path))
         affine, placed = _affine_of(image)
+        stored = math.prod(image.shape) * image.get_data_dtype().itemsize
+        refuse_bomb(path, stored, 4 * math.prod(image.shape[:3]))
         data, dtype, made = _read_voxels(image.dataobj, path.name, frame)
         of_volume = _looks_of_volume(
             path, of_sidecar((stem(path),), beside, (path.parent.name,)), image.shape[3:], frame
@@ -55,7 +57,7 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         dtype=dtype,
         path=path,
         subject=subject_of(path, stack=True),
-        series=path.name,
+        series=shown(path.name),
         provenance=provenance,
         notes=notes + placed + made + filled,
     )
@@ -117,7 +119,7 @@ def _load(path: Path, file: BinaryIO) -> tuple[Any, tuple[str, ...]]:
         return nibabel.load(path), ()
     zipped = file.read(2) == b"\x1f\x8b"
     file.seek(0)
-    stream: Any = gzip.GzipFile(fileobj=file) if zipped else file
+    stream: Any = Unzipped(path, file) if zipped else file
     size = stream.read(4)
     stream.seek(0)
     kind: Any = nibabel.MGHImage if "mg" in ending else nibabel.Nifti1Image

@@ -13,6 +13,7 @@ from PIL import ImageOps
 
 from ..errors import UnusableError
 from ..provenance import NOTICE, Provenance
+from .limits import refuse_bomb
 from .names import TIFF
 from .pixels import to_grey
 from .volume import VOXEL
@@ -29,10 +30,12 @@ GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})  # Pillow's mod
 def read_picture(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     """The pixels of a PNG, JPEG or BMP, (rows, columns), and what was done to them."""
     with path.open("rb") as file:
-        if (deep := _deep_colour(file)) is not None:
+        if (deep := _deep_colour(path, file)) is not None:
             clear = ("transparency was dropped",) if deep.shape[-1] in (2, 4) else ()
             return _grey(deep[..., :3] if deep.shape[-1] > 2 else deep[..., :1], clear)
         with Pillow.open(file) as opened:
+            stored = opened.width * opened.height * len(opened.getbands())
+            refuse_bomb(path, stored, 8 * stored)
             count = getattr(opened, "n_frames", 1)
             notes: tuple[str, ...] = (f"the first of its {count} images was taken",) if count > 1 else ()
             picture = ImageOps.exif_transpose(opened)
@@ -44,7 +47,7 @@ def read_picture(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
             return _grey(np.asarray(picture.convert("RGB")), notes)
 
 
-def _deep_colour(file: BinaryIO) -> npt.NDArray[Any] | None:
+def _deep_colour(path: Path, file: BinaryIO) -> npt.NDArray[Any] | None:
     """A PNG of 16 bits with several channels, (rows, columns, 2 to 4), of which Pillow keeps 8; None for others."""
     begin = file.read(26)
     file.seek(0)
@@ -52,6 +55,8 @@ def _deep_colour(file: BinaryIO) -> npt.NDArray[Any] | None:
         return None
     import imagecodecs
 
+    pixels = int.from_bytes(begin[16:20]) * int.from_bytes(begin[20:24])
+    refuse_bomb(path, 8 * pixels, 36 * pixels)
     decoded: npt.NDArray[Any] = imagecodecs.png_decode(file.read())
     return decoded
 
@@ -64,6 +69,7 @@ def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...], Spacing | 
             raise UnusableError(f"{path.name}: the TIFF holds no image.")
         series = tiff.series[0]
         _refuse_missing_strips(series, path)
+        refuse_bomb(path, series.nbytes, series.nbytes + 4 * series.size)
         data, axes, page = series.asarray(), series.axes, series.keyframe
         others = tiff.series[1:]
         if others and len(axes) == 2 and all((s.shape, s.dtype) == (series.shape, series.dtype) for s in others):
@@ -87,7 +93,7 @@ def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...], Spacing | 
                 )
             notes += (f"its {count} {what} were taken for slices",)
     data = data.squeeze() if data.ndim > 3 else data
-    if data.ndim not in (2, 3):
+    if data.ndim not in (2, 3) or not data.size:
         raise UnusableError(
             f"{path.name}: shape {data.shape} is not one image or one stack; save one channel and time."
         )

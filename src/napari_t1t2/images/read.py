@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnusableError
+from ..errors import UnusableError, shown
 from .clues import subject_of
 from .contrast import contrast_of
 from .dicom import in_order, read_dicoms, read_stacks
@@ -135,7 +135,7 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         dtype=data.dtype.name,
         path=path,
         subject=subject_of(path, len(stack) > 1),
-        series=path.name,
+        series=shown(path.name),
         provenance=provenance,
         notes=notes + more,
     )

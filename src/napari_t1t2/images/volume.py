@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import shown
 from ..provenance import NOTICE as NOTICE
 from ..provenance import Provenance
 
@@ -62,7 +63,7 @@ class Skipped:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.path.name}: {self.why}"
+        return shown(f"{self.path.name}: {self.why}")
 
 
 def spacing_of(affine: Affine) -> tuple[float, float, float]:

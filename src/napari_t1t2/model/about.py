@@ -76,7 +76,7 @@ class About:
                 json.loads(header.get("calibration", "{}")),
                 dict(json.loads(header.get("card", "{}"))),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise Refusal(f"{path} describes itself in a way this version cannot read ({error}).") from error
 
 
@@ -115,5 +115,5 @@ def header_of(path: Path, content: BinaryIO) -> dict[str, str]:
         if content.seek(0, os.SEEK_END) != 8 + length + max(ends, default=0):
             raise ValueError("it is not as long as it says")
         return header
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise Refusal(f"{path} is no model file, or is damaged ({error}): give a {MODEL_FILE}.") from error

@@ -42,10 +42,14 @@ class Run:
     device: str  # of the last sitting; empty where it is not known
     picture: Path | None  # the last preview
 
+    def trained(self) -> str:
+        """How long, in a few words."""
+        return f"trained {clock(self.seconds)} min{', hardly' if self.steps < HARDLY else ''}"
+
     def summary(self) -> str:
         """One line: how long it was trained, on what."""
         c = self.config
-        of = f"{c.model.t1_label} {c.t1_folder.name or '?'}, {c.model.t2_label} {c.t2_folder.name or '?'}"
+        of = f"{c.model.t1_label} and {c.model.t2_label} of {c.t1_folder.name or '?'} and {c.t2_folder.name or '?'}"
         hardly = ": hardly trained" if self.steps < HARDLY else ""
         on = f", on {self.device}" if self.device else ""
         trained = f"trained {clock(self.seconds)} min ({self.steps:,} steps){hardly}"
@@ -104,9 +108,10 @@ def previews_in(folder: Path) -> list[Path]:
 
 def rename_run(run: Path, name: str) -> Path:
     """Give a run folder another name; returns the new one. Raises `Refusal` where that cannot be."""
-    new = run.with_name(name.strip())
-    if not name.strip() or new.name != name.strip():
-        raise Refusal(f"{name!r} is no name for a folder: take letters and digits.")
+    try:
+        new = run.with_name(name.strip())
+    except ValueError as error:
+        raise Refusal(f"{name!r} is no name for a folder: take letters and digits.") from error
     if new.exists():
         raise Refusal(f"{new} exists already: take another name.")
     with claimed(run):

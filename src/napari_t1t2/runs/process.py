@@ -78,7 +78,9 @@ def main() -> None:
     """The child: train what stdin says, and tell stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it too: who drives it decides, or is gone
     logged_out = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: logged_out.set())
+    for name in ("SIGTERM", "SIGHUP"):  # the second one of a closed terminal; Windows has none
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: logged_out.set())
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints does not print between the events
     answers = sys.stdin.buffer

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..atomic import LOCK_FILE
+from ..atomic import LOCK_FILE, naming
 from ..config import Side, TrainConfig
 from ..data.batches import Bank
 from ..data.inputs import polarity
@@ -47,7 +47,8 @@ from .folder import (
     claimed,
     save_config,
 )
-from .preview import Head, head_among, preview, slice_at
+from .guard import Guard, uninterrupted
+from .preview import Head, heads_among, preview, slice_at
 from .schedule import Schedule
 
 SAVE_SECONDS = 300.0  # of training between two saves, at most
@@ -150,21 +151,29 @@ def _train(
     saved_at, saved_seconds = (step, seconds) if saved else (-1, 0.0)
     looked_at, looked_step = 0.5, step
 
+    def shown(at: float) -> tuple[Tensor, Tensor]:
+        t1, t2 = (slice_at(at, *head, config.model).to(device) for head in learned.heads[:2])
+        return t1, t2
+
+    guard = Guard(gan, shown(0.5))
+
     def look() -> Preview:
         nonlocal looked_at, looked_step
         looked_at, looked_step = preview_at(), step
-        t1, t2 = (slice_at(looked_at, *head, config.model).to(device) for head in learned.heads)
-        return preview(gan, t1, t2, step, run if ranks.first else None)
+        with uninterrupted():
+            return preview(gan, *shown(looked_at), step, run if ranks.first else None, learned.heads[2])
 
     def save() -> Saved:
         """Write the checkpoint first: a run that is killed in between goes on from it."""
         nonlocal saved_at, saved_seconds
-        _refuse_divergence(gan, step, saved_at)
+        guard.check_weights(step, saved_at)
+        guard.check_images(step, saved_at)
         if ranks.first:
             about = replace(learned.about, step=step, card=learned.about.card | {"minutes": round(seconds / 60, 2)})
-            run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
+            with naming(run):
+                run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
             save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window, schedule.began), about)
-            with gan.averaged():
+            with uninterrupted(), gan.averaged():
                 save_model(run / MODEL_FILE, gan, about)
         saved_at, saved_seconds = step, seconds
         return Saved(step, run / MODEL_FILE)
@@ -194,8 +203,9 @@ def _train(
             pair = (learned.pairs[0].batch(step), learned.pairs[1].batch(step)) if learned.pairs else None
             unpaired = schedule.unpaired_weight(step, learned.share)
             t1, t2 = pair if pair and not unpaired else (learned.t1.batch(step), learned.t2.batch(step))
-            losses = gan.step(t1, t2, rng, pair, unpaired)
-            window, step = [*window, losses], step + 1
+            with uninterrupted():
+                losses = gan.step(t1, t2, rng, pair, unpaired)
+                window, step = [*window, losses], step + 1
             due = step % config.report_every == 0
             means = _mean(window) if due else {}
             seconds += time.perf_counter() - began
@@ -204,7 +214,8 @@ def _train(
             if told := gan.footprint.take_change():
                 yield Noted(step, told)
             if due:
-                _refuse_divergence(gan, step, saved_at)
+                guard.check_losses(means, step, saved_at)
+                guard.check_weights(step, saved_at)
                 fraction = schedule.used(step, seconds)
                 rate = (step - reported_at) * config.batch / max(seconds - since, 1e-9)
                 left = seconds * (1 / fraction - 1)
@@ -240,7 +251,7 @@ class Learned:
     t2: Bank
     pairs: tuple[Bank, Bank] | None
     share: float  # of the slices of the smaller contrast that have a partner
-    heads: list[Head]  # a held-out one of each contrast, for the previews
+    heads: tuple[Head, Head, bool]  # a held-out one of each contrast, for the previews, and whether it is the same
     about: About
     falling: bool  # whether what is dark in one contrast is bright in the other
     counts: tuple[int, int]  # slices of each contrast
@@ -281,7 +292,6 @@ def _read(
     banks = [Bank(s.images, config, device, i, parts.train[i], part) for i, s in enumerate((t1, t2))]
     # of one stream, so that both contrasts of a pair are cut and mirrored alike
     paired = [Bank(images, config, device, 5, part=part) for images in pairs.images if len(images)]
-    heads = [(s.images, head_among(s, held)) for s, held in zip((t1, t2), parts.held, strict=True)]
     patients = [len({s.subjects[i] for i in s.owners[n]} - {""}) for s, n in zip((t1, t2), parts.train, strict=True)]
     about = About(config.run_folder / MODEL_FILE, replace(config.model, pixel=pixel), ranges, 0, seen, familiar)
     about = replace(about, card=noted(config, ((t1, parts.train[0]), (t2, parts.train[1])), pairs.count, before))
@@ -290,7 +300,7 @@ def _read(
         banks[1],
         (paired[0], paired[1]) if paired else None,
         pairs.count / min(len(parts.train[0]), len(parts.train[1])),
-        heads,
+        heads_among(t1, t2, parts),
         about,
         polarity(t1.images, parts.train[0]) * polarity(t2.images, parts.train[1]) < 0,
         (len(parts.train[0]), len(parts.train[1])),
@@ -315,9 +325,3 @@ def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:
     # .item() makes the CPU wait for the GPU, so it happens once per report, not once per step
     names = dict.fromkeys(name for losses in window for name in losses)  # not every step has all
     return {n: torch.stack([losses[n] for losses in window if n in losses]).mean().item() for n in names}
-
-
-def _refuse_divergence(gan: CycleGAN, step: int, saved_at: int) -> None:
-    if not torch.stack([torch.isfinite(p).all() for p in gan.parameters()]).all():
-        kept = f"the model of step {saved_at} is kept" if saved_at >= 0 else "nothing was saved yet"
-        raise Refusal(f"Training diverged before step {step}: {kept}. Lower the learning_rate and train again.")

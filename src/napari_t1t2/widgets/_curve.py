@@ -20,6 +20,7 @@ LOSSES = {  # what each is, and which way is good
     "identity": "change of a slice that has its contrast; should fall",
     "paired": "how far from the real slice of the same place; should fall",
     "discriminators": "how often they are wrong; should stay above 0",
+    "held-out": "error on a slice that is not trained on, in both contrasts; should fall",
 }
 COLOURS = (  # of the lines on a dark and on a light ground: Okabe and Ito's, which the colour-blind can tell apart
     ("#56b4e9", "#0072b2"),
@@ -28,6 +29,7 @@ COLOURS = (  # of the lines on a dark and on a light ground: Okabe and Ito's, wh
     ("#f0e442", "#7a7000"),
     ("#ff8a50", "#c04a00"),
     ("#dd8fbc", "#a8487f"),
+    ("#ffffff", "#000000"),
 )
 MARGINS = {"left": 0.45, "bottom": 0.36, "right": 0.08, "top": 0.08}  # inches
 
@@ -83,7 +85,8 @@ class LossCurve(Plot):
         self.clear()
 
     def clear(self) -> None:
-        """Forget all points."""
+        """Forget all points, and hide until there are others."""
+        self.hide()
         self.steps: list[int] = []
         self.losses: dict[str, list[float]] = {}
         self._drawn_at = 0.0
@@ -97,6 +100,11 @@ class LossCurve(Plot):
         if time.monotonic() - self._drawn_at >= SECONDS:
             self.draw_now()
 
+    def note(self, name: str, value: float) -> None:
+        """Add a point of one line to the last report."""
+        if self.steps:
+            self.losses.setdefault(name, [math.nan] * len(self.steps))[-1] = value
+
     def draw_now(self) -> None:
         """Draw all points."""
         if not self.steps:
@@ -107,13 +115,16 @@ class LossCurve(Plot):
             assert isinstance(packed, QVBoxLayout)
             packed.insertWidget(0, self.canvas)
             self._fit()
+        self.show()
         if self.losses.keys() != self._lines.keys():
             self._make_lines()
         every = -(-len(self.steps) // POINTS)
         for name, values in self.losses.items():
             raw, mean = self._lines[name]
-            raw.set_data(self.steps[::every], values[::every])
-            mean.set_data(self.steps[::every], running_mean(values)[::every])
+            there = [n for n, value in enumerate(values) if not math.isnan(value)][::every]
+            means = running_mean(values)
+            raw.set_data([self.steps[n] for n in there], [values[n] for n in there])
+            mean.set_data([self.steps[n] for n in there], [means[n] for n in there])
         self.axes.relim()
         self.axes.autoscale_view()
         self.canvas.draw_idle()

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from magicgui.widgets import ComboBox, Container, FileEdit, Label, Widget, create_widget
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtWidgets import QComboBox, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from ..config import ModelConfig, TrainConfig, label_of, spoken
 from ..errors import Refusal
@@ -99,8 +99,9 @@ def show_sentences(container: Container[Any], wrong: dict[str, str]) -> int:
     rows = {row.name: row for row in container}
     for name in rows.keys() & (wrong.keys() | {own.removesuffix(WRONG) for own in rows if own.endswith(WRONG)}):
         if name + WRONG not in rows:
-            label = Label(name=name + WRONG, label="")
+            label = Label(name=name + WRONG, label=" ")  # an empty one would be made of the name
             label.native.setWordWrap(True)
+            label.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)  # it wraps
             label.native.setStyleSheet("font-weight: bold; font-style: italic;")
             container.insert(list(rows).index(name) + 1, label)
             rows = {row.name: row for row in container}

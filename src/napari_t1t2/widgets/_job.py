@@ -10,7 +10,7 @@ from typing import Any
 
 from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QCoreApplication, QEvent, QSize, Qt, Signal
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QGuiApplication, QTextOption
 from qtpy.QtWidgets import (
     QAbstractSlider,
@@ -104,7 +104,10 @@ class Rows(QScrollArea):
 
     def __init__(self, form: QWidget) -> None:
         super().__init__()
-        self.setWidget(rows := stack(QWidget(), form, QWidget()))  # the last takes the room that the form leaves
+        self.setWidget(rows := stack(QWidget(), form))
+        layout = rows.layout()
+        assert isinstance(layout, QVBoxLayout)
+        layout.addStretch(1)  # takes the room that the form leaves
         for kind in (QAbstractSpinBox, QComboBox, QAbstractSlider):
             for row in rows.findChildren(kind):
                 if not isinstance(row, QScrollBar):
@@ -112,6 +115,12 @@ class Rows(QScrollArea):
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Tell the dock when the form needs another width."""
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
     def minimumSizeHint(self) -> QSize:
         """As wide as the form needs it."""

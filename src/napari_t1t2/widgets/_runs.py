@@ -59,7 +59,7 @@ class RunList(QWidget):
         self._runs = runs_in(memory.home, memory.run_folders)
         self.list.clear()
         for run in self._runs:
-            item = QListWidgetItem(f"{run.folder.name}\n{run.summary()}")
+            item = QListWidgetItem(f"{run.folder.name}\n{run.trained()}")
             if run.picture:
                 item.setIcon(QIcon(QPixmap(str(run.picture))))
             item.setToolTip(str(run.folder))

@@ -136,19 +136,15 @@ class Strip(QWidget):
             self.history.setMaximum(len(self._paths) - 1)
 
     def show_layers(self) -> None:
-        """The pictures of this step as layers beside all others: neither camera nor selection is touched.
-
-        Those that an earlier press made get the new pictures; those that the user deleted come back, as asked for.
-        """
+        """The pictures of this step as layers beside all others, in those of an earlier press; the selection stays."""
         from PIL import Image as Pillow
 
         if not self._paths:
             return
         whole = np.asarray(Pillow.open(self._paths[self.history.value()]).convert("L"))
         tiles = cut(whole, *(self._shapes or ((whole.shape[0] // 2, whole.shape[1] // 3),) * 2))
-        layers, camera = self._viewer.layers, self._viewer.camera
+        layers = self._viewer.layers
         selected, active = set(layers.selection), layers.selection.active
-        seen = camera.center, camera.zoom
         extent = layers.extent.world[:, -2:] if len(layers) else np.zeros((2, 2))
         units = next((layer.units[-2:] for layer in layers if len({*layer.units[-2:]}) == 1), None)
         there = {layer.metadata.get("preview"): layer for layer in layers}
@@ -170,7 +166,6 @@ class Strip(QWidget):
         if selected:
             layers.selection.select_only(active) if active is not None else layers.selection.clear()
             layers.selection.update(selected)
-            camera.center, camera.zoom = seen
 
     @property
     def _step(self) -> int:

@@ -150,15 +150,15 @@ class LoadWidget(JobWidget):
 
     def take(self, folders: Sequence[Path], below: str = "") -> None:
         """Fill in folders that were dropped, one where it was dropped (`below` names the row), and load two at once."""
-        sides = {f: {"T1": "t1", "T2": "t2"}.get(contrast_of([f.name]), "") for f in folders[:2]}
-        if len(sides) == 1:
-            free = next((f"{side}_folder" for side in SIDES if self._value(side, "folder") == Path()), "t1_folder")
-            said = next(iter(sides.values()))
-            self.form[below or (f"{said}_folder" if said else free)].value = folders[0]
-        else:
-            first, second = sides if [*sides.values()] not in (["t2", "t1"], ["", "t1"], ["t2", ""]) else [*sides][::-1]
-            self.form["t1_folder"].value, self.form["t2_folder"].value = first, second
+        said = {folder: contrast_of([folder.name]) for folder in folders[:2]}
+        if len(said) == 2:
+            ordered = sorted(said, key=lambda folder: {"T1": 0, "T2": 2}.get(said[folder], 1))
+            self.form["t1_folder"].value, self.form["t2_folder"].value = ordered
             self.go.click()
+            return
+        free = next((side for side in SIDES if self._value(side, "folder") == Path()), "t1")
+        row = below or f"{ {'T1': 't1', 'T2': 't2'}.get(said[folders[0]], free) }_folder"
+        self.form[row].value = folders[0]
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
         """Folders may be dropped."""
@@ -172,11 +172,13 @@ class LoadWidget(JobWidget):
             event.acceptProposedAction()
 
     def _row_at(self, position: QPointF) -> str:
-        """The folder row at a place of this widget."""
-        rows = (f"{side}_folder" for side in SIDES)
+        """The folder row at a place of this widget; empty where there is none."""
         at = self.mapToGlobal(position.toPoint())
-        natives = {name: self.form[name].native for name in rows}
-        return next((n for n, row in natives.items() if row.rect().contains(row.mapFromGlobal(at))), "")
+        for name in (f"{side}_folder" for side in SIDES):
+            row = self.form[name].native
+            if row.isVisible() and row.rect().contains(row.mapFromGlobal(at)):
+                return name
+        return ""
 
     def _on_sample(self) -> None:
         for name in (f"{side}_{what}" for side in SIDES for what in ("series", "volume", "label")):

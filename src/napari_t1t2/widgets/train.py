@@ -9,11 +9,10 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
-from magicgui.widgets import CheckBox, ComboBox, Container
 from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QPushButton, QWidget
 
 from ..config import PresetName, Side, TrainConfig, cores, preset
 from ..errors import Refusal
@@ -27,6 +26,7 @@ from ._curve import LossCurve, load_matplotlib
 from ._form import Folded, TrainForm, leave_wheel, stack
 from ._job import JobWidget
 from ._memory import memory, preferred, selection_of
+from ._presets import PresetRows
 from ._runs import RunList
 from ._strip import Strip
 
@@ -38,12 +38,6 @@ OF_LOAD = tuple(f"{side}_{name}" for side in ("t1", "t2") for name in LOADED)
 # rows that a resumed run may change
 BUDGET = ("minutes", "steps", "device", "threads", "memory", "precision", "run_folder")
 TRIAL = 20  # steps
-FOR: dict[PresetName, str] = {
-    "laptop": "For any computer. Contrast is right after some 2,000 steps, detail after 5,000.",
-    "notebook": "The networks and settings of the course notebooks, for comparison: large, and slow without a GPU. Set "
-    "slice size 64 for slices as there.",
-    "gpu": "For a graphics card: twice the channels, whole slices. Sharper than laptop after 5,000 steps.",
-}
 
 
 class TrainWidget(JobWidget):
@@ -51,37 +45,9 @@ class TrainWidget(JobWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         self.form = TrainForm(_with_preferences(preset("laptop")))
-        self.start_rows: Container[Any] = Container(
-            widgets=[
-                ComboBox(name="preset", choices=get_args(PresetName), tooltip="Fills the rows below."),
-                CheckBox(
-                    name="resume",
-                    text="Continue an earlier training",
-                    tooltip="The one in the run folder, with its own settings; give more minutes or steps than it had.",
-                ),
-            ]
-        )
-        self.purpose = QLabel()
-        self.purpose.setWordWrap(True)
-        tools = {
-            "How fast here?": ("Train some steps on these folders, and throw them away.", self._on_trial),
-            "Copy as command": ("The line that does this training in a terminal.", lambda: self._copy(as_command)),
-            "Copy as Python": ("A script that does this training.", lambda: self._copy(as_python)),
-            "Reset": ("The rows as the preset has them; forget what was remembered.", self._on_reset),
-        }
-        self.tools: dict[str, QPushButton] = {}
-        beside: list[QWidget] = []
-        for n, (text, (tip, act)) in enumerate(tools.items()):
-            if n % 2 == 0:
-                QHBoxLayout(row := QWidget()).setContentsMargins(0, 0, 0, 0)
-                beside.append(row)
-            self.tools[text] = button = QPushButton(text)
-            button.setToolTip(tip)
-            button.clicked.connect(act)
-            layout = beside[-1].layout()
-            assert layout is not None
-            layout.addWidget(button)
-        settings = stack(QWidget(), self.start_rows.native, self.purpose, self.form, *beside)
+        self.presets = PresetRows()
+        self.start_rows, self.purpose, self.tools = self.presets.rows, self.presets.purpose, self.presets.tools
+        settings = stack(QWidget(), self.presets, self.form, self.presets.buttons)
         self.settings = Folded("Settings", settings)
         self.strip, self.curve, self.runs = Strip(napari_viewer), LossCurve(), RunList()
         self.earlier = Folded("Earlier trainings", self.runs)
@@ -108,10 +74,18 @@ class TrainWidget(JobWidget):
         self._trial = False
         self._last_change, self._at, self._step = "", 0.5, 0
         self._run: Path | None = None  # of the last training
+        self._errors: dict[str, tuple[float, float]] = {}  # of the last preview
         self._own_run_folder = self._propose_run_folder()
         self._recall()
         self._followed = {name: self.form[name].value for name in OF_LOAD}
         self._selection = selection_of(napari_viewer)
+        for text, act in {
+            "How fast here?": self._on_trial,
+            "Copy as command": lambda: self._copy(as_command),
+            "Copy as Python": lambda: self._copy(as_python),
+            "Reset": self._on_reset,
+        }.items():
+            self.tools[text].clicked.connect(act)
         self.pause.clicked.connect(self._on_pause)
         self.more.clicked.connect(lambda: self._run and self.train_on(self._run, self.more_minutes.value()))
         self.more_minutes.valueChanged.connect(
@@ -127,7 +101,7 @@ class TrainWidget(JobWidget):
         self.form.changed.connect(self._on_change)
         self._selection.changed.connect(self._follow)
         self._follow_all()
-        self._say_purpose()
+        self.presets.say_purpose(self.form["minutes"].value)
         self.check()
 
     def missing(self) -> str:
@@ -150,7 +124,7 @@ class TrainWidget(JobWidget):
         if not config.threads:  # a core is left to the window
             config = replace(config, threads=max(1, cores() - 1))
         self._labels = (config.model.t1_label, config.model.t2_label)
-        self._trained, self._data, self._step = clock(0), "", 0
+        self._trained, self._data, self._step, self._errors = clock(0), "", 0, {}
         self.curve.clear()
         if self._trial:
             config = replace(config, minutes=0, steps=TRIAL, report_every=TRIAL // 4, save_every=10**6)
@@ -188,12 +162,16 @@ class TrainWidget(JobWidget):
                 speed = event.slices_per_second / self._config.batch
                 text = f"step {event.step}, {left} left, {event.slices_per_second:.1f} slices/s"
                 self.show_fraction(event.fraction, text)
-                self.curve.add(event.step, event.losses)
+                if not self._trial:
+                    self.curve.add(event.step, event.losses)
                 if self._trial or event.fraction == 1:
                     speeds = memory.recall("speed") | {self.start_rows["preset"].value: speed}
                     memory.remember("speed", speeds)
             case Preview() if not self._trial:
                 self.strip.add(event)
+                self._errors = event.errors()
+                if self._errors:
+                    self.curve.note("held-out", self._errors["t2"][0])
             case Saved(path=path) if not self._trial:
                 memory.last_model = path
                 memory.add_run(path.parent.resolve())
@@ -201,11 +179,19 @@ class TrainWidget(JobWidget):
                 self.mention(sentence)
             case Finished(step=step, path=path, reason=reason) if not self._trial:
                 ended = "Finished" if reason == "completed" else "Stopped"
-                self.status.setText(f"{ended} at step {step}: trained {self._trained} on {self._data}.\nModel: {path}")
+                score = f"{self._score()}\n" if self._errors else ""
+                said = f"{ended} at step {step}: trained {self._trained} on {self._data}."
+                self.status.setText(f"{said}\n{score}Model: {path}")
                 self.curve.draw_now()
                 self.offer("Next: translate with it", path.parent)
             case _:
                 pass
+
+    def _score(self) -> str:
+        """What the last preview says, where the slice held out is known in both contrasts."""
+        labels = dict(zip(("t1", "t2"), self._labels, strict=True))
+        of = (f"{labels[side]} {made:.1%} ({nothing:.1%})" for side, (made, nothing) in self._errors.items())
+        return f"Mean error on the slice held out, in brackets that of doing nothing: {', '.join(of)}."
 
     def train_on(self, run: Path, minutes: float) -> None:
         """Go on with a run for so many minutes more; what hinders is said in the status."""
@@ -240,7 +226,6 @@ class TrainWidget(JobWidget):
         self.pause.setVisible(running)
         self.more_row.hide()
         self.earlier.setVisible(not running)
-        self.curve.setVisible(self.curve.canvas is not None and not self._trial)
         if running:
             self.settings.unfold(self._trial)
 
@@ -262,16 +247,7 @@ class TrainWidget(JobWidget):
 
     def _on_preset(self, name: PresetName) -> None:
         self.form.fill(_with_preferences(preset(name)), keep=(*OF_LOAD, "run_folder"))
-        self._say_purpose()
-
-    def _say_purpose(self) -> None:
-        """What the preset is for, and how far it comes here in its time, if it was tried."""
-        name: PresetName = self.start_rows["preset"].value
-        speed, minutes = memory.recall("speed").get(name), self.form["minutes"].value
-        here = "Not tried here yet."
-        if isinstance(speed, int | float):
-            here = f"Here: {speed:.1f} steps/s, so {speed * 60 * minutes:,.0f} steps in {minutes:g} minutes."
-        self.purpose.setText(f"{FOR[name]} {here}")
+        self.presets.say_purpose(self.form["minutes"].value)
 
     def _on_resume(self, resume: bool) -> None:
         if not resume:
@@ -331,13 +307,15 @@ class TrainWidget(JobWidget):
     def _on_finished(self) -> None:
         if self._trial:
             self._trial = False
-            self._say_purpose()
+            self.presets.say_purpose(self.form["minutes"].value)
             if self.state == "completed":
                 self.status.setText(f"Tried {TRIAL} steps and threw them away. {self.purpose.text()}")
         else:
             self.more_row.setVisible(self._run is not None and is_taken(self._run))
             if self._run is not None and self.start_rows["resume"].value:  # the next one is new again
                 self.start_rows["resume"].value = False
+        if self.state == "failed":
+            self.settings.unfold()  # where there is something to change
         self._follow_all()  # what was loaded meanwhile
         self.check()
         if self.earlier.title.isChecked():
