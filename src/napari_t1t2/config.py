@@ -45,7 +45,7 @@ LABELS = {  # of settings that their readers call otherwise than their field
     "coarse": "multi-scale factor", "adversarial": "adversarial loss", "cycle_warmup": "cycle weight rises for",
     "decay_from": "learning rate falls from", "beta1": "Adam's beta 1", "pool": "image buffer",
     "flip": "mirror left-right", "upsample": "upsampling", "hold_out": "patients kept for checking",
-    "memory": "memory, GiB", "threads": "CPU threads", "report_every": "steps between reports",
+    "start": "start from", "memory": "memory, GiB", "threads": "CPU threads", "report_every": "steps between reports",
     "preview_every": "steps between previews", "save_every": "steps between checkpoints",
 }
 # fmt: on
@@ -181,6 +181,9 @@ class TrainConfig(Checked):
         "", "Series or files to use as the second contrast, separated by commas. Empty: chosen automatically."
     )
     run_folder: Path = setting(Path(), "Folder of the run: model, checkpoint, losses and previews are written there.")
+    start: str = setting(
+        "", "Model to begin from, with its networks: a run folder, a file, or sample. Empty: none.", advanced=True
+    )
     minutes: float = setting(
         5.0,
         "Train for this long; 0: no limit. Schedules follow the clock: for a run that can be repeated, give steps.",

@@ -433,3 +433,14 @@ def test_time_spent_in_stop_is_not_training_time(config, monkeypatch):
 
     reports = of(Progress, list(train(config, stop=paused)))
     assert [report.seconds for report in reports] == [0.0, 0.0]
+
+
+def test_a_run_that_starts_from_a_model_has_its_networks_and_begins_better(trained, tmp_path, config):
+    started = replace(config, start=str(trained), run_folder=tmp_path / "warm", model=replace(config.model, channels=8))
+    assert [e for e in train(replace(started, steps=1)) if isinstance(e, Finished)]
+    old, new = load_model(trained), load_model(tmp_path / "warm")
+    assert new.config.channels == old.config.channels != 8
+    weights = [m.generators["t2"].state_dict() for m in (old, new)]
+    apart = max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0])
+    assert apart < 0.01  # one step of Adam away
+    assert read_about(tmp_path / "warm").card["began"] == "run"

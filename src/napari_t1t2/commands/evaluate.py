@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Refusal, UnusableError
 from ..images.clues import paired
@@ -38,7 +38,7 @@ def calibrate(args: Namespace) -> None:
     known = [calibration.calibrate(model, pairs)]
     if members:
         known.append(calibration.calibrate(model, pairs, members))
-    about = calibration.store(model, known)
+    about = calibration.store(model, known, calibration.scores_of(model, pairs))
 
     for side, of_side in known[-1].items():
         print(f"{model.config.label(side)}: calibrated on {of_side.slices} slices")
@@ -53,8 +53,12 @@ def calibrate(args: Namespace) -> None:
 def evaluate(args: Namespace) -> None:
     """Score synthetic images against the real ones of the same name."""
     from ..synthesis.evaluation import SSIM_WINDOW, evaluate_volumes, mean, same_grid
+    from ..synthesis.lesions import Lesion, lesions_of, summary
 
     pairs, alone = pairs_in(args.fake, args.real)
+    if args.lesions and len(pairs) > 1:
+        raise Refusal("--lesions goes with one synthetic and one real image: give two files.")
+    lesions: list[Lesion] = []
     left_out = [f"no partner: {', '.join(alone)}"] if alone else []
     scores: dict[str, Score] = {}
     resampled: list[str] = []
@@ -68,6 +72,8 @@ def evaluate(args: Namespace) -> None:
             if not same_grid(fake, real):
                 resampled.append(f"{real.series} was resampled onto the grid of {fake.series}")
             scores[name] = evaluate_volumes(fake, real, match_intensities=args.match_intensities)
+            if args.lesions:
+                lesions = lesions_of(fake, real, _read(args.lesions, mask=True))
         except UnusableError as error:
             if len(pairs) == 1:
                 raise
@@ -85,7 +91,13 @@ def evaluate(args: Namespace) -> None:
         print(remark, file=sys.stderr)
     if args.json:
         images = {name: asdict(one) for name, one in scores.items()}
-        found = {"ssim_window": SSIM_WINDOW, "mean": asdict(total), "images": images, "left_out": left_out}
+        found: dict[str, Any] = {
+            "ssim_window": SSIM_WINDOW,
+            "mean": asdict(total),
+            "images": images,
+            "left_out": left_out,
+        }
+        found |= {"lesions": [asdict(one) for one in lesions]} if args.lesions else {}
         print(json.dumps(found, indent=2))
         return
     print(f"{len(scores)} images, {total.slices} slices; means over slices, MAE as a part of the data range")
@@ -93,12 +105,14 @@ def evaluate(args: Namespace) -> None:
     print(f"{'':16}{'PSNR dB':>9}{'SSIM 11x11':>12}{'MAE':>8}{'NMI':>8}")
     print(f"{'full frame':16}{total.psnr:9.2f}{total.ssim:12.3f}{total.mae:8.4f}{total.nmi:8.3f}")
     print(f"{total.region:16}{total.head_psnr:9.2f}{total.head_ssim:12.3f}{total.head_mae:8.4f}{total.head_nmi:8.3f}")
+    if lesions:
+        print(*(f"lesion {one.text()}" for one in lesions), summary(lesions), sep="\n")
 
 
-def _read(image: Path | Volume, *, flat: bool = False) -> Volume:
+def _read(image: Path | Volume, *, flat: bool = False, mask: bool = False) -> Volume:
     from ..images.read import read_image
 
-    return image if isinstance(image, Volume) else read_image(image, flat=flat)
+    return image if isinstance(image, Volume) else read_image(image, flat=flat, mask=mask)
 
 
 def pairs_in(

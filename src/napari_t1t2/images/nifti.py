@@ -30,11 +30,11 @@ DISAGREE = 0.02  # of a voxel's side, between the sform and pixdim
 CIFTI = range(3000, 3100)  # intent codes of NIfTI-2 files that hold values on a surface
 
 
-def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0) -> Volume:
+def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0, mask: bool = False) -> Volume:
     """Read one NIfTI-1 or -2, Analyze, MGH or MGZ file in its own storage order; of a 4D one, volume `frame`.
 
-    Masks are refused, and so is an image of one value unless `flat` allows it. Raises `UnusableError` with a
-    sentence where the file cannot be used.
+    Masks are refused unless one is asked for, and so is an image of one value unless `flat` allows it. Raises
+    `UnusableError` with a sentence where the file cannot be used.
     """
     with opened_nifti(path) as (image, notes):
         provenance = _provenance_of(image, beside := said_beside(path))
@@ -46,7 +46,7 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
             path, of_sidecar((stem(path),), beside, (path.parent.name,)), image.shape[3:], frame
         )
     data, filled = make_finite(data, path.name)
-    refuse_blank(data, path.name, flat=flat)
+    refuse_blank(data, path.name, flat=flat, two_values=mask)
     return Volume(
         data=data,
         name=stem(path),

@@ -101,14 +101,15 @@ def _why_impossible(volume: Volume) -> str:
     return f"its voxels are {sides} mm, which no scan of a head has; correct the header."
 
 
-def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0) -> Volume:
+def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0, mask: bool = False) -> Volume:
     """Read one PNG, JPEG, BMP, TIFF, NIfTI, MGH or DICOM file; a stack becomes a volume.
 
     Colour becomes grey and is noted. An image of one value is refused unless `flat` allows it; of a 4D file, the
-    volume numbered `frame` is read. Raises `UnusableError` with a sentence where the file cannot be used.
+    volume numbered `frame` is read. A NIfTI mask is refused unless it is asked for. Raises `UnusableError` with a
+    sentence where the file cannot be used.
     """
     if is_nifti(path):
-        return read_nifti(path, contrast, flat=flat, frame=frame)
+        return read_nifti(path, contrast, flat=flat, frame=frame, mask=mask)
     refuse_missing(path)
     if not is_known(path):
         read, refused = read_dicoms([path])
