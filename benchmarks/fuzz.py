@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 MOST = 100_000  # bytes of a file
-MEMORY = 1.5 * 2**30  # bytes beyond those of the start
+ADDRESSES = 6 * 2**30  # bytes that may be asked for: a read of a length in a header asks, and is given what there is
+MEMORY = 2**30  # bytes that may be taken for one file
 SLOW = 10.0  # seconds for one file
 ENDINGS = {  # of each target's seeds, and of the files that are tried
     "picture": (".png", ".jpg", ".bmp"),
@@ -62,7 +63,7 @@ def main() -> None:
         corpus.mkdir(parents=True, exist_ok=True)
         for seed in seeds:
             (corpus / sha256(seed).hexdigest()[:16]).write_bytes(seed)
-        resource.setrlimit(resource.RLIMIT_AS, (int(_taken() + MEMORY), resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_AS, (int(_addresses() + ADDRESSES), resource.RLIM_INFINITY))
         if atheris:
             found = f"-artifact_prefix={args.out}/ended-{args.target}-"
             longest = max(MOST, *map(len, seeds))
@@ -92,7 +93,7 @@ class Attack:
 
         self.target, self.home, self.out, self.refusal = target, home, out, Refusal
         self.tried, self.refused, self.slowest = 0, 0, 0.0
-        self.began, self.seconds = 0.0, seconds
+        self.began, self.seconds, self.peak = 0.0, seconds, _peak()
         self.found: dict[tuple[str, ...], int] = {}
         self.read: Callable[[Path], Any] = {
             "model": _model,
@@ -120,10 +121,13 @@ class Attack:
             self._note(error, content)
         finally:
             path.unlink(missing_ok=True)
-        taken = time.monotonic() - began
-        self.slowest = max(self.slowest, taken)
-        if taken > SLOW:
-            self._note(TimeoutError(f"{taken:.0f} s"), content)
+        took, peak = time.monotonic() - began, _peak()
+        self.slowest = max(self.slowest, took)
+        if took > SLOW:
+            self._note(TimeoutError(f"{took:.0f} s"), content)
+        if peak > self.peak + MEMORY and self.tried > 1:
+            self._note(MemoryError(f"{peak - self.peak} bytes"), content)
+        self.peak = peak
         if began - self.began > self.seconds:
             self._report()
             shutil.rmtree(self.home)
@@ -238,7 +242,12 @@ def _changed(content: bytes, rng: random.Random) -> bytes:
     return bytes(data[: rng.randint(1, len(data))] if data and rng.random() < 0.1 else data)
 
 
-def _taken() -> int:
+def _peak() -> int:
+    """Bytes of memory, at most, until now."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _addresses() -> int:
     """Bytes of address space."""
     with suppress(OSError):
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -231,14 +231,17 @@ def translate(model: Path, translations: int) -> dict[str, float]:
             viewer.window._qt_viewer.canvas.native.repaint()
             drawn.append(time.perf_counter())
 
-    def look(move: Any) -> float:
-        """Seconds until the slice that a move leads to is drawn."""
+    def look(move: Any) -> tuple[float, float]:
+        """Until the slice that a move leads to is drawn; and without the time for which others had the cores."""
         count, began = len(drawn), time.perf_counter()
+        waits = waited() + waited(widget._child._process.pid)
         move()
         while len(drawn) == count and widget.running and time.perf_counter() - began < 10:
             live(0.001)
+        took = 1000 * (drawn[-1] - began) if len(drawn) > count else float("nan")
+        own = took - 1000 * (waited() + waited(widget._child._process.pid) - waits)
         live(0.2)
-        return 1000 * (drawn[-1] - began) if len(drawn) > count else float("nan")
+        return took, own
 
     widget.on_event = note
     timer = QTimer()
@@ -255,9 +258,11 @@ def translate(model: Path, translations: int) -> dict[str, float]:
     widget.wait()
     timer.stop()
     gaps, waits = 1000 * np.diff(ticks, axis=0).T
-    found = {"first slice ms": first}
-    for name, times in (("slider", slider), ("plane", planes)):
-        found |= {f"{name}, median ms": float(np.nanmedian(times)), f"{name}, worst ms": float(np.nanmax(times))}
+    found = {}
+    for name, times in (("first", [first]), ("slider", slider), ("plane", planes)):
+        for what, of in (("median", np.nanmedian), ("worst", np.nanmax)):
+            took, own = of(np.array(times), axis=0)
+            found |= {f"{name}, {what} ms": float(took), f"{name}, {what} ms, own": float(own)}
     for name, some in (("", gaps), (" without what others took", gaps - waits)):
         found |= {f"gap, 99 % ms{name}": float(np.percentile(some, 99)), f"gap, worst ms{name}": float(some.max())}
 
@@ -287,9 +292,12 @@ def resident(process: int | str) -> float:
     return int(status.split()[0]) / 1024
 
 
-def waited() -> float:
-    """Seconds for which this thread could have run, but other programs had the cores; 0 where Linux does not say."""
-    schedule = Path("/proc/thread-self/schedstat")
+def waited(process: int | None = None) -> float:
+    """Seconds for which this thread could have run, but other programs had the cores; 0 where Linux does not say.
+
+    With a process, its main thread.
+    """
+    schedule = Path(f"/proc/{process}/schedstat" if process else "/proc/thread-self/schedstat")
     return int(schedule.read_text().split()[1]) / 1e9 if schedule.exists() else 0.0
 
 

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
+# Within the half second of these imports Ctrl-C ends the program without a word, not with the place it has reached.
+BEGINNING = (
+    threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+)
+if BEGINNING:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import logging
 import os
 import sys
@@ -33,11 +44,11 @@ Synthetic images are not for diagnosis."""
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    args = _parser().parse_args(argv)
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own sentence names the file
-    if args.command is not train and int(os.environ.get("RANK", 0)) and "TORCHELASTIC_RUN_ID" in os.environ:
-        return 0  # only training takes several processes: of all else, torchrun's first one does it alone
     try:
+        args = _parser().parse_args(argv)
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own sentence names the file
+        if args.command is not train and int(os.environ.get("RANK", 0)) and "TORCHELASTIC_RUN_ID" in os.environ:
+            return 0  # only training takes several processes: of all else, torchrun's first one does it alone
         if volumes := args.command(args):  # of the demo, where there is a screen
             _show(volumes)
     except KeyboardInterrupt:
@@ -242,6 +253,9 @@ def _volume_number(parser: ArgumentParser, default: int | None = None) -> None:
     text = "volume number of 4D files, from 0; 3D files are taken as they are [0]"
     parser.add_argument("--volume-number", "--frame", dest="frame", type=int, metavar="I", default=default, help=text)
 
+
+if BEGINNING:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -126,19 +126,14 @@ class ModelConfig(Checked):
         "resize", "Upsampling in the U-Net: bilinear resizing, or transposed convolution.", advanced=True
     )
     mirror: bool = setting(
-        True,
-        "Translate each slice as it is and mirrored, and take the mean: nearer to the truth, twice the time.",
-        advanced=True,
+        True, "Average with the translation of the mirrored slice: nearer to the truth, twice the time.", advanced=True
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_side("size", self.size)
-        for label in (self.t1_label, self.t2_label):
-            if not label.isprintable():
-                raise Refusal(f"A contrast is called {label!r}: give a name without control characters.")
         names = {self.t1_label.strip().casefold(), self.t2_label.strip().casefold()}
-        if "" in names or len(names) < 2:
+        if "" in names or len(names) < 2 or not "".join(names).isprintable():
             raise Refusal(f"The contrasts are called {self.t1_label!r} and {self.t2_label!r}: give two names.")
 
     @classmethod

@@ -138,6 +138,31 @@ def test_a_value_that_breaks_the_rules_is_not_handed_on(tmp_path, field, value):
     assert not pydicom.dcmread(path).get(field)
 
 
+@pytest.mark.parametrize(
+    ("field", "old", "new"), [("StudyDate", "2020.01.02", "20200102"), ("StudyTime", "10:11:12.5", "101112.5")]
+)
+def test_a_date_in_the_form_of_old_scanners_is_written_in_that_of_today(tmp_path, field, old, new):
+    with pytest.warns(UserWarning, match="Invalid value"):
+        paths = series(tmp_path / "in", **VALID | {field: old})
+    (path,) = made_of(paths, tmp_path / "out")
+    assert pydicom.dcmread(path)[field].value == new
+
+
+@needs_dciodvfy
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_identifiers_that_are_none_are_replaced_by_the_same_ones_each_time(tmp_path):
+    paths = series(tmp_path / "in", **VALID, StudyInstanceUID="05fa52", SOPInstanceUID="dccc95")
+    (path,), (again,) = made_of(paths, tmp_path / "out"), made_of(paths, tmp_path / "again")
+    assert complaints(path) == []
+    assert pydicom.dcmread(path).StudyInstanceUID == pydicom.dcmread(again).StudyInstanceUID
+
+
+@needs_dciodvfy
+def test_a_source_that_was_made_anonymous_by_an_unknown_method_is_no_error(tmp_path):
+    (path,) = made_of(series(tmp_path / "in", **VALID, PatientIdentityRemoved="YES"), tmp_path / "out")
+    assert complaints(path) == []
+
+
 def test_the_side_of_a_knee_is_kept(tmp_path):
     (path,) = made_of(series(tmp_path / "in", BodyPartExamined="KNEE", Laterality="L"), tmp_path / "out")
     ds = pydicom.dcmread(path)

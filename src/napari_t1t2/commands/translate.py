@@ -106,7 +106,7 @@ def sources(
     volumes, skipped = read_files(inputs, frame=frame)
     skipped += [Skipped(v.path or Path(v.name), why) for v in volumes if (why := v.why_not())]
     if skipped:
-        raise Refusal("\n".join(map(str, skipped)))
+        raise Refusal(*map(str, skipped))
     return volumes, []
 
 

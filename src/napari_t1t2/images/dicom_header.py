@@ -26,8 +26,7 @@ LONGEST = 1024  # characters of that attribute
 PATIENT_AND_STUDY = (  # of the source's header, none of it where the result is to be anonymous
     *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientWeight"),
     *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
-    *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription", "AccessionNumber"),
-    *("ReferringPhysicianName", "FrameOfReferenceUID"),
+    *("StudyDate", "StudyTime", "StudyID", "StudyDescription", "AccessionNumber", "ReferringPhysicianName"),
 )
 OF_IMAGE = {  # what else holds of the synthetic image, where it is a value that DICOM knows: no name hides in these
     "PatientPosition": r"[HF]F(S|P|DR|DL)",
@@ -37,7 +36,7 @@ OF_IMAGE = {  # what else holds of the synthetic image, where it is a value that
     "LossyImageCompressionMethod": r"ISO_[0-9]+(_[0-9]+)?",
 }
 UNPAIRED = re.compile(  # of these there is no left or right one to be named
-    "HEAD|BRAIN|SKULL|HEADNECK|NECK|FACE|JAW|[CTL]?SPINE|CHEST|ABDOMEN|PELVIS|HEART|WHOLEBODY"
+    "HEAD|BRAIN|SKULL|HEADNECK|NECK|FACE|JAW|[CTL]?SPINE|CHEST|ABDOMEN|PELVIS|HEART|WHOLEBODY|LIVER|PANCREAS|PROSTATE"
 )
 CHECKED = ("AS", "CS", "DA", "DS", "TM")  # kinds of values that are left out where they break DICOM's rules
 
@@ -97,25 +96,27 @@ def series_header(volume: Volume, sources: Sequence[Dataset]) -> Dataset:
 
 def _add_patient_and_study(header: Dataset, volume: Volume, source: Dataset, now: datetime) -> None:
     """The source's patient and study as they are, or new ones; all that is required, be it empty."""
-    from pydicom.uid import generate_uid
+    from pydicom.uid import UID, generate_uid
 
     header.PatientBirthDate = header.PatientSex = header.ReferringPhysicianName = header.AccessionNumber = ""
     header.StudyDate = header.StudyTime = header.StudyID = ""
     header.PatientName, header.PatientID = "" if source else "ANONYMOUS", "ANONYMOUS"
-    header.StudyInstanceUID, header.FrameOfReferenceUID = generate_uid(), generate_uid()
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
+        uid, made = UID(str(source.get(keyword) or "")), generate_uid()
+        if uid:  # of one that is none, as anonymisers write, or that stands for two things, the same new one each time
+            keep = uid.is_valid and not volume.anonymous and uid != header.get("StudyInstanceUID")
+            made = uid if keep else generate_uid(entropy_srcs=[CREATOR, keyword, uid])
+        setattr(header, keyword, made)
     if not volume.anonymous:
         if not source:  # a study of its own
             header.StudyDate, header.StudyTime, header.StudyID = now.strftime("%Y%m%d"), now.strftime("%H%M%S"), "1"
         for keyword in PATIENT_AND_STUDY:
             with suppress(Exception):  # a value that is missing, cannot be read or breaks the rules is not handed on
-                if source[keyword].value and _obeys(source[keyword]):
-                    header[keyword] = source[keyword]
-        if header.FrameOfReferenceUID == header.StudyInstanceUID:  # one identifier for two things is an error
-            header.FrameOfReferenceUID = generate_uid(entropy_srcs=[CREATOR, header.StudyInstanceUID])
+                if value := _valid(source[keyword]):
+                    setattr(header, keyword, value)
+        if header.get("PatientIdentityRemoved") == "YES" and "DeidentificationMethodCodeSequence" not in header:
+            header.DeidentificationMethod = header.get("DeidentificationMethod") or "not stated by the source"
         return
-    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
-        if uid := str(source.get(keyword) or ""):
-            header[keyword].value = generate_uid(entropy_srcs=[CREATOR, uid])
     if source:  # told apart from others in the study's place: an identifier of few digits could be guessed back
         header.PatientID = f"ANON-{pseudonym(str(header.StudyInstanceUID))}"
     header.PatientIdentityRemoved, header.LongitudinalTemporalInformationModified = "YES", "REMOVED"
@@ -131,15 +132,17 @@ def pseudonym(text: str) -> str:
     return hashlib.sha256(f"{CREATOR} {text}".encode()).hexdigest()[:8]
 
 
-def _obeys(element: Any) -> bool:
+def _valid(element: Any) -> Any:
+    """The value, dates and times in the form of today. Raises where it breaks the rules, or gives None."""
     from pydicom.config import RAISE
     from pydicom.valuerep import validate_value
 
-    if element.keyword == "PatientSex":
-        return element.value in ("M", "F", "O")
+    value = element.value
+    if element.VR in ("DA", "TM"):
+        value = str(value).replace(":" if element.VR == "TM" else ".", "")
     if element.VR in CHECKED:
-        validate_value(element.VR, str(element.value), RAISE)  # raises
-    return True
+        validate_value(element.VR, str(value), RAISE)
+    return None if element.keyword == "PatientSex" and value not in ("M", "F", "O") else value
 
 
 def _add_body_part(header: Dataset, source: Dataset, *, anonymous: bool) -> None:
@@ -190,13 +193,13 @@ def provenance_of(header: Dataset) -> Provenance | None:
     return Provenance.from_dict({"synthetic": True, "contrast": told[1] if told else ""})
 
 
-def reference(source: Dataset) -> Dataset:
-    """What a synthetic slice says of the image it was made from."""
-    return item(
-        ReferencedSOPClassUID=source.get("SOPClassUID"),
-        ReferencedSOPInstanceUID=source.SOPInstanceUID,
-        PurposeOfReferenceCodeSequence=[_code("121322", "Source image for image processing operation")],
-    )
+def reference(source: Dataset) -> Dataset | None:
+    """What a synthetic slice says of the image it was made from; None where that has no identifier to name it by."""
+    from pydicom.uid import UID
+
+    purpose, uid = _code("121322", "Source image for image processing operation"), source.get("SOPInstanceUID")
+    of = {"ReferencedSOPClassUID": source.get("SOPClassUID"), "ReferencedSOPInstanceUID": uid}
+    return item(PurposeOfReferenceCodeSequence=[purpose], **of) if uid and UID(uid).is_valid else None
 
 
 def decimals(values: Iterable[float]) -> list[str]:

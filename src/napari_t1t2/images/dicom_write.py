@@ -55,7 +55,9 @@ def write_dicom(folder: Path, volume: Volume) -> list[Path]:
                 header.PixelData = image.tobytes()
                 if sources and not volume.anonymous:
                     own = sources[k : k + 1] if len(sources) == len(words) else sources
-                    header.SourceImageSequence = [reference(s) for s in own if "SOPInstanceUID" in s]
+                    header.SourceImageSequence = [*filter(None, map(reference, own))]
+                    if not header.SourceImageSequence:
+                        del header.SourceImageSequence
                 header.save_as(partial / f"IM_{k + 1:04d}.dcm", enforce_file_format=True)
     return sorted(folder.iterdir())
 

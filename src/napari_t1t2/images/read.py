@@ -52,15 +52,11 @@ def read_files(paths: Sequence[Path], *, frame: int = 0) -> tuple[list[Volume], 
 
 
 def sources_in(paths: Sequence[Path]) -> list[Source]:
-    """What can be read one after the other: pictures and volumes each alone, then the files of each DICOM series.
-
-    Documents beside images are passed over.
-    """
+    """What can be read one after the other: pictures and volumes alone, then each DICOM series; documents are left."""
     images = [p for p in paths if p.suffix.casefold() not in SIDECARS and not is_second_half(p)] or paths
     series, unknown = by_series(path for path in images if not is_known(path))
-    alone = {path for path in unknown if path.suffix.casefold() not in DOCUMENTS}
-    if not series and not any(map(is_known, images)):
-        alone = set(unknown)  # no image at all: then all are named
+    some = series or any(map(is_known, images))  # else all are named
+    alone = {path for path in unknown if not some or path.suffix.casefold() not in DOCUMENTS}
     return [(path,) for path in images if is_known(path) or path in alone] + series
 
 

@@ -6,7 +6,6 @@ Between two slices the child sends `None`, which asks what to do. When nobody is
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import signal
@@ -24,7 +23,7 @@ import numpy as np
 
 from ..errors import Refusal
 from ..events import Failed
-from .process import tail
+from .process import how_it_ended, tail
 from .session import Session
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ COMMAND = (sys.executable, "-P", "-m", "napari_t1t2.runs.child")
 Slice = tuple[int | None, ...]  # an index of (..., Z, Y, X) data; None along the two axes that are seen
 Answer = Slice | Literal["stop"] | None  # None: go on
 ENDED = "ended"  # the last that is said of a job
-log = logging.getLogger(__name__)
 
 
 class Models:
@@ -182,14 +180,7 @@ class Child:
     def _last_words(self) -> str:
         """What became of a child that ended by itself, and what to do."""
         assert self._process
-        code, said = self._process.wait(), tail(self._errors)
-        if said:
-            log.error("the translating process said: %s", said)
-        if code == -9:  # SIGKILL, which nothing can answer; so works Linux when memory is short
-            why = "was ended by the system, most likely as the memory ran short: close other programs"
-        else:
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            why = f"crashed ({how}{': ' + said.splitlines()[-1][:200] if said else ''}): report it with the log"
+        why = how_it_ended("translating", self._process.wait(), tail(self._errors), "close other programs")
         return f"The translating process {why}. What it had not finished was removed; translate again."
 
 

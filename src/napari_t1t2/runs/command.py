@@ -17,7 +17,7 @@ from threading import Event, Thread
 from ..errors import Refusal
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "napari_t1t2")
-HOW_FAR = re.compile(r"([\d,]+) of ([\d,]+)\b")
+HOW_FAR = re.compile(r"([\d,]+) of ([\d,]+):")
 PATIENCE = 30.0  # seconds in which a stopped command must have ended
 
 
@@ -68,6 +68,6 @@ def run_command(arguments: Sequence[str], *, stop: Callable[[], bool] = lambda: 
             ended.set()
             watcher.join()
         if code == 2:
-            raise Refusal("\n".join(refused))
+            raise Refusal(*refused)
         if code and not stop():
             raise ChildProcessError(f"The command ended with exit code {code}: " + " ".join(refused))

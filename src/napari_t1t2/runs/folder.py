@@ -120,7 +120,9 @@ class LossTable:
         except (ValueError, csv.Error) as error:
             raise Refusal(f"{path} cannot be read ({error}): move it out of the run, then resume.") from error
         # a kill may have cut the last row, into one of an earlier step
-        whole = [row for row in rows[1:] if len(row) == len(rows[0]) and row[0].isdecimal() and len(row[0]) < 16]
+        whole = [
+            row for row in rows[1:] if row and len(row) == len(rows[0]) and row[0].isdecimal() and len(row[0]) < 16
+        ]
         kept = rows[:1] + [row for row in whole if int(row[0]) <= keep_to]
         with written_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(kept)

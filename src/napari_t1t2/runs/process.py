@@ -119,15 +119,19 @@ def tail(errors: IO[bytes]) -> str:
     return errors.read().decode(errors="replace").strip()
 
 
+def how_it_ended(what: str, code: int, said: str, remedy: str) -> str:
+    """The end of a sentence on a child that ended by itself, its subject; all that it said goes to the log."""
+    if said:
+        log.error("the %s process said: %s", what, said)
+    if code == -9:  # SIGKILL, which nothing can answer; so works Linux when memory is short
+        return f"was ended by the system, most likely as the memory ran short: {remedy}"
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"crashed ({how}{': ' + said.splitlines()[-1][:200] if said else ''})"
+
+
 def _last_words(code: int, said: str, run: Path) -> str:
     """What became of a child that ended by itself, and what to do."""
-    if said:
-        log.error("the training process said: %s", said)
-    if code == -9:  # SIGKILL, which nothing can answer; so works Linux when memory is short
-        why = "was ended by the system, most likely as the memory ran short: take a lower batch, crop or channels"
-    else:
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        why = f"crashed ({how}{': ' + said.splitlines()[-1][:200] if said else ''})"
+    why = how_it_ended("training", code, said, "take a lower batch, crop or channels")
     if (run / CHECKPOINT_FILE).is_file():
         return f"The training process {why}. The last checkpoint is in {run}: resume that run to go on from it."
     return f"The training process {why}. Nothing was saved in {run} yet: train again."

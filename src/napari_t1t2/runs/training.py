@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..atomic import LOCK_FILE, naming
+from ..atomic import LOCK_FILE
 from ..config import Side, TrainConfig
 from ..data.batches import Bank
 from ..data.inputs import polarity
@@ -24,7 +24,7 @@ from ..data.split import split
 from ..errors import Refusal
 from ..events import Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from ..images.intensity import Intensity
-from ..model.about import MODEL_FILE, About
+from ..model.about import MODEL_FILE, About, read_about
 from ..model.card import noted
 from ..model.checkpoint import Position, read_checkpoint, save_checkpoint
 from ..model.cyclegan import CycleGAN
@@ -85,7 +85,7 @@ def train(
     Raises
     ------
     Refusal
-        A sentence for the user: unusable folders, a taken run folder, training that diverged, a stop before it began.
+        A sentence: unusable folders, a taken run folder, a failed write, a training that diverged, an early stop.
     """
     if config.run_folder == Path():
         raise Refusal("No run folder was given: choose where the model goes.")
@@ -119,6 +119,15 @@ def _train(
     step, seconds, window = at.step, at.seconds, at.window
     schedule = Schedule.of_resumed(config, saved) if saved else Schedule(config)
     if saved and schedule.used(step, seconds) >= 1:
+        if not _is_model_of(run / MODEL_FILE, step):  # the last save was cut in two
+            gan = CycleGAN(config, ranks).to(device)
+            saved.restore(gan)
+            if ranks.first:
+                with gan.averaged():
+                    save_model(run / MODEL_FILE, gan, saved.about)
+            yield Noted(step, "This training was finished, but its model was not saved: it is now.")
+            yield Finished(step, run / MODEL_FILE, "completed")
+            return
         raise Refusal(
             f"This training is finished ({step} steps, {seconds / 60:.1f} minutes): to train on, give more minutes or "
             "steps, counted from its beginning."
@@ -170,8 +179,7 @@ def _train(
         guard.check_images(step, saved_at)
         if ranks.first:
             about = replace(learned.about, step=step, card=learned.about.card | {"minutes": round(seconds / 60, 2)})
-            with naming(run):
-                run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
+            run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
             save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window, schedule.began), about)
             with uninterrupted(), gan.averaged():
                 save_model(run / MODEL_FILE, gan, about)
@@ -291,7 +299,7 @@ def _read(
 
     banks = [Bank(s.images, config, device, i, parts.train[i], part) for i, s in enumerate((t1, t2))]
     # of one stream, so that both contrasts of a pair are cut and mirrored alike
-    paired = [Bank(images, config, device, 5, part=part) for images in pairs.images if len(images)]
+    paired = [Bank(images, config, device, 5, part=part, moved=True) for images in pairs.images if len(images)]
     patients = [len({s.subjects[i] for i in s.owners[n]} - {""}) for s, n in zip((t1, t2), parts.train, strict=True)]
     about = About(config.run_folder / MODEL_FILE, replace(config.model, pixel=pixel), ranges, 0, seen, familiar)
     about = replace(about, card=noted(config, ((t1, parts.train[0]), (t2, parts.train[1])), pairs.count, before))
@@ -319,6 +327,14 @@ def _read(
         }
         | {"pairs": {"slices": pairs.count, "exams": [exam.record() for exam in pairs.exams]}},
     )
+
+
+def _is_model_of(path: Path, step: int) -> bool:
+    """Whether a file is the model of a step."""
+    try:
+        return read_about(path).step == step
+    except (OSError, Refusal):
+        return False
 
 
 def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,12 @@ from ..images.plane import WORLD, View, stored_towards
 from ..images.volume import Affine, Image, Volume
 from ..provenance import Provenance
 
+if TYPE_CHECKING:
+    import napari
+
 GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 TO_WORLD = np.array([[0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1.0]])  # RAS+ (x, y, z) to that (z, y, x)
+BESIDE = "beside"  # of a layer's metadata: it lies in mm only to be seen, the size of its pixels is not known
 ZYX = np.eye(4)[[2, 1, 0, 3]]
 
 
@@ -43,6 +47,7 @@ def layer_of(volume: Volume) -> tuple[Image, dict[str, Any], Literal["image"]]:
             "file": volume.path.name if volume.path else "",
             "files": [str(path) for path in volume.files or filter(None, [volume.path])],
             "uid": volume.uid,
+            "subject": volume.subject,
             "dtype": volume.dtype,
             "notes": list(volume.notes),
         },
@@ -141,8 +146,26 @@ def spacing_of_layer(layer: Layer) -> tuple[float, float, float] | None:
 def _mm(layer: Layer) -> npt.NDArray[np.float64]:
     """How many mm one unit of the world is, (3,); NaN along axes whose units are no lengths, 1 along missing ones."""
     units = layer.units[-3:]
+    if layer.metadata.get(BESIDE):
+        return np.full(3, np.nan)
     mm = [(1 * unit).to("mm").magnitude if unit.is_compatible_with("mm") else np.nan for unit in units]
     return np.array([1.0] * (3 - len(mm)) + mm)
+
+
+def beside(viewer: napari.Viewer, about: dict[str, Any]) -> dict[str, Any]:
+    """Where pictures that lie nowhere go in a window of volumes in mm: right of these, as napari cannot mix units.
+
+    All pictures lie over each other.
+
+    Arguments for a new layer in place of `about`; its metadata say that its mm are no size.
+    """
+    in_mm = [layer for layer in viewer.layers if hasattr(layer, "units") and not np.isnan(_mm(layer)).any()]
+    if "units" in about or not in_mm:
+        return about
+    low, high = (np.r_[0, 0, 0, end][-3:] for end in viewer.layers.extent.world)
+    first = next((layer.translate[-3:] for layer in in_mm if BESIDE in layer.metadata), (*low[:2], high[2] + 10))
+    place = {"translate": tuple(first), "units": ("mm",) * 3}
+    return about | place | {"metadata": about.get("metadata", {}) | {BESIDE: True}}
 
 
 def to_world(layer: Layer) -> Affine:

@@ -113,8 +113,8 @@ class PlanesWindow(QWidget):
         for column, layer in enumerate(self.layers):
             painter.setPen(QColor("white"))
             title = QRectF(column * self._width, 0, self._width, TITLE)
-            value = self._value(layer)
-            painter.drawText(title, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, f"{layer.name}\n{value}")
+            name = painter.fontMetrics().elidedText(layer.name, Qt.TextElideMode.ElideMiddle, int(self._width) - 8)
+            painter.drawText(title, Qt.AlignmentFlag.AlignCenter, f"{name}\n{self._value(layer)}")
             for row, (name, _, (first, second), mirrored, ends) in enumerate(ROWS):
                 image, box = self._image(layer, row), self._box(row, column)
                 painter.drawImage(box, image)

@@ -34,9 +34,9 @@ class Composite:
     """
 
     def __init__(self, one: Layer, other: Layer) -> None:
-        self._one, self._other = (pixels_of(layer)[0] for layer in (one, other))
-        self.shape, self.ndim, self.dtype = self._one.shape, self._one.ndim, np.dtype(np.float32)
-        self.size = self._one.size
+        self._layers = one, other  # their data may change
+        pixels, second = (pixels_of(layer)[0] for layer in self._layers)
+        self.shape, self.ndim, self.size, self.dtype = pixels.shape, pixels.ndim, pixels.size, np.dtype(np.float32)
         self.way: Way = "curtain"
         self.at = 0.5  # where the curtain hangs, from left to right; of a checkerboard, how small its squares are
         self.turned = False  # whether blinking shows the second
@@ -47,7 +47,7 @@ class Composite:
         where = self._world[:3, :3] @ corners + self._world[:3, 3:]
         self._low, self._high = where.min(axis=1), where.max(axis=1)
         placed = share_space(one, other)
-        alike = self.shape == self._other.shape
+        alike = self.shape == second.shape
         self._to_other: Affine | None = None
         if placed and not (alike and np.allclose(to_world(one), to_world(other), atol=ONE_PIXEL)):
             lps = np.linalg.inv(affine_in_window(other)) @ affine_in_window(one)  # (x, y, z) of one to those of other
@@ -61,7 +61,7 @@ class Composite:
 
     def __getitem__(self, key: Any) -> Image:
         key = (*(key if isinstance(key, tuple) else (key,)), *[slice(None)] * self.ndim)[: self.ndim]
-        one = np.asarray(self._one[key], np.float32)
+        one = np.asarray(pixels_of(self._layers[0])[0][key], np.float32)
         if self.way == "blink" and not self.turned:
             return one
         other = self._second(key) * np.float32(self.gain) + np.float32(self.offset)
@@ -99,11 +99,12 @@ class Composite:
         return np.asarray((np.floor(along[right] / square) + np.floor(along[down] / square)) % 2 == 1)
 
     def _second(self, key: tuple[Any, ...]) -> Image:
+        second = pixels_of(self._layers[1])[0]
         if self._to_other is None:
-            return np.asarray(self._other[key], np.float32)
+            return np.asarray(second[key], np.float32)
         from scipy.ndimage import map_coordinates
 
-        grid, data = self._grid(key), np.asarray(self._other, np.float32)
+        grid, data = self._grid(key), np.asarray(second, np.float32)
         at = [sum(row[i] * grid[i] for i in range(3)) + row[3] for row in self._to_other[:3]]
         where = np.broadcast_arrays(*at, np.empty(np.broadcast_shapes(*(np.shape(g) for g in grid))))[:3]
         made: Image = map_coordinates(data.reshape((1, *data.shape)[-3:]), where, order=1, cval=float(data.min()))

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QPushButton, QWidget
 from .. import __version__
 from ..errors import Refusal
 from ..provenance import Provenance
-from ._comparison import Evaluated, Source, Stage, evaluated
+from ._comparison import GAIN, Evaluated, Source, Stage, evaluated
 from ._form import name_row, narrow, stack
 from ._job import JobWidget
 from ._layers import place_of, provenance_of, refuse_no_image
@@ -229,13 +229,12 @@ class EvaluateWidget(JobWidget):
         """Show both as was chosen; say why not where that cannot be."""
         fake, real, way = (self.form[name].value for name in ("synthetic", "real", "view"))
         self.form["at"].enabled = way in ("curtain", "checkerboard")
-        contrasts = [str(one.metadata.get("contrast", "")).casefold() for one in (fake, real) if one is not None]
         if way not in WAYS or fake is None or real is None or fake is real:
             self.view.close()
             return
         with self.form["same_limits"].changed.blocked():
-            if (fake, real) != self.view.layers and len(set(contrasts)) > 1:
-                self.form["same_limits"].value = False  # of two contrasts, units have nothing in common
+            if (fake, real) != self.view.layers:
+                self.form["same_limits"].value = _have_one_unit(fake, real)
         try:
             self.view.show(fake, real, way, same=self.form["same_limits"].value, at=self.form["at"].value)
         except Refusal as error:
@@ -264,12 +263,12 @@ class EvaluateWidget(JobWidget):
         if fake is None:
             self.status.setText("There is no layer to show: open an image first.")
             return
-        errors = [
-            layer
-            for layer in self._viewer.layers
-            if isinstance(layer, ImageLayer) and layer.name == f"expected error of {fake.name}"
-        ]
-        shown = [layer for layer in dict.fromkeys([real, fake, *errors]) if layer is not None and layer.ndim <= 3]
+        images = [layer for layer in self._viewer.layers if isinstance(layer, ImageLayer)]
+        made_of = fake.metadata.get("source")
+        sources = [one for one in images if made_of and made_of in (one.name, one.metadata.get("file"))][:1]
+        errors = [one for one in images if one.name == f"expected error of {fake.name}"][-1:]
+        wanted = dict.fromkeys([*sources, fake, *errors, *([real] if real is not None else [])])
+        shown = [layer for layer in wanted if layer.ndim <= 3]
         if fake not in shown:
             self.status.setText(
                 f"{fake.name!r} has {fake.ndim} axes: split it into volumes (right-click, Split Stack)."
@@ -336,6 +335,13 @@ class EvaluateWidget(JobWidget):
                 fake = own.get("synthetic", max(images, key=lambda layer: bool(layer.metadata.get("synthetic"))))
                 real = own.get("real", max(images, key=lambda layer: _likeness(layer, fake)))
                 self.form["synthetic"].value, self.form["real"].value = fake, real
+
+
+def _have_one_unit(fake: Layer, real: Layer) -> bool:
+    """Whether two layers may share contrast limits: of one contrast, and about as bright."""
+    contrasts = {str(one.metadata.get("contrast", "")).casefold() for one in (fake, real)}
+    ratio = max(fake.contrast_limits[1], 1e-9) / max(real.contrast_limits[1], 1e-9)
+    return len(contrasts) == 1 and bool(1 / GAIN <= ratio <= GAIN)
 
 
 def _warnings(fake: Layer, real: Layer) -> Iterator[str]:

@@ -20,6 +20,7 @@ from ..images.contrast import contrast_of
 from ._folders import Found, Loaded, look, look_at_sample, right_of
 from ._form import Folded, field_row, missing_folders, show_sentences, stack
 from ._job import JobWidget
+from ._layers import BESIDE, beside
 from ._memory import Chosen, memory, selection_of
 from ._series import SeriesTable
 
@@ -220,18 +221,19 @@ class LoadWidget(JobWidget):
             for layer in there:
                 layer.visible, layer.name = False, layer.name.removesuffix(EARLIER) + EARLIER
         first = None
-        beside = {"translate": right_of(self._viewer)} if event.prepared else {}
+        right = {"translate": right_of(self._viewer)} if event.prepared else {}
         for data, about, _ in event.layers:
-            layer = next((old for old in there if old.metadata == about["metadata"]), None)
+            said = [{key: value for key, value in old.metadata.items() if key != BESIDE} for old in there]
+            layer = next((old for old, says in zip(there, said, strict=True) if says == about["metadata"]), None)
             if layer is None:
-                layer = self._viewer.add_image(data, **about, **beside)
+                layer = self._viewer.add_image(data, **(about | right if right else beside(self._viewer, about)))
                 made.add(layer.unique_id)
             else:
                 layer.data, layer.name, layer.visible = data, about["name"], about.get("visible", True)
             first = first or layer
         if first is not None:
             self._viewer.layers.selection.active = first  # the others are hidden
-        if event.prepared:
+        if event.prepared or (first is not None and BESIDE in first.metadata):
             self._viewer.reset_view()
 
     def _on_used(self, side: Side) -> None:

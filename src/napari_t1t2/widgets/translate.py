@@ -28,14 +28,14 @@ from ..runs.translating import Begun, Glimpsed, Looked, Mapped, translate_in_chi
 from ._filling import Filling, Looking
 from ._form import Folded, field_row, name_row, narrow, stack
 from ._job import JobWidget
-from ._layers import pixels_of, place_of, provenance_of, refuse_no_image
+from ._layers import BESIDE, pixels_of, place_of, provenance_of, refuse_no_image
 from ._memory import described, memory
 
 if TYPE_CHECKING:
     import napari
 
 FULL, ON_SCREEN = "full resolution", "level on screen"
-OF_SOURCE = ("world", "stored_towards", "files", "uid")  # what saving the new layer must know
+OF_SOURCE = ("world", "stored_towards", "files", "uid", "subject", BESIDE)  # what the new layer must know
 REFRESH = 0.2  # seconds between two looks at a layer that fills
 
 
@@ -81,6 +81,10 @@ class TranslateWidget(JobWidget):
                     label="uncertainty map",
                     tooltip="Make a second layer, the absolute error to expect. Shown on top of the synthetic image: "
                     "bright is a large expected error, black is none. Takes about seven times as long.",
+                ),
+                CheckBox(
+                    name="anonymous",
+                    tooltip="Saved as DICOM or NIfTI, the result tells no name, date or identifier (DICOM PS3.15).",
                 ),
                 field_row(TrainConfig, "device"),
             ]
@@ -242,6 +246,7 @@ class TranslateWidget(JobWidget):
         source = self._source
         assert source is not None
         of_source = {key: source.metadata[key] for key in OF_SOURCE if key in source.metadata}
+        of_source |= {"anonymous": True} if self.form["anonymous"].value else {}
         name = f"{begun.says[0][0].contrast} (synthetic) from {source.name}"
         for image, (says, limits) in zip(self._images, begun.says, strict=True):
             looks: dict[str, Any] = {"metadata": {"dtype": begun.dtype}}
