@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 Folders hold PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM files; T1 and T2 need not pair, and may lie in one folder.
-Exit codes: 0 done, also when stopped with Ctrl-C (the run is saved); 2 could not be done, with the reason.
+Exit codes: 0 done, also when a training is stopped with Ctrl-C (the run is saved); 1 some of several images failed;
+2 could not be done, with the reason; 130 stopped with Ctrl-C: what is done is kept.
 Synthetic images are not for diagnosis."""
 
 
@@ -36,8 +37,11 @@ def main(argv: list[str] | None = None) -> int:
     if args.command is not train and int(os.environ.get("RANK", 0)) and "TORCHELASTIC_RUN_ID" in os.environ:
         return 0  # only training takes several processes: of all else, torchrun's first one does it alone
     try:
-        if volumes := args.command(args):  # of the demo, where there is a screen
-            _show(volumes)
+        result = args.command(args)
+        if isinstance(result, int):  # the exit code of a batch
+            return result
+        if result:  # of the demo, where there is a screen
+            _show(result)
     except KeyboardInterrupt:
         print("napari-t1t2: interrupted; what was finished is kept.", file=sys.stderr)
         return 130
@@ -84,6 +88,7 @@ def _parser() -> ArgumentParser:
             _flag(checks, _named(config_class, name), get_type_hints(config_class)[name])
 
     _volume_number(checks)
+    checks.add_argument("--json", action="store_true", help="print one JSON document, see docs/scripting.md")
 
     trains = command(train, "train")
     _folders(trains)
@@ -126,6 +131,7 @@ def _parser() -> ArgumentParser:
         help="write a map of the expected error beside each result",
     )
     _ensemble(translates)
+    _report(translates)
     translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
     translates.add_argument(
         "--precision",
@@ -140,6 +146,7 @@ def _parser() -> ArgumentParser:
     calibrates.add_argument("t1", type=_path, metavar="T1", help="file or folder, not trained on")
     calibrates.add_argument("t2", type=_path, metavar="T2", help="of the same heads, paired by name, on one grid")
     _ensemble(calibrates)
+    _report(calibrates)
     _flag(calibrates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")
 
     evaluates = command(evaluate, "evaluate")
@@ -151,6 +158,7 @@ def _parser() -> ArgumentParser:
         action="store_true",
         help="first scale the synthetic image so that both heads have the same median: MR units are arbitrary",
     )
+    _report(evaluates)
     evaluates.add_argument("--json", action="store_true", help="print JSON, each image by itself too")
 
     caches = command(cache, "cache")
@@ -179,6 +187,11 @@ def _ensemble(parser: ArgumentParser) -> None:
         metavar="RUN",
         help="models trained with other seeds, for the uncertainty map",
     )
+
+
+def _report(parser: ArgumentParser) -> None:
+    text = "write a CSV file with a row for each input: what became of it, in how many seconds"
+    parser.add_argument("--report", type=_path, metavar="FILE", help=text)
 
 
 def _folders(parser: ArgumentParser) -> None:

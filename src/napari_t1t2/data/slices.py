@@ -18,12 +18,11 @@ from ..images.frame import Frame
 from ..images.intensity import Intensity, glimpse, measure_set
 from ..images.plane import Plane, View
 from ..images.read import Part, Source
-from ..images.volume import Affine, Image, Volume
+from ..images.volume import Affine, Image, Outline, Volume
 from .seen import fingerprint
 from .stored import Images
 
 Shown = npt.NDArray[np.bool_]  # of each slice of a volume, whether it shows anatomy
-THINNED = 8  # pixels along each side of a slice that stand for it, where there are more slices than memory holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,16 +113,12 @@ def prepare(folder: Folder, model: ModelConfig, pixel: float = 0.0) -> Slices:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SeenVolume(Volume):
+class SeenVolume(Outline):
     """A volume that was looked at, with what must be known of it once its voxels are let go."""
 
-    source: Source = ()
-    number: int = 0  # among the volumes of its source
-    frame: int = 0  # the volume number that the source was read with
     fingerprint: str  # and those of its slices
     glimpse: Intensity | Image
     ends: tuple[float, float]  # the lowest and the highest value
-    held: bool = True
 
     @classmethod
     def of(cls, volume: Volume, plane: Plane, source: Source = (), number: int = 0, frame: int = 0) -> Self:
@@ -134,12 +129,9 @@ class SeenVolume(Volume):
         return cls(**known, fingerprint=fingerprint(volume, plane))
 
     def let_go(self) -> Self:
-        """The same without voxels: it keeps its shape, and of a single slice some hundred pixels."""
-        kept = self.glimpse
-        if not isinstance(kept, Intensity):
-            rows, columns = (max(1, side // THINNED) for side in kept.shape[1:])
-            kept = kept[:, ::rows, ::columns].copy()
-        return replace(self, data=np.broadcast_to(np.float32(np.nan), self.data.shape), glimpse=kept, held=False)
+        """The same without voxels, and without those that a glimpse of a single slice holds."""
+        bare = super().let_go()
+        return bare if bare.sample is None else replace(bare, glimpse=bare.sample)
 
 
 def seen_in(held: Folder | Part) -> list[SeenVolume]:

@@ -20,7 +20,7 @@ from .contrast import of_sidecar
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
 from .pixels import kind_of, make_finite, refuse_blank, to_grey
 from .quiet import decoding
-from .volume import Affine, Image, Volume, spacing_of
+from .volume import Affine, Image, Volume, spacing_of, unread
 
 SIDES = {"L": "left", "R": "right", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # codes of a header that is not in mm
@@ -28,23 +28,28 @@ DISAGREE = 0.02  # of a voxel's side, between the sform and pixdim
 CIFTI = range(3000, 3100)  # intent codes of NIfTI-2 files that hold values on a surface
 
 
-def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0) -> Volume:
+def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0, voxels: bool = True) -> Volume:
     """Read one NIfTI-1 or -2, Analyze, MGH or MGZ file in its own storage order; of a 4D one, volume `frame`.
 
-    Masks are refused, and so is an image of one value unless `flat` allows it. Raises `UnusableError` with a
-    sentence where the file cannot be used.
+    Masks are refused, and so is an image of one value unless `flat` allows it. Without `voxels` only the header is
+    looked at, and the data are as `unread`. Raises `UnusableError` with a sentence where the file cannot be used.
     """
     with opened_nifti(path) as (image, notes):
         provenance = _provenance_of(image, beside := _beside(path))
         affine, placed = _affine_of(image)
-        data, dtype, made = _read_voxels(image.dataobj, path.name, frame)
-    data, filled = make_finite(data, path.name)
-    refuse_blank(data, path.name, flat=flat)
+        found = unread((*image.shape, 1, 1)[2::-1]), image.get_data_dtype().name, tuple[str, ...]()
+        if voxels:
+            found = _read_voxels(image.dataobj, path.name, frame)
+    data, dtype, made = found
+    filled: tuple[str, ...] = ()
+    if voxels:
+        data, filled = make_finite(data, path.name)
+        refuse_blank(data, path.name, flat=flat)
     return Volume(
         data=data,
         name=stem(path),
         contrast=contrast,
-        looks=kind_of(data) or of_sidecar((stem(path),), beside, (path.parent.name,)),
+        looks=(voxels and kind_of(data)) or of_sidecar((stem(path),), beside, (path.parent.name,)),
         spacing=None if affine is None else spacing_of(affine),
         affine=affine,
         dtype=dtype,
