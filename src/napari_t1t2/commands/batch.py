@@ -39,11 +39,13 @@ class Batch:
     With a `report`, a CSV file is written row by row, with columns for `more`.
     """
 
-    def __init__(self, total: int, report: Path | None = None, more: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, total: int, report: Path | None = None, more: tuple[str, ...] = (), log: IO[str] | None = None
+    ) -> None:
         self.total, self.rows, self.stopped = total, list[Row](), False
         self._report, self._more, self._file = report, more, ExitStack()
         self._table: Any = None
-        self._line, self._spent, self._worked = ProgressLine(), 0.0, 0
+        self._line, self._spent, self._worked = ProgressLine(log), 0.0, 0
 
     def __enter__(self) -> Batch:
         if self._report:
@@ -62,9 +64,13 @@ class Batch:
         self.stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
         return self.stopped
 
+    def code(self) -> int:
+        """The exit code."""
+        return STOPPED if self.stopped else FAILED if self.count("failed") else 0
+
     @contextmanager
     def image(self, name: str) -> Iterator[Row]:
-        """Work on one image; of several, one that raises is noted as failed. A full disk ends the batch all the same."""
+        """Work on one image; of several, one that raises is noted as failed, but for a full disk, which ends all."""
         from ..runs.session import explain
 
         row, began = Row(name), time.monotonic()
@@ -102,19 +108,15 @@ class Batch:
         done, failed, passed = (self.count(outcome) for outcome in ("done", "failed", "passed over"))
         print(f"{did} {done} of {self.total}" + (f"; {passed} had been made before" if passed else ""), flush=True)
         if failed:
-            lines = together(
-                (row.name, row.sentence.removeprefix(f"{Path(row.name).name}: "))
-                for row in self.rows
-                if row.outcome == "failed"
-            )
+            wrong = [(row.name, row.sentence) for row in self.rows if row.outcome == "failed"]
+            lines = together((name, said.removeprefix(f"{Path(name).name}: ")) for name, said in wrong)
             print(f"{failed} failed:", *lines[:TOLD], sep="\n", file=sys.stderr)
             if len(lines) > TOLD:
                 print(f"and {len(lines) - TOLD} more; --report FILE lists all.", file=sys.stderr)
         if self.stopped:
             left = self.total - done - failed - passed
             print(f"Stopped, {left} of {self.total} are left: what is done is kept.", file=sys.stderr)
-            return STOPPED
-        return FAILED if failed else 0
+        return self.code()
 
     def _show(self, name: str) -> None:
         from ..runs.session import clock
