@@ -96,7 +96,7 @@ def run(command: list[str], seconds: float) -> tuple[float, float, int, list[str
             break
     begun = time.monotonic() - began
     time.sleep(seconds)
-    process.send_signal(signal.SIGINT)
+    os.kill(process.pid, signal.SIGINT)  # not send_signal, which would take the usage of one that has ended
     said += process.stdout.read().splitlines()
     _, status, usage = os.wait4(process.pid, 0)
     return begun, usage.ru_maxrss / 1024, os.waitstatus_to_exitcode(status), said

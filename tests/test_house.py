@@ -23,7 +23,7 @@ FLOORS = (  # from the ground up: a room imports from the floors below it and fr
     {"__main__"},
 )
 MODULES = {path.relative_to(HOUSE).as_posix(): path for path in HOUSE.rglob("*.py")}
-LONGEST, LINES = 350, 12_270  # 10,000 are wanted; pairs and the rules of contrasts took 900
+LONGEST, LINES = 350, 13_010  # 10,000 are wanted; pairs and the rules of contrasts took 900, many images 740
 
 HEAVY = {"torch", "scipy", "skimage", "nibabel", "pydicom", "matplotlib", "qtpy", "magicgui", "napari"}
 

@@ -46,7 +46,7 @@ def calibrate(args: Namespace) -> int:
         print(f"{len(few)} of {len(found)} pairs are looked at, spread over all of them", file=sys.stderr)
         found = {name: found[name] for name in few}
     files = [image for pair in found.values() for image in pair if isinstance(image, Path)]
-    outlines, skipped = finish(look_over(files))
+    outlines, skipped = finish(look_over(files, places=False))
     by_path, why = {v.path: v for v in outlines}, {one.path: str(one) for one in skipped}
     if len(found) == 1 and skipped:
         raise UnusableError(str(skipped[0]))

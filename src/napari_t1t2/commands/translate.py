@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ def translate(args: Namespace) -> int:
     origins = Origins(model.sha256, to_label := model.config.label(to), args.planes, args.frame, model.precision)
     passed: set[Path] = set()
 
+    @cache
     def ours(volume: Volume, path: Path) -> bool:
         return not args.overwrite and origins.made(volume, path, provenance(model, to, source_of(volume)))
 
@@ -92,7 +94,6 @@ def translate(args: Namespace) -> int:
                 planes, number = "three" if args.planes == "three" else None, args.frame or None
                 said = replace(looked.provenance, planes=planes, volume_number=number)
                 looked = replace(looked, provenance=said)
-                says.append(looked.provenance)
 
                 # translate and write
                 errors = (error_map, blank(volume.data.shape)) if error_map else None
@@ -102,6 +103,7 @@ def translate(args: Namespace) -> int:
                     write_image(beside[i], replace(made, data=errors[1], name=title), looked.of_errors(errors[0]))
                 write_image(target, made)
                 row.target = str(target)
+                says.append(looked.provenance)
 
     # what holds for some of many
     unfamiliar, seen = (sum(bool(getattr(s, key)) for s in says) for key in ("unfamiliar", "seen_in_training"))
@@ -180,7 +182,8 @@ def sources(
     line = ProgressLine()
     paths = files_in(folder) if folder else list(inputs)
     volumes, skipped = finish(
-        look_over(paths, frame=frame), lambda at: line.show(f"looking at {at[0]} of {at[1]} files", at[0] / at[1])
+        look_over(paths, frame=frame, places=False),
+        lambda at: line.show(f"looking at {at[0]} of {at[1]} files", at[0] / at[1]),
     )
     line.end()
     if folder:

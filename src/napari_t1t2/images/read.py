@@ -19,7 +19,7 @@ from .dicom_slices import by_series
 from .dicom_write import provenance_of
 from .folder import Folder, choose, files_in, named
 from .names import SIDECARS, TIFF, is_known, is_nifti, is_second_half, refuse_missing
-from .nifti import read_nifti
+from .nifti import glance_at_nifti, read_nifti, read_sidecar
 from .pictures import picture_provenance, read_picture, read_tiff
 from .pixels import kind_of, make_finite, refuse_blank
 from .quiet import decoding, quiet
@@ -90,18 +90,21 @@ def read_source(source: Source, *, frame: int = 0, voxels: bool = True) -> Part:
 
 
 def look_over(
-    paths: Sequence[Path], *, frame: int = 0
+    paths: Sequence[Path], *, frame: int = 0, places: bool = True
 ) -> Generator[tuple[int, int], None, tuple[list[Volume], list[Skipped]]]:
     """`read_files` for more than memory holds: `Outline`s, whose voxels `load` reads one after the other.
 
     Where all fit into `HELD`, they are read at once. Of more, NIfTI are told by their headers and names, and others
-    are read and let go. Yields how many sources are done, of how many.
+    are read and let go; without `places`, of most NIfTI only names, shape and contrast are told. Yields how many
+    sources are done, of how many.
     """
     sources = sources_in(paths)
     parts: list[Part] = []
     size, full = 0, False
     for source in sources:
-        read, held = read_source(source, frame=frame, voxels=False), not is_nifti(source[0])
+        held = not is_nifti(source[0])
+        glance = None if places or held else glance_at_nifti(source[0])
+        read = Part([glance], []) if glance else read_source(source, frame=frame, voxels=False)
         if not held and any(len(v.data) == 1 for v in read.volumes):  # single slices share a range
             read, held = read_source(source, frame=frame), True
         known: list[Volume] = [_outline(v, source, n, frame, held=held) for n, v in enumerate(read.volumes)]
@@ -154,7 +157,7 @@ def provenance_in(path: Path) -> Provenance | None:
     with suppress(Exception), quiet():  # whatever broken or foreign files lead to
         first = min(path.iterdir()) if path.is_dir() else path
         if is_nifti(first):
-            return read_nifti(first, voxels=False).provenance
+            return read_sidecar(first) or read_nifti(first, voxels=False).provenance
         if is_known(first):
             return picture_provenance(first)
         from pydicom import dcmread
@@ -203,7 +206,8 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         data=stack,
         name=path.stem,
         contrast=contrast,
-        looks=kind_of(stack) or contrast_of([path.stem]),
+        looks=(of_values := kind_of(stack)) or contrast_of([path.stem]),
+        why="its values" if of_values else f"named {path.stem!r}" if contrast_of([path.stem]) else "",
         dtype=data.dtype.name,
         path=path,
         subject=subject_of(path, len(stack) > 1),

@@ -29,6 +29,7 @@ class Volume:
     name: str
     contrast: str = ""  # what the user says it is
     looks: str = ""  # what its name and headers say it is; see `clues`
+    why: str = ""  # it looks so: which name or header says it
     spacing: tuple[float, float, float] | None = None
     affine: Affine | None = None  # (X, Y, Z, 1) index to RAS+ mm
     dtype: str = "float32"
