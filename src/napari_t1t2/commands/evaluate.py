@@ -54,15 +54,17 @@ def calibrate(args: Namespace) -> int:
     with Batch(len(found), args.report) as batch:
         pairs: list[tuple[Volume, Volume]] = []
         for name, pair in found.items():
-            whole = [image if isinstance(image, Volume) else by_path.get(image) for image in pair]
-            if whole[0] and whole[1]:
-                pairs.append((whole[0], whole[1]))
+            t1, t2 = (image if isinstance(image, Volume) else by_path.get(image) for image in pair)
+            if t1 and t2:
+                pairs.append((t1, t2))
             else:
                 sentence = "; ".join(why[p] for p in pair if isinstance(p, Path) and p in why)
                 batch.add(Row(name, "failed", sentence=sentence))
         known = [calibration.calibrate(model, pairs, image=batch.image)]
         if members:
-            known.append(calibration.calibrate(model, pairs, members))
+            wrong = {row.name for row in batch.rows if row.outcome == "failed"}
+            whole = [pair for pair in pairs if (pair[0].series or pair[0].name) not in wrong]
+            known.append(calibration.calibrate(model, whole, members))
     if batch.stopped:
         print("Stopped: nothing was stored, as a calibration is of all pairs together.", file=sys.stderr)
         return batch.code()

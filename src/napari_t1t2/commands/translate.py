@@ -16,7 +16,7 @@ from ..data.sources import finish
 from ..errors import Refusal
 from ..images.contrast import CONTRASTS
 from ..images.folder import choose, files_in, named
-from ..images.names import is_nifti, refuse_expected_error
+from ..images.names import is_known, is_nifti, refuse_expected_error
 from ..images.nifti import read_sidecar
 from ..images.read import load, look_over, provenance_in
 from ..images.volume import Skipped, Volume
@@ -50,7 +50,7 @@ def translate(args: Namespace) -> int:
 
     # what is translated, and where it goes
     given = model.config.label(other(to))
-    volumes, notes, left_out = sources(args.inputs, given, series=args.series, frame=args.frame)
+    volumes, notes, left_out, broken = sources(args.inputs, given, series=args.series, frame=args.frame)
     chosen = args.inputs[0].is_dir() and not args.series
     print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
     origins = Origins(model.sha256, to_label := model.config.label(to), args.planes, args.frame, model.precision)
@@ -72,9 +72,10 @@ def translate(args: Namespace) -> int:
     print(f"Translating to {to_label} on {describe(device)}", flush=True)
     told: set[str] = set()
     says: list[Provenance] = []
-    with Batch(len(volumes), args.report) as batch:
-        for one in left_out:
-            batch.add(Row(str(one.path), "left out", sentence=one.why))
+    with Batch(len(volumes) + len(broken), args.report) as batch:
+        for outcome, ones in (("left out", left_out), ("failed", broken)):
+            for one in ones:
+                batch.add(Row(str(one.path), outcome, sentence=one.why))
         for i, (outline, target) in enumerate(zip(volumes, targets, strict=True)):
             name = name_of(outline, args.inputs[0])
             if target in passed:
@@ -170,8 +171,9 @@ FILES = (".png", ".tif", ".tiff", ".nii", ".nii.gz")  # endings that no folder f
 
 def sources(
     inputs: Sequence[Path], contrast: str, *, series: str = "", frame: int = 0
-) -> tuple[list[Volume], list[str], list[Skipped]]:
-    """The volumes of one folder that look like a contrast, or of files; what to tell of them, and what is left out.
+) -> tuple[list[Volume], list[str], list[Skipped], list[Skipped]]:
+    """The volumes of one folder that look like a contrast, or of files; what to tell of them; what is left out, and
+    what is broken.
 
     They are outlines, to be loaded one by one. Raises `Refusal` with a sentence where there is nothing to use.
     """
@@ -188,12 +190,13 @@ def sources(
     line.end()
     if folder:
         read = choose(named(folder, volumes, skipped), contrast, series)
-        return read.volumes, read.notes(), read.skipped
+        broken = [one for one in skipped if is_known(one.path) and not one.why.endswith("leave it out.")]
+        return read.volumes, read.notes(), [one for one in read.skipped if one not in broken], broken
     skipped += [Skipped(v.path or Path(v.name), why) for v in volumes if (why := v.why_not())]
     volumes = [v for v in volumes if not v.why_not()]
     if not volumes:
         raise Refusal("\n".join(map(str, skipped)))
-    return volumes, [], skipped
+    return volumes, [], [], skipped
 
 
 def targets_for(
