@@ -172,8 +172,7 @@ FILES = (".png", ".tif", ".tiff", ".nii", ".nii.gz")  # endings that no folder f
 def sources(
     inputs: Sequence[Path], contrast: str, *, series: str = "", frame: int = 0
 ) -> tuple[list[Volume], list[str], list[Skipped], list[Skipped]]:
-    """The volumes of one folder that look like a contrast, or of files; what to tell of them; what is left out, and
-    what is broken.
+    """The volumes of one folder that look like a contrast, or of files, what to tell, what is left out, what is broken.
 
     They are outlines, to be loaded one by one. Raises `Refusal` with a sentence where there is nothing to use.
     """
