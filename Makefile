@@ -1,5 +1,6 @@
 # make demo: train on the sample heads and look at the result.    make test: the tests, GUI included.
 # make env: only the environment, in .venv.                       make clean: remove what these made.
+# make screenshots: every state of the window in screenshots/, and the pictures of the guide in docs/.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,11 +12,11 @@ VENV_PACKAGE = $(if $(wildcard $(BIN)/pip),,$(shell $(PYTHON) -c 'import ensurep
 WINDOW_PACKAGES = libdbus-1-3 libegl1 libfontconfig1 libgl1 libgl1-mesa-dri libglib2.0-0 libopengl0 libx11-xcb1 \
 	libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 \
 	libxcb-xkb1 libxkbcommon-x11-0 libxkbcommon0
-TESTING := $(filter test,$(MAKECMDGOALS))
+TESTING := $(filter test screenshots,$(MAKECMDGOALS))
 PACKAGES = $(VENV_PACKAGE) $(if $(TESTING)$(DISPLAY)$(WAYLAND_DISPLAY),$(WINDOW_PACKAGES)) \
 	$(if $(TESTING),$(if $(DISPLAY),,xauth xvfb))
 
-.PHONY: demo test env clean system
+.PHONY: demo test screenshots env clean system
 
 demo: .venv/made
 	$(BIN)/napari-t1t2 demo --out demo
@@ -26,6 +27,9 @@ test: .venv/made
 	@if command -v xvfb-run >/dev/null; \
 	then set -x; xvfb-run -a -s "-screen 0 1600x1000x24" $(BIN)/python -m pytest $(PYTEST_ARGS); \
 	else set -x; $(BIN)/python -m pytest $(PYTEST_ARGS); fi
+
+screenshots: .venv/made
+	$(BIN)/python scripts/window.py screenshots
 
 env: .venv/made
 
@@ -42,4 +46,4 @@ system:
 	@touch $@
 
 clean:
-	rm -rf .venv demo dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv demo screenshots dist build .pytest_cache .mypy_cache .ruff_cache

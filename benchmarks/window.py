@@ -1,12 +1,18 @@
-"""Does the window stay alive while a model trains beside it, and how soon is it there? Prints two Markdown tables.
+"""Does the window stay alive while a model trains or translates beside it, and how soon is it there? Prints tables.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/window.py [--data FOLDER] [--seconds 60] [--rounds 3]
+        [--only start-up training translating] [--translations 200]
 
 A timer of 10 ms runs in the GUI thread of a real napari from the click on Train on, with the loss curve and live
 previews; between two of its ticks the window does not answer. "process" is what the widget does, "thread" drives the
 same engine from its worker thread. FOLDER holds T1/ and T2/; without it, the sample heads are written (nilearn).
 Each row is a process of its own; rounds take turns. Printed are medians of the rounds, and the worst gap of all; in
 brackets, without the time in which other programs had the cores (Linux), as on a machine that does nothing else.
+
+Translating: a ball of noise, 64 slices of 256x256, with the default networks and fresh weights. "First" is from the
+click to the slice on screen drawn, "slider" from a move of the slider to that slice drawn while the volume is being
+made, "plane" the same of coronal and sagittal slices. Then 200 translations of eight slices follow in one window, the
+result removed after each, and the memory of both processes is told (Linux).
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ import tempfile
 import time
 from argparse import ArgumentParser
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +35,10 @@ from napari_t1t2.events import Progress
 from napari_t1t2.sample import write_heads
 
 WAYS = ("idle", "thread", "process")
-DOCKS = ("Load T1/T2 folders", "Train", "Translate", "Evaluate")
+DOCKS = ("T1 / T2 contrasts", "Load T1/T2 folders", "Train", "Translate", "Evaluate")
+PARTS = ("start-up", "training", "translating")
 TICK = 10  # ms
+LOOKED = 12  # slices that the slider goes to
 
 
 def main() -> None:
@@ -39,21 +48,31 @@ def main() -> None:
     parser.add_argument("--preset", choices=("laptop", "notebook", "gpu"), default="laptop")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--translations", type=int, default=200)
+    parser.add_argument("--model", type=Path, help="made where it is not given")
     parser.add_argument("--one", help="a way or a dock, measured in this process; prints JSON")
     args = parser.parse_args()
     if args.one in WAYS:
         print(json.dumps(train(args.one, args.data, args.preset, args.seconds)))
+        return
+    if args.one == "translating":
+        print(json.dumps(translate(args.model, args.translations)))
         return
     if args.one:
         print(json.dumps({"seconds": opened(args.one)}))
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     print(f"{date.today()}, commit {commit}, {platform.machine()}, {cores()} CPU cores, {args.rounds} rounds\n")
-    start_up(args.rounds)
+    if "start-up" in args.only:
+        start_up(args.rounds)
     with tempfile.TemporaryDirectory() as name:
-        if args.data is None:
-            write_heads(Path(name) / "sample heads")
-        training(args.data or Path(name) / "sample heads", args.preset, args.seconds, args.rounds)
+        if "training" in args.only:
+            if args.data is None:
+                write_heads(Path(name) / "sample heads")
+            training(args.data or Path(name) / "sample heads", args.preset, args.seconds, args.rounds)
+        if "translating" in args.only:
+            translating(args.model, Path(name), args.translations)
 
 
 def start_up(rounds: int) -> None:
@@ -87,6 +106,18 @@ def training(data: Path, preset_name: str, seconds: float, rounds: int) -> None:
         gaps = f"{middle['median']:.1f} | {middle['p99']:.0f} ({middle['own p99']:.0f})"
         worst = f"{max(run['worst'] for run in runs):.0f} ({max(run['own worst'] for run in runs):.0f})"
         print(f"| {way} | {gaps} | {worst} | {middle['steps']:.0f} | {middle['rate']:.2f} |")
+
+
+def translating(model: Path | None, folder: Path, translations: int) -> None:
+    """How soon slices are there, gaps between the ticks, and memory."""
+    if model is None:
+        from memory import make_model  # brings torch, which the window never loads
+
+        model = make_model(folder)
+    found = in_a_process("--one", "translating", "--model", str(model), "--translations", str(translations))
+    print("\n| translating beside the window | |\n|---|---|")
+    for name, value in found.items():
+        print(f"| {name} | {value:.0f} |")
 
 
 def row(what: str, seconds: list[float]) -> None:
@@ -170,6 +201,90 @@ def train(way: str, data: Path, preset_name: PresetName, seconds: float) -> dict
         (first, began), (last, ended) = arrived[0], arrived[-1]
         found |= {"steps": last, "rate": (last - first) / (ended - began)}
     return found
+
+
+def translate(model: Path, translations: int) -> dict[str, float]:
+    """Translate from the widget, move the slider meanwhile, watch the ticks; then many times. Times are in ms."""
+    import napari
+    import numpy as np
+    from qtpy.QtCore import Qt, QTimer
+
+    from napari_t1t2.runs.translating import Glimpsed
+
+    viewer = napari.Viewer()
+    viewer.window.resize(1400, 860)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-t1t2", "Translate")
+    z, y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in (64, 256, 256))
+    inside = z[:, None, None] ** 2 + y[:, None] ** 2 + x**2 < 0.9
+    data = inside * (300 + 100 * np.random.default_rng(0).random(inside.shape, dtype=np.float32))
+    source = viewer.add_image(data, name="ball", metadata={"contrast": "T1"})
+    viewer.dims.set_current_step(0, 40)
+    widget.form["model"].value = model
+    live(10)  # until the child has read the model
+    ticks: list[tuple[float, float]] = []
+    drawn: list[float] = []
+    shown = widget.on_event
+
+    def note(event: Any) -> None:
+        shown(event)
+        if isinstance(event, Glimpsed) and event.at == widget._looking.at:
+            viewer.window._qt_viewer.canvas.native.repaint()
+            drawn.append(time.perf_counter())
+
+    def look(move: Any) -> float:
+        """Seconds until the slice that a move leads to is drawn."""
+        count, began = len(drawn), time.perf_counter()
+        move()
+        while len(drawn) == count and widget.running and time.perf_counter() - began < 10:
+            live(0.001)
+        live(0.2)
+        return 1000 * (drawn[-1] - began) if len(drawn) > count else float("nan")
+
+    widget.on_event = note
+    timer = QTimer()
+    timer.setTimerType(Qt.TimerType.PreciseTimer)
+    timer.timeout.connect(lambda: ticks.append((time.perf_counter(), waited())))
+    timer.start(TICK)
+    first = look(widget.go.click)
+    slider = [look(partial(viewer.dims.set_current_step, 0, 63 - i)) for i in range(LOOKED)]
+    planes = []
+    for axis in (1, 2):
+        viewer.dims.order = (axis, *(other for other in range(3) if other != axis))
+        planes += [look(partial(viewer.dims.set_current_step, axis, 100 + i)) for i in range(LOOKED // 2)]
+    viewer.dims.order = (0, 1, 2)
+    widget.wait()
+    timer.stop()
+    gaps, waits = 1000 * np.diff(ticks, axis=0).T
+    found = {"first slice ms": first}
+    for name, times in (("slider", slider), ("plane", planes)):
+        found |= {f"{name}, median ms": float(np.nanmedian(times)), f"{name}, worst ms": float(np.nanmax(times))}
+    for name, some in (("", gaps), (" without what others took", gaps - waits)):
+        found |= {f"gap, 99 % ms{name}": float(np.percentile(some, 99)), f"gap, worst ms{name}": float(some.max())}
+
+    viewer.layers.remove(viewer.layers[-1])
+    live(0.1)  # napari crashes under software OpenGL where layers go and come in one frame
+    few = viewer.add_image(data[28:36], name="few", metadata={"contrast": "T1"})
+    live(0.1)
+    viewer.layers.remove(source)
+    live(0.1)
+    for count in range(translations):
+        widget.form["layer"].value = few
+        widget.go.click()
+        widget.wait()
+        live(0.02)
+        viewer.layers.remove(viewer.layers[-1])
+        live(0.02)
+        if count in (20, translations // 2, translations - 1):
+            for name, process in (("window", "self"), ("child", widget._child._process.pid)):
+                found[f"{name}, MiB after {count + 1} translations"] = resident(process)
+    viewer.close()
+    return found
+
+
+def resident(process: int | str) -> float:
+    """MiB of a process."""
+    status = Path(f"/proc/{process}/status").read_text().split("VmRSS:")[1]
+    return int(status.split()[0]) / 1024
 
 
 def waited() -> float:

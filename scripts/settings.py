@@ -19,8 +19,8 @@ def tables() -> str:
     described = [(f, TrainConfig) for f in fields(TrainConfig) if f.name != "model"]
     described += [(f, ModelConfig) for f in fields(ModelConfig)]
     parts = [
-        ("Shown at once", [(f, c) for f, c in described if not f.metadata["advanced"]]),
-        ("Under *More settings*", [(f, c) for f, c in described if f.metadata["advanced"]]),
+        ("Shown at once, or first under *More settings*", [(f, c) for f, c in described if not f.metadata["advanced"]]),
+        ("Further down under *More settings*", [(f, c) for f, c in described if f.metadata["advanced"]]),
     ]
     lines: list[str] = []
     for title, rows in parts:

@@ -24,7 +24,7 @@ def test_each_door_of_the_manifest_opens(manifest):
 
 def test_the_widgets_have_their_names(manifest):
     names = [w.display_name for w in manifest.contributions.widgets]
-    assert names == ["Load T1/T2 folders", "Train", "Translate", "Evaluate"]
+    assert names == ["T1 / T2 contrasts", "Load T1/T2 folders", "Train", "Translate", "Evaluate"]
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,25 @@ def test_the_entry_point_leads_to_the_manifest():
 
 def test_the_manifest_at_the_root_is_the_one_in_the_package(manifest):
     assert (ROOT / "napari.yaml").read_text() == (Path(napari_t1t2.__file__).parent / "napari.yaml").read_text()
+
+
+def test_napari_shows_a_page_of_preferences_and_the_window_follows_it(plugin_settings, npe2pm, manifest):
+    from napari.settings import get_plugin_settings
+
+    from napari_t1t2.config import TrainConfig
+    from napari_t1t2.widgets._memory import preferred
+
+    npe2pm.register(manifest)
+    kept = get_plugin_settings("napari-t1t2").training
+    assert (kept.device, kept.threads) == (TrainConfig().device, TrainConfig().threads)
+    kept.device = "cpu"
+    assert preferred("device", "auto") == "cpu"
+
+
+def test_without_a_page_of_preferences_the_defaults_hold(monkeypatch):
+    import napari.settings
+
+    from napari_t1t2.widgets._memory import preferred
+
+    monkeypatch.delattr(napari.settings, "get_plugin_settings", raising=False)  # as before napari 0.9
+    assert preferred("device", "auto") == "auto"

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
+# Within the half second of these imports Ctrl-C ends the program without a word, not with the place it has reached.
+BEGINNING = (
+    threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+)
+if BEGINNING:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import logging
 import os
 import sys
@@ -32,11 +43,11 @@ Synthetic images are not for diagnosis."""
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    args = _parser().parse_args(argv)
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own sentence names the file
-    if args.command is not train and int(os.environ.get("RANK", 0)) and "TORCHELASTIC_RUN_ID" in os.environ:
-        return 0  # only training takes several processes: of all else, torchrun's first one does it alone
     try:
+        args = _parser().parse_args(argv)
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own sentence names the file
+        if args.command is not train and int(os.environ.get("RANK", 0)) and "TORCHELASTIC_RUN_ID" in os.environ:
+            return 0  # only training takes several processes: of all else, torchrun's first one does it alone
         result = args.command(args)
         if isinstance(result, int):  # the exit code of a batch
             return result
@@ -107,9 +118,10 @@ def _parser() -> ArgumentParser:
         "--model", type=_path, required=True, metavar="RUN_OR_FILE", help="run folder or model file"
     )
     translates.add_argument("--to", required=True, metavar="CONTRAST", help="what to make, such as T2")
-    translates.add_argument(
-        "--out", type=_path, required=True, metavar="PATH", help="file (.png, .tif, .nii.gz) or folder"
-    )
+    where = translates.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=_path, metavar="PATH", help="file (.png, .tif, .nii.gz) or folder")
+    bids = "IN is a BIDS data set: make a derivative data set of the subjects who lack the contrast; continues one"
+    where.add_argument("--bids", type=_path, metavar="OUT", help=bids)
     translates.add_argument(
         "--series",
         default="",
@@ -133,6 +145,8 @@ def _parser() -> ArgumentParser:
     _ensemble(translates)
     _report(translates)
     translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    anonymous = "write nothing that tells whose images these are (DICOM PS3.15); names of files other than DICOM stay"
+    translates.add_argument("--anonymous", action="store_true", help=anonymous)
     translates.add_argument(
         "--precision",
         choices=get_args(Precision),
@@ -227,6 +241,9 @@ def _volume_number(parser: ArgumentParser, default: int | None = None) -> None:
     text = "volume number of 4D files, from 0; 3D files are taken as they are [0]"
     parser.add_argument("--volume-number", "--frame", dest="frame", type=int, metavar="I", default=default, help=text)
 
+
+if BEGINNING:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -49,14 +49,34 @@ def written_folder(folder: Path, mode: int = 0o777) -> Iterator[Path]:
 def _renamed_at_end(path: Path, name: str) -> Iterator[Path]:
     partial = path.with_name(name)
     try:
-        yield partial
-        partial.replace(path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True) if partial.is_dir() else partial.unlink(missing_ok=True)
+        with naming(path):
+            yield partial
+            partial.replace(path)
+            _sync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):  # of a disk that fails, nothing can be removed either
+            shutil.rmtree(partial, ignore_errors=True) if partial.is_dir() else partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say of a write that fails which file it was for, and why, as `Refusal`. Errors of other files pass."""
+    try:
+        yield
+    except RuntimeError as error:
         # PyTorch's writer tells of a full disk in its own way, and says no more than where in the file it was
-        if (isinstance(error, OSError) and error.errno in FULL) or "inline_container" in str(error):
+        if "inline_container" in str(error):
             raise Refusal(f"{path}: the disk is full: free some space. What was saved before is kept.") from error
+        raise
+    except OSError as error:
+        if error.errno in FULL:
+            raise Refusal(f"{path}: the disk is full: free some space. What was saved before is kept.") from error
+        if error.filename is None or PARTIAL in str(error.filename) or str(error.filename) == str(path):
+            raise Refusal(
+                f"{path} cannot be written ({error.strerror or error}): see whether its disk and folder are there and "
+                "yours to write to. What was saved before is kept."
+            ) from error
         raise
 
 
@@ -81,16 +101,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, in_use: str) -> Iterator[None]:
+def locked(folder: Path, in_use: str, *, leave: bool = True) -> Iterator[None]:
     """Keep all others out of a folder, which is made where it is missing. Raises `Refusal(in_use)` where one is in it.
 
     The lock lies in the folder, so that other machines see it too, and goes with a process that is killed. A folder
-    that holds nothing else in the end is removed.
+    that holds nothing else in the end is removed; unless `leave`, so is a lock that was not there before.
     """
     from filelock import FileLock, Timeout  # 30 ms, which opening the widgets need not wait for
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove = not (leave or (folder / LOCK_FILE).exists())
         lock = FileLock(folder / LOCK_FILE)
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -105,7 +126,29 @@ def locked(folder: Path, in_use: str) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+            alone = [path.name for path in folder.iterdir()] == [LOCK_FILE]
+            if remove or alone:
                 (folder / LOCK_FILE).unlink()
+            if alone:
                 folder.rmdir()
         lock.release()
+
+
+def reserve(file: int, size: int, folder: str) -> None:
+    """Take so many bytes for a file in `folder` now: a write to a map of a full disk would end the program.
+
+    Raises `Refusal` where they are not free.
+    """
+    free = shutil.disk_usage(folder).free
+    try:
+        os.ftruncate(file, size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, size)
+        full = free < size and not hasattr(os, "posix_fallocate")
+    except OSError:
+        full = True
+    if full:
+        raise Refusal(
+            f"The result takes {size / 2**30:.1f} GiB in {folder}, where {free / 2**30:.1f} GiB are free: delete "
+            "something there, or set the environment variable TMPDIR to a folder on a larger disk."
+        )

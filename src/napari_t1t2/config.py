@@ -125,18 +125,24 @@ class ModelConfig(Checked):
     upsample: Literal["resize", "transposed"] = setting(
         "resize", "Upsampling in the U-Net: bilinear resizing, or transposed convolution.", advanced=True
     )
+    mirror: bool = setting(
+        True, "Average with the translation of the mirrored slice: nearer to the truth, twice the time.", advanced=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_side("size", self.size)
+        for label in (self.t1_label, self.t2_label):
+            if not label.isprintable():
+                raise Refusal(f"A contrast is called {label!r}: give a name without control characters.")
         names = {self.t1_label.strip().casefold(), self.t2_label.strip().casefold()}
         if "" in names or len(names) < 2:
             raise Refusal(f"The contrasts are called {self.t1_label!r} and {self.t2_label!r}: give two names.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """From plain values, as files hold them; those of before there were `depth` and `gate` do not name them."""
-        return cls(**{"depth": False, "gate": False} | values)
+        """From plain values, as files hold them; older files do not name `depth`, `gate` or `mirror`: they had none."""
+        return cls(**{"depth": False, "gate": False, "mirror": False} | values)
 
     @property
     def multiple(self) -> int:
@@ -148,9 +154,8 @@ class ModelConfig(Checked):
         if side % self.multiple:
             near = max(side // self.multiple, 1) * self.multiple
             raise Refusal(
-                f"{spoken(name)} is {side}, but must be a multiple of {self.multiple} for a U-Net of "
-                f"{self.levels} levels: "
-                f"take {near} or {near + self.multiple}, or fewer levels."
+                f"{spoken(name)} is {side}, but must be a multiple of {self.multiple} for a U-Net of {self.levels} "
+                f"levels: take {near} or {near + self.multiple}, or fewer levels."
             )
 
     def label(self, side: Side) -> str:
@@ -159,12 +164,8 @@ class ModelConfig(Checked):
 
     def side(self, label: str) -> Side:
         """The side that a contrast's name (or "t1", "t2") stands for, whatever its case. Raises `Refusal`."""
-        sides: dict[str, Side] = {
-            "t1": "t1",
-            "t2": "t2",
-            self.t1_label.casefold(): "t1",
-            self.t2_label.casefold(): "t2",
-        }
+        sides: dict[str, Side] = {"t1": "t1", "t2": "t2"}
+        sides |= {self.t1_label.casefold(): "t1", self.t2_label.casefold(): "t2"}
         if label.casefold() not in sides:
             raise Refusal(f"This model makes {self.t1_label} and {self.t2_label}, not {label!r}.")
         return sides[label.casefold()]
@@ -321,7 +322,7 @@ def preset(name: PresetName) -> TrainConfig:
         case "laptop":
             return laptop
         case "notebook":
-            model = ModelConfig(size=64, channels=64, levels=6, tone_curve=False, depth=False, upsample="transposed")
+            model = ModelConfig(size=64, channels=64, levels=6, tone_curve=False, upsample="transposed", mirror=False)
             return replace(
                 laptop,
                 model=model,

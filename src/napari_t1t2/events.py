@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +40,7 @@ class Started:
     slices: tuple[int, int]  # how many of each contrast are trained on
     shape: tuple[int, int]  # of one training image, (row, column)
     notes: tuple[str, ...] = ()  # what the user should know about the data: skipped, cropped, dropped
+    patients: tuple[int, int] = (0, 0)  # whose slices they are, of each contrast; 0 where that is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,21 @@ class Preview:
     t2: Image
     fake_t1: Image
     back_t2: Image
+    paired: bool = field(default=False, kw_only=True)  # both show the same place of a head that is not trained on
+
+    def errors(self) -> dict[str, tuple[float, float]]:
+        """By contrast made, the mean absolute error of the synthetic slice, and that of doing nothing; both of 0 to 1.
+
+        Empty where it cannot be known.
+        """
+        if not self.paired:
+            return {}
+        pairs = {"t2": (self.fake_t2, self.t1, self.t2), "t1": (self.fake_t1, self.t2, self.t1)}
+        return {s: (_distance(fake, real), _distance(source, real)) for s, (fake, source, real) in pairs.items()}
+
+
+def _distance(one: Image, other: Image) -> float:
+    return float(abs(one - other).mean() / 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,12 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 NOTICE = "Synthetic image. Not for diagnosis."
-Kind = Literal["image", "expected error", "difference"]
+END = " - not for diagnosis"  # of a stamp
+Kind = Literal["image", "expected error", "difference", "comparison"]
 REFUSED = {  # what no image is: to be translated, scored, trained on or calibrated with
     "expected error": "holds the error to expect of an image: give the image itself.",
     "difference": "holds the difference of two images: give one of these.",
+    "comparison": "shows two images in one picture: give one of these.",
 }
 SIDECAR = {  # names in a BIDS sidecar that are not the key's own words
     "meaning": "Description",
@@ -53,7 +55,7 @@ class Provenance:
             return None
         known = {f.name: said[f.name] for f in fields(cls) if f.name in said}
         known["contrast"] = contrast = str(said.get("contrast") or "")
-        if "kind" not in known:
+        if known.get("kind", "image") == "image":
             errors = "calibrated" in said or contrast.startswith("expected error of ")
             known["kind"] = "difference" if contrast == "difference" else "expected error" if errors else "image"
         return cls(**known)
@@ -84,6 +86,8 @@ class Provenance:
             (by for by in said.get("GeneratedBy") or () if by.get("Name") == "napari-t1t2"), {}
         )
         flat = {**said, **made_by, "Sources": ", ".join(said.get("Sources") or ()) or None}
+        if str(said.get("Description")).endswith(END):  # the stamp, which stands where an image has no other meaning
+            flat["Description"] = None
         keys = {f.name: _in_sidecar(f.name) for f in fields(cls)}
         known = {key: flat[name] for key, name in keys.items() if flat.get(name) is not None}
         return cls.from_dict({"synthetic": True, **known})
@@ -94,11 +98,12 @@ class Provenance:
         made_by = {_in_sidecar(key): said.pop(key) for key in GENERATED_BY if key in said}
         said["source"] = [self.source] if self.source else []
         named = {_in_sidecar(key): value for key, value in said.items()}
+        named.setdefault("Description", self.stamp(200))
         return {"SyntheticImage": True} | named | {"GeneratedBy": [{"Name": "napari-t1t2"} | made_by]}
 
     def stamp(self, most: int) -> str:
         """A line of at most so many characters, for a header that people read."""
-        begin, end = "SYNTHETIC " if self.complete is not False else "UNFINISHED SYNTHETIC ", " - not for diagnosis"
+        begin, end = "SYNTHETIC " if self.complete is not False else "UNFINISHED SYNTHETIC ", END
         return f"{begin}{self.contrast[: most - len(begin) - len(end)]}{end}"
 
     def mark(self, name: str) -> str:

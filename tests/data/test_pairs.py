@@ -176,6 +176,25 @@ def test_both_contrasts_of_a_pair_are_cut_and_mirrored_alike(plain):
     assert all(torch.equal(one.batch(step)[:, :1], -other.batch(step)[:, :1]) for step in range(9))
 
 
+def test_whole_slices_of_pairs_are_moved_and_both_contrasts_alike(plain):
+    image = np.full((2, 32, 32), -1, np.float32)
+    image[:, 12:20, 12:20] = 1
+    deep = replace(plain, crop=0, flip=False, model=replace(plain.model, depth=True))
+    one, other = (Bank(images, deep, torch.device("cpu"), 5, moved=True) for images in (image, image.copy()))
+    places = set()
+    for step in range(40):
+        batch = one.batch(step)
+        assert torch.equal(batch, other.batch(step))
+        (rows, columns) = np.nonzero(batch[0, 0].numpy() > 0)
+        places.add((int(rows.min()), int(columns.min())))
+        assert len(rows) == 64 and (batch[0, 0][batch[0, 1] > 0] > 0).all() and batch[0, 1].min() == 0
+    tops, lefts = zip(*places, strict=True)
+    assert {*tops} == {*lefts} == {*range(8, 17)}
+    assert all(
+        torch.equal(Bank(image, deep, torch.device("cpu"), 5).batch(s)[0, 0], torch.tensor(image[0])) for s in range(3)
+    )
+
+
 def test_without_adversarial_weight_the_discriminators_stay_as_they_are(plain):
     gan = CycleGAN(replace(plain, adversarial_weight=0, cycle_weight=0, structure_weight=0, paired_weight=1.0))
     before = [p.clone() for p in gan.disc_t1.parameters()]

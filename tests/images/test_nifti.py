@@ -193,7 +193,7 @@ def test_a_2d_file_is_one_slice(saved, stack):
 def test_of_a_4d_file_one_volume_is_taken_and_that_is_said(saved, stack):
     for name in ("a.nii", "a.nii.gz"):
         path = saved(name, data=np.stack([stack, stack + 1, stack + 2]))
-        assert read_nifti(path).notes == ("4D with 3 volumes: number 0 was taken",)
+        assert read_nifti(path).notes == ("4D with 3 volumes: number 0 was taken; the volume number chooses",)
         np.testing.assert_array_equal(read_nifti(path, frame=2).data, stack + 2)
         for frame in (3, -1):
             with pytest.raises(UnusableError, match=rf"holds 3 volumes, 0 to 2; there is no number {frame}:"):

@@ -415,7 +415,7 @@ def test_a_series_that_is_named_is_taken_whatever_it_looks_like(mixed):
 
 
 def test_labels_of_ones_own_are_not_second_guessed(mixed):
-    assert len(read_folder(mixed, "magic").volumes) == 6
+    assert len(read_folder(mixed, "contrast X").volumes) == 6
 
 
 def test_a_folder_of_no_names_is_taken_whole(tmp_path, t1_folder):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_t1t2.events import Finished, Noted, Progress, Started
-from napari_t1t2.model import memory
+from napari_t1t2.images import limits
 from napari_t1t2.model.cyclegan import CycleGAN
 from napari_t1t2.model.memory import Footprint, free_memory, kept_for_backward
 from napari_t1t2.runs.training import train
@@ -163,8 +163,8 @@ def test_a_limit_is_what_training_may_take_in_all(monkeypatch):
 
 
 def test_a_clusters_limit_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    monkeypatch.setattr(memory, "OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(limits, "CGROUP", tmp_path)
+    monkeypatch.setattr(limits, "OWN_CGROUP", tmp_path / "own")
     (tmp_path / "own").write_text("0::/slurm/job_1/step_0\n")
     job = tmp_path / "slurm" / "job_1"
     (job / "step_0").mkdir(parents=True)

@@ -131,7 +131,7 @@ def test_what_describes_a_model_anew_keeps_its_weights(trained, tmp_path):
 def test_a_model_that_was_trained_on_meanwhile_is_not_described_anew(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
     model = load_model(run)
-    config = replace(load_config(run), run_folder=run, steps=6)
+    config = replace(load_config(trained), run_folder=run, steps=6)
     training = train(config, resume=True)
     next(event for event in training if isinstance(event, Started))
     with pytest.raises(Refusal, match="is being trained in: wait"):

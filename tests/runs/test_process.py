@@ -25,7 +25,7 @@ from pathlib import Path
 from napari_t1t2.events import Finished, Progress, Saved
 from napari_t1t2.runs import process
 
-def count(config, *, stop, resume):
+def count(config, *, stop, resume, preview_at):
     print("what a library prints")
     config.run_folder.mkdir()
     step, seconds = 0, 0.0
@@ -33,7 +33,7 @@ def count(config, *, stop, resume):
         began = time.perf_counter()
         step += 1
         seconds += time.perf_counter() - began
-        yield Progress(step, step, seconds, 0.0, 0.0, 1.0, {{"cycle": step / 3}})
+        yield Progress(step, step, seconds, 0.0, 0.0, 1.0, {{"cycle": step / 3, "at": preview_at()}})
         {then}
     (config.run_folder / "reached").write_text(str(step))
     yield Finished(step, config.run_folder / "model.safetensors", "stopped")
@@ -205,3 +205,12 @@ def test_the_side_of_the_window_loads_no_torch():
     code = "import sys, napari_t1t2.runs.process; print('torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert said == "False\n"
+
+
+def test_the_slice_to_preview_reaches_the_child_with_the_next_step(config, counting):
+    at = [0.25]
+    run = train_in_process(config, stop=lambda: False, preview_at=lambda: at[0])
+    assert next(run).losses["at"] == 0.25
+    at[0] = 1.0
+    assert next(run).losses["at"] == 1.0
+    run.close()

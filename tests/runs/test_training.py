@@ -157,8 +157,8 @@ def test_training_lowers_the_cycle_loss(config):
 def test_the_learning_rate_falls_linearly_to_zero_in_the_second_half(config, monkeypatch):
     rates = []
     monkeypatch.setattr(CycleGAN, "set_learning_rate", lambda self, rate: rates.append(rate))
-    list(train(replace(config, steps=8, learning_rate=1)))
-    assert rates == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+    list(train(replace(config, steps=8, learning_rate=1e-3)))
+    assert rates == pytest.approx(np.array([1, 1, 1, 1, 1, 0.75, 0.5, 0.25]) / 1000)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -212,6 +213,13 @@ def test_pixels_are_brought_to_those_of_the_model_and_back(model, head):
     assert np.abs(fine - without).mean() > 0  # at its own pixels it looks otherwise
 
 
+def test_a_mirrored_head_is_translated_to_the_mirror_image(model, stack):
+    made = translate(stack, model, to="t2")
+    assert model.config.mirror and np.allclose(translate(stack[..., ::-1], model, to="t2"), made[..., ::-1], atol=1e-2)
+    one_way = replace(model, about=replace(model.about, config=replace(model.config, mirror=False)))
+    assert not np.allclose(translate(stack, one_way, to="t2"), made, atol=1e-2)
+
+
 def test_a_model_that_cannot_warn_says_so(model, stack):
     quiet = replace(model, about=replace(model.about, familiar={}))
     assert prepare(Volume(data=stack, name="it"), quiet, "t2").remarks[0] == NOT_FAMILIAR
@@ -339,7 +347,7 @@ def test_where_nothing_can_be_reserved_the_free_space_is_asked_for(monkeypatch):
     monkeypatch.setattr(translation, "IN_MEMORY", 100)
     monkeypatch.delattr(os, "posix_fallocate")
     assert isinstance(blank((2, 8, 8)), np.memmap)
-    monkeypatch.setattr(translation.shutil, "disk_usage", lambda _: SimpleNamespace(free=500))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=500))
     with pytest.raises(Refusal, match="TMPDIR"):
         blank((2, 8, 8))
 

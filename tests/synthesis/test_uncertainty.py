@@ -167,7 +167,7 @@ def test_the_signs_are_computed_in_the_precision_of_the_translation(trained, hea
         generator.register_forward_pre_hook(lambda *_: used.append(torch.is_autocast_enabled("cpu")))
     data = np.stack([head(i, "T1") for i in range(2)]).astype(np.float32)
     assert uncertainty(data, UncertaintyMap(model, "t2", [replace(twin, sha256="b")])).any()
-    assert len(used) == 7 and all(used)  # the translation, four variants, the way back, the other model
+    assert len(used) == 8 and all(used)  # both ways, four variants, the way back, the other model
 
 
 def test_a_map_is_what_stream_asks_for_and_says_what_it_is(model, head):

@@ -6,7 +6,9 @@ from napari.components import ViewerModel
 from qtpy.QtCore import QSettings
 from superqt.utils import WorkerBase
 
-from napari_t1t2.widgets import _job
+from napari_t1t2.runs.child import Models
+from napari_t1t2.widgets import _job, translate
+from napari_t1t2.widgets._memory import Memory
 
 
 @pytest.fixture
@@ -16,8 +18,9 @@ def viewer():
 
 
 @pytest.fixture(autouse=True)
-def own_settings(tmp_path):
-    """The user's remembered model is neither read nor overwritten by tests."""
+def own_settings(tmp_path, monkeypatch):
+    """What the user's windows remember is neither read nor overwritten by tests, and their runs lie elsewhere."""
+    monkeypatch.setattr(Memory, "home", tmp_path / "runs")
     QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path / "settings"))
 
 
@@ -52,3 +55,25 @@ def told(monkeypatch, informed):
 def head(head) -> np.ndarray:
     """One slice of 44x36, in 0..255."""
     return head(0, "T1").astype(np.float32)
+
+
+class Here:
+    """Stands in for a child: does its jobs in the thread that asks for them."""
+
+    def __init__(self):
+        self.models = Models()
+
+    def run(self, job, answer):
+        return job.run(self.models, answer)
+
+    def warm(self, model, device):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Translating begins no process, which takes seconds."""
+    monkeypatch.setattr(translate, "Child", Here)

@@ -315,4 +315,41 @@ def test_after_a_failed_press_there_is_nothing_to_copy(widget, viewer, fake, rea
 
 
 def test_what_is_chosen_most_stands_above_the_rows_that_a_small_dock_hides(widget):
-    assert [row.name for row in widget.form] == ["synthetic", "real", "match_intensities", "region", "label"]
+    assert [row.name for row in widget.form][:4] == ["synthetic", "real", "view", "at"]
+
+
+def test_another_patient_is_refused(widget, viewer, fake, real):
+    add(viewer, replace(real, subject="sub-01"))
+    made = add(viewer, replace(fake, subject="sub-02"), synthetic=True)
+    assert "'made' is of another patient (sub-02) than 'scan' (sub-01)" in evaluate(widget).sentence
+    made.metadata = made.metadata | {"subject": "sub-01"}
+    assert evaluate(widget).score.slices
+
+
+def test_places_that_do_not_overlap_are_refused(widget, viewer, fake, real):
+    elsewhere = AFFINE.copy()
+    elsewhere[0, 3] = 500
+    add(viewer, replace(real, affine=elsewhere))
+    add(viewer, fake, synthetic=True)
+    assert "they do not show one head in one place" in evaluate(widget).sentence
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_results_go_with_the_layers_that_they_are_of(widget, viewer, fake, real, gone):
+    add(viewer, real)
+    add(viewer, fake, synthetic=True)
+    add(viewer, fake, synthetic=True)
+    evaluate(widget)
+    assert not widget.table.isHidden() and len(viewer.layers) == 4
+    viewer.layers.remove(widget._compared[gone])
+    assert widget.table.isHidden() and widget.histogram.isHidden() and not widget.copy.isEnabled()
+    assert not any("difference" in layer.name for layer in viewer.layers) and len(viewer.layers) == 2
+
+
+def test_another_layer_that_goes_takes_no_results_along(widget, viewer, fake, real):
+    add(viewer, real)
+    add(viewer, fake, synthetic=True)
+    other = viewer.add_image(real.data, name="other")
+    evaluate(widget)
+    viewer.layers.remove(other)
+    assert not widget.table.isHidden() and "difference: made minus scan" in viewer.layers

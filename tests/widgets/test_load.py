@@ -447,7 +447,7 @@ def test_a_long_label_leaves_room_for_the_series(widget, mixed):
 
 
 def test_no_row_is_cut_off_at_the_side(widget):
-    assert widget.minimumSizeHint().width() > widget.form.native.minimumSizeHint().width()
+    assert widget.minimumSizeHint().width() > widget.folders.native.minimumSizeHint().width()
 
 
 def test_pairs_that_training_would_find_lie_over_each_other(widget, viewer, tmp_path):
@@ -471,3 +471,12 @@ def test_series_of_a_folder_with_two_volume_numbers_are_listed_once(widget, view
     load(widget, of_two, of_two, t1_series="a_T1", t2_series="a_T1", t1_volume=0, t2_volume=1)
     assert widget.table.rowCount() == 1
     assert sorted(float(layer.data.min()) for layer in viewer.layers) == [0, 100]
+
+
+def test_pictures_without_a_place_lie_beside_a_head_in_mm_and_over_each_other(widget, viewer, config, nifti):
+    head = nifti("T1/a_T1.nii.gz", "T1").parent
+    load(widget, head)
+    load(widget, config.t1_folder, config.t2_folder)
+    volume, t1, t2 = viewer.layers
+    assert t1.translate[-1] > volume.extent.world[1][-1]
+    assert t2.translate[-1] == t1.translate[-1]

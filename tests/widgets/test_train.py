@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from qtpy.QtCore import QCoreApplication
+from qtpy.QtGui import QGuiApplication
 from superqt.utils import WorkerBase
 
 from napari_t1t2.config import ModelConfig, TrainConfig, preset
-from napari_t1t2.events import Failed, Finished, Progress, Reading
+from napari_t1t2.events import Failed, Finished, Preview, Progress, Reading
 from napari_t1t2.model.about import read_about
 from napari_t1t2.runs import training
 from napari_t1t2.runs.folder import is_taken
 from napari_t1t2.widgets._curve import LOSSES
-from napari_t1t2.widgets._layers import show_preview
-from napari_t1t2.widgets._memory import Chosen, selection_of
+from napari_t1t2.widgets._memory import Chosen, memory, selection_of
 from napari_t1t2.widgets.load import LoadWidget
 from napari_t1t2.widgets.train import TrainWidget
 
@@ -31,7 +31,6 @@ def in_thread(monkeypatch):
 
 @pytest.fixture
 def widget(viewer, qtbot, told, config, tmp_path, monkeypatch, in_thread):
-    monkeypatch.setattr("napari_t1t2.widgets.train.RUNS", tmp_path / "runs")
     widget = TrainWidget(viewer)
     qtbot.addWidget(widget)
     widget.form.fill(config)
@@ -66,37 +65,10 @@ def test_a_run_ends_with_a_model_previews_and_a_curve(widget, viewer, config):
     assert widget.running and not widget.go.isEnabled()
     assert isinstance(widget.wait(60), Finished)
     assert read_about(config.run_folder).step == config.steps
-    assert [layer.name for layer in viewer.layers] == [
-        "preview T1",
-        "preview T2 (synthetic)",
-        "T1 -> T2 -> T1 (check)",
-        "preview T2",
-        "preview T1 (synthetic)",
-        "T2 -> T1 -> T2 (check)",
-    ]
-    assert [layer.metadata["synthetic"] for layer in viewer.layers] == [False, True, True] * 2
+    assert not len(viewer.layers) and not widget.strip.isHidden()
     assert set(widget.curve.losses) == {"adversarial", "cycle", "structure", "identity", "discriminators"}
     assert widget.go.isEnabled() and str(config.run_folder) in widget.status.text()
     assert "Finished at step 4: trained 0:0" in widget.status.text() and "7 T1 and 7 T2 slices" in widget.status.text()
-
-
-def test_previews_change_while_it_learns_and_do_not_pile_up(widget, viewer):
-    seen = []
-    viewer.layers.events.inserted.connect(lambda e: e.value.events.data.connect(lambda _: seen.append(e.value.name)))
-    widget.go.click()
-    widget.wait(60)
-    assert len(viewer.layers) == 6
-    assert "preview T2 (synthetic)" in seen
-    assert np.ptp(viewer.layers["preview T2 (synthetic)"].data) > 0
-
-
-def test_a_preview_that_the_user_deleted_comes_back_alone(viewer, head):
-    images = {f"preview {i}": head for i in range(6)}
-    list(show_preview(viewer, images))
-    before = {layer.name: tuple(layer.translate) for layer in viewer.layers}
-    viewer.layers.remove("preview 4")
-    list(show_preview(viewer, images))
-    assert {layer.name: tuple(layer.translate) for layer in viewer.layers} == before
 
 
 def test_stop_keeps_the_weights_of_the_step_it_reached(widget, qtbot, config):
@@ -110,7 +82,7 @@ def test_stop_keeps_the_weights_of_the_step_it_reached(widget, qtbot, config):
 def test_a_paused_run_stands_still_and_goes_on(widget, qtbot, monkeypatch):
     begun = []
 
-    def engine(config, *, stop, resume):
+    def engine(config, *, stop, resume, preview_at):
         for step in count(1):
             begun.append(step)
             if stop():  # which blocks while the run is paused
@@ -146,7 +118,6 @@ def test_a_stopped_run_can_be_resumed_in_a_new_widget(widget, viewer, qtbot, con
 
 
 def test_a_second_run_takes_a_new_folder_by_itself(viewer, qtbot, config, told, tmp_path, monkeypatch, in_thread):
-    monkeypatch.setattr("napari_t1t2.widgets.train.RUNS", tmp_path / "runs")
     widget = TrainWidget(viewer)
     qtbot.addWidget(widget)
     widget.form.fill(config, keep=["run_folder"])
@@ -269,7 +240,7 @@ def test_what_is_loaded_while_it_trains_is_taken_over_afterwards(fresh, qtbot, c
 
 def test_each_loss_is_explained_and_rows_have_names_that_people_read(widget, config):
     widget.curve.add(1, dict.fromkeys(LOSSES, 1.0))
-    assert all(f"{name}: " in widget.curve.toolTip() for name in LOSSES)
+    assert all(LOSSES[name] in widget.curve.legend.text() for name in LOSSES)
     names = [f.name for f in (*fields(TrainConfig), *fields(ModelConfig)) if f.name != "model"]
     assert not [name for name in names if "_" in widget.form[name].label or "t1" in widget.form[name].label]
     assert widget.form["pool"].label == "image buffer" and widget.form["t1_folder"].label == "T1 folder"
@@ -287,15 +258,6 @@ def test_a_preset_keeps_the_series(fresh):
     fresh.form["t1_series"].value = "3 t1_se"
     fresh.start_rows["preset"].value = "notebook"
     assert fresh.form["t1_series"].value == "3 t1_se"
-
-
-def test_a_layer_of_the_user_is_never_taken_for_a_preview(widget, viewer, head):
-    own = viewer.add_image(head.copy(), name="preview T1")
-    widget.go.click()
-    widget.wait(60)
-    np.testing.assert_array_equal(own.data, head)
-    assert len(viewer.layers) == 7
-    assert viewer.layers.selection.active is own
 
 
 def test_a_resumed_run_keeps_numbers_that_the_form_rounds(widget, qtbot, viewer, config):
@@ -324,7 +286,7 @@ def test_an_error_while_showing_an_event_stops_the_run_with_a_sentence(widget, t
     def full(*_):
         raise MemoryError
 
-    monkeypatch.setattr("napari_t1t2.widgets.train.show_preview", full)
+    monkeypatch.setattr(widget.strip, "add", full)
     widget.form["steps"].value = ENDLESS
     widget.go.click()
     assert isinstance(widget.wait(20), Failed)
@@ -398,3 +360,150 @@ def test_closing_the_dock_stops_and_saves_the_run(make_napari_viewer, qtbot, con
     qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=20_000)
     assert read_about(config.run_folder).step > 0
     viewer.add_image(np.eye(4))  # no slot of the dead widget is left connected
+
+
+def strip_of(widget, qtbot):
+    widget.go.click()
+    widget.wait(60)
+    return widget.strip
+
+
+def test_previews_are_one_strip_with_the_step_and_a_way_back_through_them(widget, qtbot, viewer):
+    widget.form["preview_every"].value = 2
+    strip = strip_of(widget, qtbot)
+    assert strip.history.maximum() == 2 and "step 4" in strip.step.text()
+    assert "T2 synthetic" in strip.picture.accessibleName() and not strip.picture.whole.isNull()
+    strip.history.setValue(0)
+    assert "step 0" in strip.step.text()
+    assert not len(viewer.layers)
+
+
+def test_a_new_preview_does_not_take_away_an_earlier_one_that_is_looked_at(widget, qtbot, config, head):
+    strip = strip_of(widget, qtbot)
+    strip.history.setValue(0)
+    newer = Preview(9, *[head[:32, :32]] * 6)
+    (config.run_folder / "previews/step-000004.png").rename(config.run_folder / "previews/step-000009.png")
+    strip.add(newer)
+    assert strip.history.value() == 0 and strip.history.maximum() == 2
+    strip.history.setValue(2)
+    assert "step 9" in strip.step.text()
+
+
+def test_previews_become_layers_only_when_asked_and_touch_neither_camera_nor_selection(widget, qtbot, viewer, head):
+    own = [viewer.add_image(head, name="preview T1"), viewer.add_image(head * 2)]
+    viewer.layers.selection.active = own[0]
+    camera = viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera  # before napari 0.9
+    camera.zoom, camera.center = 3.0, (0, 7.0, 9.0)
+    strip = strip_of(widget, qtbot)
+    assert list(viewer.layers) == own
+    strip.layers.click()
+    assert len(viewer.layers) == 8 and viewer.layers.selection == {own[0]}
+    assert camera.zoom == 3.0 and camera.center == (0, 7.0, 9.0)
+    assert [layer.metadata["synthetic"] for layer in list(viewer.layers)[2:]] == [False, True, True] * 2
+    np.testing.assert_array_equal(own[0].data, head)
+
+
+def test_layers_of_previews_that_the_user_removed_stay_away_and_do_not_pile_up(widget, qtbot, viewer):
+    strip = strip_of(widget, qtbot)
+    strip.layers.click()
+    strip.history.setValue(0)
+    strip.layers.click()
+    assert len(viewer.layers) == 6 and all("step 0" in layer.name for layer in viewer.layers)
+    viewer.layers.clear()
+    widget.train_on(widget._run, 0.01)
+    widget.wait(60)
+    assert not len(viewer.layers)
+
+
+def test_the_slice_chosen_in_the_strip_is_what_the_next_previews_show(widget, qtbot):
+    strip = strip_of(widget, qtbot)
+    strip.slice.setValue(80)
+    assert widget._at == 0.8
+
+
+def test_what_is_not_of_a_trained_head_in_both_contrasts_gives_no_score(widget, qtbot, head):
+    fake = np.zeros((8, 8), np.float32)
+    assert Preview(1, *[fake] * 6).errors() == {}
+    paired = Preview(1, fake, fake + 0.5, fake, fake + 1, fake, fake, paired=True)
+    assert paired.errors() == {"t2": (0.25, 0.5), "t1": (0.0, 0.5)}
+    strip_of(widget, qtbot)
+    widget._errors = paired.errors()
+    assert "T2 25.0% (50.0%)" in widget._score()
+
+
+def test_the_curve_is_raw_and_faint_and_its_mean_bold(widget):
+    for step in range(60):
+        widget.curve.add(step, {"cycle": 1.0 + step % 2})
+    widget.curve.draw_now()
+    raw, mean = widget.curve._lines["cycle"]
+    assert raw.get_alpha() < 0.5 and mean.get_linewidth() > raw.get_linewidth()
+    assert np.ptp(raw.get_ydata()) == 1 and np.ptp(mean.get_ydata()[3:]) < 0.4
+    assert widget.curve.axes.get_yscale() == "log"
+    widget.curve.log.setChecked(False)
+    assert widget.curve.axes.get_yscale() == "linear"
+    assert widget.curve.axes.get_legend() is None  # it stands below, never over the data
+
+
+def test_a_loss_that_comes_rarely_is_drawn_all_the_same(widget):
+    for step in range(20):
+        widget.curve.add(step, {"cycle": 1.0})
+        if step % 10 == 0:
+            widget.curve.note("held-out", 0.2)
+    widget.curve.draw_now()
+    assert list(widget.curve._lines["held-out"][0].get_xdata()) == [0, 10]
+
+
+def test_a_training_can_go_on_for_more_minutes_and_shows_the_curve_before(widget, config):
+    widget.go.click()
+    widget.wait(60)
+    before = list(widget.curve.steps)
+    assert not widget.more_row.isHidden() and widget.more.text() == "Train for 5 more minutes"
+    widget.more_minutes.setValue(0.1)
+    widget.more.click()
+    assert widget.more_row.isHidden()
+    event = widget.wait(60)
+    assert event.reason == "completed" and event.step > config.steps
+    assert widget.curve.steps[: len(before)] == before and widget.curve.steps[-1] > before[-1]
+    assert not widget.start_rows["resume"].value  # the next one is a new one
+
+
+def test_a_paused_run_says_so(widget, qtbot):
+    widget.form["steps"].value = ENDLESS
+    run_until_it_learns(widget, qtbot)
+    widget.pause.click()
+    assert widget.status.text().startswith("Paused at step ")
+    widget.pause.click()
+    assert widget.status.text().startswith("Training on ")
+    widget.stop.click()
+    widget.wait(20)
+
+
+def test_a_trial_says_how_fast_it_is_here_and_leaves_nothing(widget, viewer, config, tmp_path):
+    assert "Not tried here yet" in widget.purpose.text()
+    widget.tools["How fast here?"].click()
+    widget.wait(60)
+    assert "steps/s, so" in widget.purpose.text() and "threw them away" in widget.status.text()
+    assert not config.run_folder.exists() and not (tmp_path / "runs").exists()
+    assert widget.strip.isHidden() and widget.curve.isHidden() and memory.last_model is None
+    widget.go.click()
+    assert widget.wait(60).step == config.steps
+
+
+def test_while_it_trains_the_settings_are_folded_away_and_come_back_where_it_fails(widget, config):
+    widget.go.click()
+    assert widget.settings.content.isHidden() and widget.earlier.isHidden() and not widget.stop.isHidden()
+    widget.wait(60)
+    assert widget.stop.isHidden() and not widget.go.isHidden() and not widget.earlier.isHidden()
+    widget.go.click()
+    widget.wait(20)  # the folder is taken
+    assert widget.state == "failed" and not widget.settings.content.isHidden()
+
+
+def test_the_command_and_the_script_are_copied(widget, config):
+    widget.tools["Copy as command"].click()
+    assert QGuiApplication.clipboard().text().startswith("napari-t1t2 train ")
+    widget.tools["Copy as Python"].click()
+    assert "TrainConfig.from_dict" in QGuiApplication.clipboard().text()
+    widget.form["crop"].value = 33
+    widget.tools["Copy as Python"].click()
+    assert "Crop is 33" in widget.status.text()

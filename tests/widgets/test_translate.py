@@ -1,8 +1,10 @@
+import sys
 from pathlib import Path
 from threading import Event
 
 import dask.array as da
 import numpy as np
+import pydicom
 import pytest
 from napari.layers import Image, Labels, Shapes
 from napari.layers._source import layer_source
@@ -18,14 +20,14 @@ from napari_t1t2.provenance import Provenance
 from napari_t1t2.synthesis import prepare, translation
 from napari_t1t2.synthesis.uncertainty import NOT_CALIBRATED
 from napari_t1t2.widgets._job import KEPT
-from napari_t1t2.widgets._layers import layer_of
+from napari_t1t2.widgets._layers import beside, layer_of, place_of
 from napari_t1t2.widgets._memory import memory
-from napari_t1t2.widgets.files import save_nifti, volumes_of
+from napari_t1t2.widgets.files import read_layers, save_dicom, save_nifti, volumes_of
 from napari_t1t2.widgets.translate import TranslateWidget
 
 
 @pytest.fixture
-def widget(viewer, qtbot, told, trained):
+def widget(viewer, qtbot, told, trained, here):
     memory.last_model = trained / "model.safetensors"
     widget = TranslateWidget(viewer)
     qtbot.addWidget(widget)
@@ -33,7 +35,7 @@ def widget(viewer, qtbot, told, trained):
 
 
 def translate(widget, layer):
-    widget._viewer.layers.selection.active = layer
+    widget.form["layer"].value = layer
     widget.go.click()
     widget.wait(60)
     return widget._viewer.layers[-1]
@@ -409,3 +411,158 @@ def test_a_picture_that_napari_itself_opened_still_says_what_it_is(widget, viewe
         layer = viewer.add_image(head, name="a")
     translate(widget, layer)
     assert told[-1] == "'a' holds the error to expect of an image: give the image itself."
+
+
+@pytest.mark.parametrize("anonymous", [False, True])
+def test_an_anonymous_result_is_saved_without_the_patient(widget, viewer, head, tmp_path, anonymous):
+    series = write_dicom_series(tmp_path, head)
+    widget.form["anonymous"].value = anonymous
+    ((data, about, _),) = read_layers(str(series))
+    made = translate(widget, viewer.add_image(data, **about))
+    written = save_dicom(str(tmp_path / "made.dcm"), made.data, made.as_layer_data_tuple()[1])
+    assert len(written) == 3
+    whole = b"".join(Path(path).read_bytes() for path in written)
+    assert (b"Doe^Jane" in whole) is (b"19700707" in whole) is (b"1.2.777" in whole) is not anonymous
+
+
+def write_dicom_series(folder: Path, head: np.ndarray) -> Path:
+    """Three slices of a patient."""
+    ours = Volume(
+        data=np.stack([head] * 3),
+        name="a",
+        dtype="uint8",
+        affine=np.diag([-1.0, -1, 3, 1]),
+        provenance=Provenance(contrast="T1"),
+    )
+    for path in write_image(folder / "series", ours):
+        ds = pydicom.dcmread(path)
+        ds.PatientName, ds.PatientBirthDate, ds.StudyInstanceUID = "Doe^Jane", "19700707", "1.2.777"
+        ds.save_as(path)
+    return folder / "series"
+
+
+def test_a_synthetic_layer_is_never_proposed_as_a_source(widget, viewer, head):
+    scan = viewer.add_image(head, name="scan", metadata={"contrast": "T1"})
+    made = translate(widget, scan)
+    assert viewer.layers.selection.active is made and widget.form["layer"].value is scan
+    assert widget.form["to"].value == "T2"
+    viewer.layers.remove(scan)
+    assert widget.form["layer"].value is None and "open an image" in widget.go.text()
+    newer = viewer.add_image(head, name="newer", metadata={"contrast": "T2"})
+    assert widget.form["layer"].value is newer and widget.form["to"].value == "T1"
+    widget.form["layer"].value = made  # who wants to, may
+    assert widget.form["layer"].value is made
+
+
+@pytest.mark.parametrize(("order", "at"), [((0, 1, 2), (5, None, None)), ((1, 0, 2), (None, 9, None))])
+def test_the_slice_on_screen_is_made_first_in_a_layer_that_says_that_it_is_unfinished(widget, viewer, head, order, at):
+    layer = viewer.add_image(np.stack([head] * 8), name="scan", metadata={"contrast": "T1"}, scale=(3, 2, 1))
+    viewer.dims.order = order
+    viewer.dims.set_point(order[0], 15 if order[0] == 0 else 18)
+    seen, shown = [], widget.on_event
+
+    def note(event):
+        shown(event)
+        made = viewer.layers[-1]
+        seen.append((type(event).__name__, getattr(event, "at", None), made.name, made.metadata.get("complete")))
+
+    widget.on_event = note
+    translate(widget, layer)
+    first = next(n for n, (name, *_) in enumerate(seen) if name == "Glimpsed")
+    assert seen[first][1:] == (at, "T2 (synthetic) from scan, 0% done", False)
+    assert "Translated" not in [name for name, *_ in seen[:first]]
+
+
+def test_what_is_looked_at_follows_the_slider_while_the_volume_is_made(widget, viewer, slow):
+    for step in (3, 6):
+        viewer.dims.set_current_step(0, step)
+        assert widget._looking.at == (step, None, None)
+    viewer.dims.order = (2, 0, 1)
+    assert widget._looking.at == (None, None, viewer.dims.current_step[2])
+    viewer.dims.ndisplay = 3
+    assert widget._looking.at is None
+
+
+def test_the_slice_that_is_looked_at_is_the_one_that_napari_shows(widget, viewer, head):
+    turned = np.array([[3, 0.1, 0.2, 4], [-0.3, 1, 0.1, -9], [0, -0.1, 1, 7], [0, 0, 0, 1.0]])
+    data = np.stack([np.full_like(head, i) for i in range(8)])
+    data[0, 0, 0] = 9
+    layer = viewer.add_image(
+        np.stack([data, data + 10]), affine=np.block([[1, np.zeros((1, 4))], [np.zeros((4, 1)), turned]])
+    )
+    viewer.dims.set_current_step(0, 1)
+    widget._source = layer
+    for step in range(2, int(viewer.dims.nsteps[1]) - 2, 3):
+        viewer.dims.set_current_step(1, step)
+        shown = np.asarray(layer._slice.image.view)
+        if shown.shape == head.shape and widget._looking.at is not None:
+            assert widget._looking.at == (1, int(shown[5, 5]) - 10, None, None)
+
+
+def test_the_dock_has_its_model_read_when_it_is_shown_and_not_before(widget, viewer, qtbot, trained, monkeypatch):
+    warmed = []
+    monkeypatch.setattr(widget._child, "warm", lambda model, device: warmed.append((model.parent.name, device)))
+    widget._on_model()
+    assert not warmed
+    with qtbot.waitExposed(widget):
+        widget.show()
+    assert warmed == [("run", "auto")]
+
+
+def test_remarks_stand_in_the_dock_until_the_next_job(widget, viewer, trained, head):
+    (first, *_) = sorted((trained.parent / "T1").iterdir())
+    translate(widget, viewer.add_image(read_image(first).data[0], metadata={"contrast": "T1"}))
+    assert prepare.TRAINED_ON in widget.remarks.text() and not widget.remarks.isHidden()
+    translate(widget, viewer.add_image(head**1.1, metadata={"contrast": "T1"}))
+    assert prepare.TRAINED_ON not in widget.remarks.text()
+
+
+def test_the_next_step_gets_the_source_and_what_was_made_of_it(widget, viewer, head, qtbot):
+    widget.in_cockpit = True
+    scan = viewer.add_image(head, metadata={"contrast": "T1"})
+    made = translate(widget, scan)
+    with qtbot.waitSignal(widget.next_step) as told:
+        widget.next.click()
+    assert told.args == [(scan, made)]
+
+
+COMMAND = """
+import sys
+print("what:", *sys.argv[1:], file=sys.stderr)
+for n in (1, 2):
+    print(f"{n} of 2: file {n}", flush=True)
+print("one image looks unlike the others", file=sys.stderr)
+if "refuse" in sys.argv[2]: sys.exit(print("napari-t1t2: nothing there") or 2)
+"""
+
+
+@pytest.mark.parametrize("name", ["folder", "refuse"])
+def test_a_folder_is_translated_with_progress_remarks_and_a_report(
+    widget, viewer, tmp_path, monkeypatch, trained, name
+):
+    monkeypatch.setattr("napari_t1t2.runs.command.COMMAND", (sys.executable, "-c", COMMAND))
+    (tmp_path / name).mkdir()
+    widget.batch["folder"].value = tmp_path / name
+    assert widget.batch["results"].value == tmp_path / f"{name}_synthetic" and widget.missing() == ""
+    widget.form["uncertainty"].value = True
+    widget.go.click()
+    last = widget.wait(60)
+    assert f"--out {tmp_path / name}_synthetic --model {trained / 'model.safetensors'} --to T2" in widget.remarks.text()
+    assert "--uncertainty" in widget.remarks.text() and "one image looks unlike" in widget.remarks.text()
+    if name == "refuse":
+        assert last.sentence == "nothing there" == widget.status.text()
+    else:
+        assert widget.progress.value() == 1000 and "2 of 2: file 2" in widget.status.text()
+    assert not viewer.layers
+
+
+def test_pictures_beside_a_volume_in_mm_have_no_size(widget, viewer, head, told):
+    viewer.add_image(np.stack([head] * 3), scale=(3, 1, 1), units=("mm",) * 3)
+    about = beside(viewer, {"name": "pictures", "metadata": {"contrast": "T1"}})
+    pictures = viewer.add_image(np.stack([head] * 4), **about)
+    _, high = viewer.layers[0].extent.world
+    assert pictures.extent.world[0][2] > high[2] and {layer.units for layer in viewer.layers} == {pictures.units}
+    assert place_of(pictures).spacing is None and place_of(pictures).affine is None
+    made = translate(widget, pictures)
+    np.testing.assert_array_equal(made.translate, pictures.translate)
+    assert place_of(made).spacing is None

@@ -22,6 +22,7 @@ from ..images.read import load, look_over, provenance_in
 from ..images.volume import Skipped, Volume
 from ..images.write import check_ending, name_for
 from .batch import Batch, Row
+from .bids import plan_for
 from .progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ def translate(args: Namespace) -> int:
     error_map = UncertaintyMap(model, args.to, members) if args.uncertainty else None
 
     # what is translated, and where it goes
+    bids = plan_for(args, model, to) if args.bids else None
     given = model.config.label(other(to))
-    volumes, notes, left_out, broken = sources(args.inputs, given, series=args.series, frame=args.frame)
+    read = bids.read(args.frame) if bids else sources(args.inputs, given, series=args.series, frame=args.frame)
+    volumes, (notes, left_out, broken) = [replace(v, anonymous=args.anonymous) for v in read[0]], read[1:]
     chosen = args.inputs[0].is_dir() and not args.series
     print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
     origins = Origins(model.sha256, to_label := model.config.label(to), args.planes, args.frame, model.precision)
@@ -58,10 +61,12 @@ def translate(args: Namespace) -> int:
 
     @cache
     def ours(volume: Volume, path: Path) -> bool:
-        return not args.overwrite and origins.made(volume, path, provenance(model, to, source_of(volume)))
+        expected = provenance(model, to, source_of(volume))
+        expected = bids.say_source(expected, volume) if bids else expected
+        return not args.overwrite and origins.made(volume, path, expected)
 
     goal = args.inputs[0], args.out, model, to
-    targets = targets_for(volumes, *goal, overwrite=args.overwrite, ours=ours)
+    targets = bids.targets(volumes) if bids else targets_for(volumes, *goal, overwrite=args.overwrite, ours=ours)
     beside = error_targets(volumes, targets, overwrite=args.overwrite, ours=ours) if error_map else []
     ensemble = error_map.describe().get("ensemble") if error_map else None
     for i, (volume, target) in enumerate(zip(volumes, targets, strict=True)):
@@ -94,7 +99,7 @@ def translate(args: Namespace) -> int:
                         told.add(kind)
                 planes, number = "three" if args.planes == "three" else None, args.frame or None
                 said = replace(looked.provenance, planes=planes, volume_number=number)
-                looked = replace(looked, provenance=said)
+                looked = replace(looked, provenance=bids.say_source(said, outline) if bids else said)
 
                 # translate and write
                 errors = (error_map, blank(volume.data.shape)) if error_map else None
@@ -114,7 +119,7 @@ def translate(args: Namespace) -> int:
     for row in batch.rows:
         if row.outcome == "left out" and row.seconds:
             print(f"left out {row.name}: {row.sentence}", file=sys.stderr)
-    return batch.end(f"Written to {args.out}:")
+    return batch.end(f"Written to {args.bids or args.out}:")
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,8 @@ class Origins:
             return False
         asked = replace(expected, planes="three" if self.planes == "three" else None)
         asked = replace(asked, volume_number=self.volume_number or None)
+        if volume.anonymous:  # then one that tells its source is not the same
+            asked = replace(asked, source=None)
         keys = ("model_sha256", "planes", "volume_number", "precision", *(["source"] if said.source else []))
         return all(getattr(said, key) == getattr(asked, key) for key in keys) and said.complete is not False
 

@@ -8,10 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..config import TrainConfig
 from .inputs import hold
 from .stored import HeldSlices, Images
+
+SHIFT = 8  # of the side; whole slices of pairs are moved by up to one part of it
 
 
 class Bank:
@@ -25,7 +28,9 @@ class Bank:
         stream: int,
         chosen: npt.NDArray[np.intp] | None = None,
         part: slice = slice(None),
+        moved: bool = False,
     ) -> None:
+        self._moved = moved  # where a crop is the whole slice, at random: else few pairs are learned by heart
         self._part = part  # of each batch, the slices that are for this process
         self._slices = hold(images, config.model) if isinstance(images, np.ndarray) else images
         self._held = torch.from_numpy(self._slices.inputs).to(device) if isinstance(self._slices, HeldSlices) else None
@@ -43,10 +48,15 @@ class Bank:
         made: list[Tensor] = []
         for place, index in enumerate(self._order(step * c.batch, c.batch)):
             top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
+            down, right = (
+                int(rng.integers(-(side // SHIFT), side // SHIFT + 1)) if self._moved and side == cut else 0
+                for side, cut in ((height, rows), (width, columns))
+            )
             mirrored = c.flip and rng.random() < 0.5  # drawn for every slice, so that all processes draw alike
             if place in range(c.batch)[self._part]:
                 image = self._crop(index, slice(top, top + rows), slice(left, left + columns))
-                made.append(image.flip(-1) if mirrored else image)
+                image = image.flip(-1) if mirrored else image
+                made.append(_shifted(image, down, right) if down or right else image)
         batch = torch.stack(made)
         if batch.device.type != self._device.type:  # from a file: the copy runs beside what the GPU is doing
             batch = batch.pin_memory() if self._device.type == "cuda" else batch
@@ -71,3 +81,9 @@ class Bank:
         """Of all that are chosen; a millisecond for each 100 000, so it is kept while the epoch lasts."""
         rng = np.random.default_rng((self._config.seed, self._stream + 2, epoch))
         return rng.permutation(len(self._chosen))
+
+
+def _shifted(image: Tensor, down: int, right: int) -> Tensor:
+    """(1 or 2, H, W), moved by whole pixels; what comes in is air."""
+    air = image.new_tensor([-1, 0])[: len(image)].view(-1, 1, 1)
+    return pad(image - air, (right, -right, down, -down)) + air

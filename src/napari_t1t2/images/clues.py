@@ -13,6 +13,7 @@ from .names import other_half
 
 ENDING = re.compile(r"\.(nii(\.gz)?|mgz|mgh|hdr(\.gz)?|img(\.gz)?|png|jpe?g|bmp|tiff?|dcm)$", re.IGNORECASE)
 IN_NAME = re.compile(r"(^|[ _.-])(t1(n|c|ce|gd)|t2f|flair|t[12](w|-weighted)?)(?=$|[ _.-])", re.IGNORECASE)
+OF_DCM2NIIX = re.compile(r"(?<=_\d)[a-z]$|(_(e\d+|ph|real|imaginary|MoCo|i\d{5}|(Eq|Tilt|Crop)(_\d+)?))+$")
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "validation"})  # folders that hold many heads
 
 
@@ -25,7 +26,7 @@ def subject_of(path: Path, stack: bool) -> str:
         return label
     if not stack:
         return ""
-    return bare_name(path) or path.parent.name
+    return bare_name(Path(OF_DCM2NIIX.sub("", ENDING.sub("", path.name)))) or path.parent.name
 
 
 def bids_label(path: Path) -> str:

@@ -19,6 +19,8 @@ STATED = {
     "localizer": {"LOCALIZER", "SCOUT", "SURVEY"},
     "phase": {"P", "PHASE", "PHASE MAP", "PHASE_MAP", "PHASE MAP UNWRAPPED", "VELOCITY", "VELOCITY MAP", "FLOW"},
     "half of a complex image": {"R", "REAL", "I", "IMAGINARY"},
+    "Dixon": {"DIXON", "WATER", "FAT", "IN_PHASE", "OUT_PHASE", "OPP_PHASE", "W", "F", "IP", "OP"},
+    "subtraction": {"SUB", "SUBTRACTION", "SUBTRACT"},
     "diffusion": {"ADC", "TRACEW", "TRACE", "DIFFUSION", "FA", "EXP", "EADC", "DWI", "TENSOR", "TENSOR_B0", "COLFA"},
     "angiography": {"ANGIO", "TOF", "FLOW_ENCODED", "MRA"},
     "projection": {"MIP", "PROJECTION IMAGE", "MINIP", "MNIP", "CSA MIP", "CSAPARALLEL"},
@@ -34,41 +36,50 @@ STATED = {
 
 # The same by words, in English, German, French and Spanish, without accents; not inside of longer words.
 KINDS = {
-    "localizer": r"locali[sz]er|localizador|lokali[sz]i?er\w*|localisateur|loc|scout|survey|topogra\w*|reperage"
-    r"|smartbrain|aa ?head ?scout|3[ -]?plane?|3[ -]?ebenen|tri[ -]?plan\w*|asset ?cal\w*|calibration|kalibrier\w*"
-    r"|senseref\w*|ref[ -]?scan|coil ?(survey|sens\w*)",
+    "localizer": r"locali[sz]er|localizador|lokali[sz]i?er\w*|localisateur|loc|survey|topogra\w*|reperage"
+    r"|schnittplan\w*|^plan(ung|ning|ificacion|s)?$|plan ?scan|smartbrain|\w*scout\w*|\w*setter|3[ -]?plane?"
+    r"|3[ -]?ebenen|tri[ -]?plan\w*|asset ?cal\w*|calibration|kalibrier\w*|senseref\w*|ref[ -]?scan"
+    r"|coil ?(survey|sens\w*)",
     "inversion image": r"inv[ -]?[12]|ti[12]",
     "T1map": r"mp2?rage[ \w]* t1[ -]?(images?|map)|t1[ -]?map\w*|r1[ -]?map|qt1",
-    "T2map": r"q?t2[ -]?map\w*|r2[ -]?map|t2[ -]?(star|\*)[ -]?map",
+    "T2map": r"q?t2[ -]?map\w*|r2[ -]?(map|star|\*)|t2[ -]?(star|\*)[ -]?map",
     "T1rho": r"t1[ -]?rho\w*",
-    "Dixon": r"m?dixon|lava ?flex|(in|opp|out) ?phase|fat( only| image)?|fett(bild)?",
+    "Dixon": r"m?dixon|lava ?flex|(in|opp|out) ?phase|(fat|water)( only| image)?|(fett|wasser)(bild)?|eau|agua",
+    "subtraction": r"subtra\w+|soustraction|sustraccion",
     "phase": r"ph|pha|phase( images?)?|phasen(bild\w*)?",
-    "field map": r"field ?map\w*|feldkarte|fmap|gre ?field\w*|b0[ -]?map\w*|b1[ -]?map\w*|topup|shim\w*|tfl ?b1\w*",
-    "diffusion": r"dwi\w*|dti\w*|dki|adc|e?adc ?map|tracew?|diffusion\w*|difusion|fa ?map|colfa|tensor"
-    r"|ep2d ?diff\w*|ep ?b\d+",
-    "function": r"bold\w*|fmri\w*|rs ?fmri|resting ?state|ep2d ?bold\w*",
-    "perfusion": r"perf|perfusion\w*|asl|p?casl|pasl|pwi|dsc ?(mri|perf\w*)|dce|r?cb[fv]|mtt|ttp",
-    "angiography": r"tof\w*|angio\w*|mra|mrv|venogra\w*|cemra|pca|phase ?contrast|fl3d ?ce|inhance\w*",
+    "field map": r"\w*field ?map\w*|feldkarte|fmap|gre ?field\w*|b0[ -]?map\w*|b1[ -]?map\w*|topup|shim\w*|tfl ?b1\w*",
+    "diffusion": r"dwi\w*|dti\w*|dki|dmri|ivim|\w*diffusivity|^fa$|adc|e?adc ?map|tracew?|diffusion\w*|difusion|fa ?map"
+    r"|colfa|tensor|ep2d ?diff\w*|ep ?b\d+",
+    "function": r"bold\w*|[rt]?fmri\w*|sbref|rs ?fmri|resting ?state|ep2d ?bold\w*",
+    "perfusion": r"perf|perfusion\w*|asl|p?casl|pasl|pwi|dsc(?! ?\d)|dce|dyn(ami\w+)?|m0(scan)?|r?cb[fv]|mtt|ttp",
+    "angiography": r"tof\w*|angio\w*|mra|mrv|venogra\w*|twist|tricks|cemra|pca|phase ?contrast|phasenkontrast"
+    r"|fl3d ?ce|inhance\w*",
     "projection": r"mips?|minips?|mpr ?range",
     "spectroscopy": r"svs|csi|mrsi?|spectro\w*|spektro\w*",
-    "magnetisation transfer": r"mt[cr]|mt ?(on|off|w)|magneti[sz]ation ?transfer",
+    "magnetisation transfer": r"mt[cr]?|mt ?(on|off|w)|magneti[sz]ation ?transfer",
     "susceptibility": r"qsm|suscept\w*|sw ?phase",
+    "screen capture": r"screen ?(save|shot|capture)|phoenix ?zip ?report|(dose|structured) report|key ?images?",
+    "double inversion": r"dir(?=$| (ax|sag|cor|tra|3d|space|cube))|double ?ir|double inversion",
+    "synthetic MR": r"symri|magic|synth",
     "label map": r"seg|segm\w*|dseg|labels?|(\w+ ?)?mask|aseg|aparc|parc(ellation)?|atlas|roi\w*|tissue ?class\w*",
     "tissue map": r"pve( ?\d)?|(\w+ ?)?prob(ability|seg|map)?|pveseg|c[1-6]t[12]\w*",
-    "spine": r"[chtlb]ws|c ?spine|t ?spine|l ?spine|spine|spinal|lumbar\w*|cervical\w*|thoracic|lumbal\w*|wirbel\w*"
-    r"|halswirbel\w*|rachis|colonne|columna",
+    "spine": r"[chtlb]ws|[ctls]{0,2} ?spine|spinal|lumbar\w*|cervical\w*|thoracic|lumbal\w*|wirbel\w*"
+    r"|halswirbel\w*|rachis|colonne|columna|moelle|medular|rue?ckenmark|myelo\w*|mielo\w*|lombaire|dorsal\w*",
+    "another part of the body": r"knees?|knie|genou|rodilla|abdom\w*|liver|leber|foie|higado|breast|mamm\w+|prostat\w*"
+    r"|pelvi\w*|becken|shoulder|schulter|epaule|hombro|ankle|wrist|heart|cardiac|herz",
 }
+BODY = "spine", "another part of the body"
 OF_KIND = {kind: re.compile(rf"(?<![a-z0-9])({words})(?![a-z0-9])") for kind, words in KINDS.items()}
 
 # A word for a contrast, whatever is written around it: sub-01_T1w, t1_se_tra, AxT2TSE, "T2 FLAIR", BraTS-00002-t2f.
 WORDS = {
     "FLAIR": r"flair|dark[ _-]?fluid|tirm|(?<![a-z0-9])t2f(?![a-z0-9])",
     "STIR": r"(?<![a-z])stir(?![a-z])",
-    "T2*": r"t2[ _-]?(star|\*)|swi|gre[ _-]?t2|t2[ _-]?gre|hemo(?![a-z])|medic(?![a-z])",
-    "T1": r"(?<![a-z0-9])(ax|sag|cor|tra)?t1(?![0-9])|mp2?rage|spgr|bravo|(?<![a-z])unit1(?![a-z0-9])"
+    "T2*": r"t2[ _-]?(star|\*)|swi|(?<![a-z])swan(?![a-z])|gre[ _-]?t2|t2[ _-]?gre|hemo(?![a-z])|medic(?![a-z])",
+    "T1": r"(?<![a-z0-9])(ax|sag|cor|tra|3d)?t1(?![0-9](?!d))|mp2?rage|spgr|bravo|(?<![a-z])unit1(?![a-z0-9])"
     r"|(?<![a-z0-9])(t1|ir)[ _-]?(fspgr|tfe|ffe)|t1w|(?<![a-z]{2})t1[ _-]",  # no "patient1_"
-    "T2": r"(?<![a-z0-9])(ax|sag|cor|tra)?t2(?![0-9])|t2w|(?<![a-z]{2})t2[ _-]",
-    "PD": r"(?<![a-z0-9])pd(w|(?![a-z]))|proton",
+    "T2": r"(?<![a-z0-9])(ax|sag|cor|tra|3d)?t2(?![0-9](?!d))|t2w|(?<![a-z]{2})t2[ _-]",
+    "PD": r"(?<![a-z0-9])(pd|dp)(w|(?![a-z]))|proton|densite",
 }
 NARROWER = {  # says more than those beside it: "T2 FLAIR" is no T2 in this sense
     "FLAIR": {"T2", "T2*", "PD"},
@@ -76,11 +87,14 @@ NARROWER = {  # says more than those beside it: "T2 FLAIR" is no T2 in this sens
     "T2*": {"T2", "PD"},
 }
 WITH_AGENT = re.compile(
-    r"(?<![a-z])t1[ _-]?(c|ce|gd|km|post|postcontrast)(?![a-z])|\+ ?(c|gd|km|gado)(?![a-z])"
+    r"(?<![a-z])t1[ _-]?(c|ce|gd|gad\w*|km|post|postcontrast)(?![a-z])|\+ ?(c|gd|km|gado)(?![a-z])"
     r"|(?<![a-z])(post|nach|apres|tras|mit|con|avec|with|after)[ _-]?(gd|gad|km|contrast|kontrast|inj|civ)"
-    r"|(?<![a-z])(gd|gado\w*|post|km|ce|dotarem|gadavist|magnevist|prohance|multihance)(?![a-z])"
+    r"|(?<![a-z])(gd|gado\w*|inj(ect\w*)?|post|km|mdc|ce|dotarem|gadavist|magnevist|prohance|multihance)(?![a-z])"
 )
-WITHOUT_AGENT = re.compile(r"(?<![a-z])(pre|native?|nativ|vor|ohne|sans|sin|without|no|avant|before)(?![a-z])")
+NO_AGENT = re.compile(r"\W*|0|((no(ne)?|nil|nein|kein\w*|ohne|aucun|sin|n\W?a|unknown|without)\b.*)")  # of a header
+WITHOUT_AGENT = re.compile(
+    r"(?<![a-z])(pre|frei|non|plain|un\w*|native?|nativ|vor|ohne|sans|sin|without|no|avant|before)(?![a-z])"
+)
 
 # BIDS: entities such as ses-2, then a suffix that says what the image is.
 ENTITIES = (
@@ -101,6 +115,7 @@ OTHER = (  # suffixes of raw images and derivatives that are none of these
 SUFFIXES = {suffix.casefold(): WEIGHTED.get(suffix, suffix) for suffix in (*WEIGHTED, *OTHER.split())}
 PARTS = {"phase": "phase", "real": "half of a complex image", "imag": "half of a complex image"}
 DCM2NIIX = re.compile(r"_(ph|real|imaginary)[a-z]?(_\w{2,3})?(\.nii(\.gz)?)?$")
+FIRST_ECHO = re.compile(r"_e1$")  # as dcm2niix names echoes of one series
 ACCENTS = str.maketrans("áàâäéèêëíìîïóòôöúùûüñç", "aaaaeeeeiiiioooouuuunc")
 
 
@@ -130,18 +145,22 @@ def judged(said: Said) -> str:
         return kind
     if said.b_value > 0:
         return "diffusion"
-    if re.search(r"spine", said.body, re.IGNORECASE):
-        return "spine"
+    if body := next((kind for kind in BODY if OF_KIND[kind].search(_plain(said.body))), ""):
+        return body
     words = contrast_of(said.texts)
     if words not in ("", *CONTRASTS):
         return words
-    if not words and "EP" in said.sequence.split():
+    if "EP" in said.sequence.split():
         return "echo planar"
     by_times = _contrast_by_times(said)
     found = words or by_times or contrast_of(said.places, kinds=False)
     if found in ("T1", "T2") and said.te and (said.te <= 30 if found == "T2" else said.te >= 60):
         return f"{found}, but a TE of {said.te:g} ms, which no {found} has"
-    if found == "T1" and said.agent and not WITHOUT_AGENT.search(_plain(" ".join(said.texts))):
+    if (
+        found == "T1"
+        and not NO_AGENT.fullmatch(_plain(said.agent))
+        and not WITHOUT_AGENT.search(_plain(" ".join(said.texts)))
+    ):
         return AGENT
     return found
 
@@ -178,24 +197,27 @@ def of_sidecar(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple
 def said_by(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple[str, ...]) -> Said:
     """What a JSON sidecar (BIDS: times in seconds) says beside the names of its file."""
 
-    def seconds(key: str) -> float | None:
+    def seconds(key: str, longest: float) -> float | None:
         value = sidecar.get(key)
-        return 1000.0 * value if isinstance(value, int | float) and value > 0 else None
+        if not isinstance(value, int | float) or value <= 0:
+            return None
+        return 1000.0 * value if value < longest else float(value)  # written by hand, in ms
 
     def words(key: str) -> str:
         value = sidecar.get(key)
         return " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
-    kinds = sidecar.get("ImageType")
+    kinds = [sidecar.get(key) for key in ("ImageType", "ImageTypeText", "ComplexImageComponent")]
     described = tuple(words(key) for key in ("SeriesDescription", "ProtocolName", "SequenceName"))
     return Said(
         (*texts, *described),
-        tuple(map(str, kinds)) if isinstance(kinds, list) else (),
-        te=seconds("EchoTime"),
-        tr=seconds("RepetitionTime"),
-        ti=seconds("InversionTime"),
+        tuple(str(value) for kind in kinds for value in (kind if isinstance(kind, list) else [kind or ""])),
+        te=seconds("EchoTime", 1),
+        tr=seconds("RepetitionTime", 60),
+        ti=seconds("InversionTime", 20),
         agent=words("ContrastBolusIngredient"),
         sequence=f"{words('ScanningSequence')} {words('SequenceVariant')}".replace("\\", " "),
+        kind=modality if (modality := words("Modality")) not in ("", "MR") else "",
         body=words("BodyPartExamined"),
         places=places,
     )
@@ -232,6 +254,8 @@ def _of_words(text: str, kinds: bool) -> str:
     """The one contrast or kind that free text names."""
     text = re.sub(r"(?<=[a-z])(?=T[12])", " ", text)  # inplaneT1
     text = re.sub(r"space-t[12]w", "", _plain(text))  # where it was brought, not what it is
+    text = re.sub(r"t1w?[ _-]?flair", "t1 ", text)  # the T1 of GE; FLAIR_to_T1 is none
+    text = re.sub(r"(fat|fett|graisse|grasa|water|wasser)[ _-]?(sat|sup|unter|ges|exc)\w*", "fs", text)
     if half := DCM2NIIX.search(text):
         return "phase" if half[1] == "ph" else "half of a complex image"
     spaced = re.sub(r"[_./\\,;()\[\]-]+", " ", text)

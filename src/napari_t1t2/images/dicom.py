@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 
 from ..errors import UnusableError
 from .contrast import Said, judged, reason
-from .dicom_slices import SAME, Slice, slices_of
-from .dicom_write import provenance_of
+from .dicom_header import provenance_of
+from .dicom_slices import SAME, Slice, slices_of, title_of
 from .names import natural
 from .pixels import refuse_blank
 from .plane import plane_of
@@ -22,14 +23,18 @@ from .volume import Affine, Image, Skipped, Volume, spacing_of
 
 Order = tuple[float, tuple[Any, ...]]  # of a volume among others: the number of its series, that of its first slice
 FEW, ALIKE = 12, 0.7  # slices of a scout in one plane, at most; the cosine between the normals of two planes
+TILT = 0.5  # degrees between the step from slice to slice and the slices' normal, as rounded headers never make
 GAP, UNEVEN = 0.2, 0.05  # of a step: beyond the first a slice is missing, beyond the second it is worth a note
 
+HEAD = "PatientID", "PatientName", "StudyInstanceUID", "SeriesNumber", "StackID"  # anonymisers delete some of these
 REPEATS = (  # what may tell slices at one place apart, the surest first
     "EchoNumbers",
     "TemporalPositionIndex",
     "TemporalPositionIdentifier",
     "FrameType",
     "ImageType",  # magnitude and phase, water and fat
+    "ComplexImageComponent",
+    "PartOfComplex",
     "DiffusionBValue",
     "AcquisitionNumber",
     "FrameAcquisitionNumber",
@@ -84,11 +89,14 @@ def in_order(found: Sequence[tuple[Order, Volume]]) -> list[Volume]:
 
 def _group_into_stacks(slices: list[Slice]) -> list[list[Slice]]:
     """The slices of each volume, in order: of one series, size, echo time, direction, and one for each place."""
+    often = Counter(s.text("SeriesInstanceUID") for s in slices)
 
     def kind(s: Slice) -> Hashable:
-        spacing, echo = s.pixel(), s.number("EffectiveEchoTime", "EchoTime")
+        spacing, echo, uid = s.pixel(), s.number("EffectiveEchoTime", "EchoTime"), s.text("SeriesInstanceUID")
         return (
-            *_head_and_series(s),
+            (often[uid] == 1 and title_of(s.header)) or uid,
+            s.path if s.axes is None and s.header.get("NumberOfFrames") else None,  # else two files look like one
+            *(s.text(tag) for tag in HEAD),
             s.stored.shape,
             echo and round(echo, 1),
             spacing is not None and tuple(spacing.round(3)),
@@ -109,19 +117,19 @@ def _group_into_stacks(slices: list[Slice]) -> list[list[Slice]]:
     return sorted(stacks, key=_order_of)
 
 
-def _head_and_series(s: Slice) -> tuple[str, ...]:
-    """Of whom and of which series it is: anonymisers delete some of these tags."""
-    tags = "PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "StackID"
-    return tuple(s.text(tag) for tag in tags)
-
-
 def _is_scout(stack: list[Slice], stacks: list[list[Slice]]) -> bool:
     """Whether it is one of few slices, and its series has others in another plane."""
-    axes, series = stack[0].axes, stack[0].text("SeriesInstanceUID")
+    axes, series = stack[0].axes, _uid_of(stack) or title_of(stack[0].header)
     if axes is None or not series or len(stack) > FEW:
         return False
-    others = (other[0].axes for other in stacks if other[0].text("SeriesInstanceUID") == series)
+    others = (other[0].axes for other in stacks if series in (_uid_of(other), title_of(other[0].header)))
     return any(a is not None and abs(np.cross(*a) @ np.cross(*axes)) < ALIKE for a in others)
+
+
+def _uid_of(stack: list[Slice]) -> str:
+    """The SeriesInstanceUID of the slices; empty where they have several, or none."""
+    uids = {s.text("SeriesInstanceUID") for s in stack}
+    return uids.pop() if len(uids) == 1 else ""
 
 
 def _order_of(stack: list[Slice]) -> Order:
@@ -196,6 +204,8 @@ def _make_volume(stack: list[Slice], scout: bool) -> Volume:
     refuse_blank(data)
     if (modality := first.text("Modality")) not in ("", "MR"):
         notes.append(f"the header says modality {modality}, not MR")
+    if any(s.number("PhilipsScaleSlope") for s in stack):
+        notes.append("values are in the floating point units of Philips (2005,100E), which viewers do not show")
     if first.text("LossyImageCompression") == "01":
         notes.append("the image was once compressed with loss")
     if first.axes is None and count > 1:
@@ -222,7 +232,7 @@ def _make_volume(stack: list[Slice], scout: bool) -> Volume:
         path=first.path,
         files=_files_of(stack),
         subject=first.text("PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID"),
-        uid=first.text("SeriesInstanceUID"),
+        uid=_uid_of(stack),
         provenance=provenance_of(first.header),
         notes=tuple(notes),
     )
@@ -230,22 +240,24 @@ def _make_volume(stack: list[Slice], scout: bool) -> Volume:
 
 def _said_of(first: Slice, scout: bool) -> Said:
     """All that the header of a slice says of what it shows."""
-    kind = "localizer" if scout else ""
+    kind = "localizer" if scout else "angiography" if first.text("AngioFlag") == "Y" else ""
     if "Secondary Capture" in getattr(first.header.get("SOPClassUID"), "name", ""):
         kind = "screen capture"
     elif (modality := first.text("Modality")) not in ("", "MR", "OT"):
         kind = modality
     types = first.value("FrameType") or first.value("ImageType") or ()
+    part = ("M", "P", "R", "I")[int(first.number("PartOfComplex") or 0) % 4]
+    given = (first.number("ContrastBolusVolume") or 0) > 0 or first.text("ContrastBolusAgentAdministered") == "YES"
     return Said(
         tuple(first.text(k) for k in ("SeriesDescription", "ProtocolName", "AcquisitionContrast", "SequenceName")),
-        tuple(map(str, [types] if isinstance(types, str) else types)),
+        (*map(str, [types] if isinstance(types, str) else types), first.text("ComplexImageComponent"), part),
         te=first.number("EffectiveEchoTime", "EchoTime"),
         tr=first.number("RepetitionTime"),
         ti=first.number("InversionTime", "InversionTimes"),
-        agent=first.text("ContrastBolusAgent"),
+        agent=first.text("ContrastBolusAgent") or "given" * given,
         sequence=re.sub(r"[^A-Z ]", " ", f"{first.text('ScanningSequence')} {first.text('SequenceVariant')}"),
         kind=kind,
-        b_value=first.number("DiffusionBValue") or 0.0,
+        b_value=first.number("DiffusionBValue", "PrivateBValue") or 0.0,
         body=first.text("BodyPartExamined"),
         places=(first.path.name, first.path.parent.name),
     )
@@ -257,6 +269,8 @@ def _rescale(stack: list[Slice]) -> tuple[Image, str]:
     whole = all(np.issubdtype(s.stored.dtype, np.integer) for s in stack)
     for plane, s in zip(data, stack, strict=True):
         slope, intercept = s.number("RescaleSlope") or 1.0, s.number("RescaleIntercept") or 0.0
+        if scale := s.number("PhilipsScaleSlope"):  # Chenevert et al., Transl Oncol 2014
+            slope, intercept = 1 / scale, intercept / (slope * scale)
         plane[:] = s.stored * slope + intercept
         whole &= slope.is_integer() and intercept.is_integer()
     types = (stack[0].stored.dtype.name, "int16", "uint16", "int32") if whole else ()
@@ -270,14 +284,21 @@ def _note_uneven_steps(stack: list[Slice]) -> list[str]:
         return []
     steps = np.diff([s.position for s in stack], axis=0)
     typical = steps[np.argsort(np.linalg.norm(steps, axis=1))[(len(steps) - 1) // 2]]
-    off = np.linalg.norm(steps - typical, axis=1) / np.linalg.norm(typical)
+    length = float(np.linalg.norm(typical))
+    off = np.linalg.norm(steps - typical, axis=1) / length
     worst = int(off.argmax())
-    lengths = f"{np.linalg.norm(steps[worst]):.4g} mm, elsewhere {np.linalg.norm(typical):.4g} mm"
+    lengths = f"{np.linalg.norm(steps[worst]):.4g} mm, elsewhere {length:.4g} mm"
     where = f"from slice {worst + 1} to {worst + 2} of {len(stack)} the step is {lengths}"
     if off[worst] > GAP:
         series = f"series {stack[0].text('SeriesNumber')}".strip()
         raise UnusableError(f"{series} has a gap: {where}; is a file missing? Copy the whole series again.")
-    return [f"slices are unevenly spaced: {where}; their mean is used"] if off[worst] > UNEVEN else []
+    notes = [f"slices are unevenly spaced: {where}; their mean is used"] if off[worst] > UNEVEN else []
+    tilt = float(np.degrees(np.arccos(min(1.0, typical @ np.cross(*stack[0].axes) / length))))
+    if tilt > TILT:
+        notes.append(
+            f"each slice lies aside of the one before: a gantry tilted by {tilt:.3g} degrees, as the affine is"
+        )
+    return notes
 
 
 def _affine_of(stack: list[Slice]) -> Affine | None:

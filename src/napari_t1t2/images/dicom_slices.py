@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UnusableError
+from ..errors import UnusableError, shown
+from .dicom_mosaic import places_of_tiles, unfold
+from .limits import refuse_bomb, refuse_deflated_bomb
 from .names import ARCHIVES, KINDS, natural, refuse_missing
 from .pixels import to_grey
 from .quiet import decoding, quiet
@@ -21,8 +23,15 @@ if TYPE_CHECKING:
 
 Vector = npt.NDArray[np.float64]
 
-IDENTITY = ["SOPClassUID", "Rows", "SeriesInstanceUID"]
+TITLE = ("SeriesNumber", "StudyInstanceUID", "PatientID", "SeriesDescription")
+IDENTITY = ["SOPClassUID", "Rows", "NumberOfFrames", "SeriesInstanceUID", *TITLE]
 SAME = 0.01  # mm along the normal within which two slices show one place; also how far directions may differ
+PRIVATE = (  # what vendors say in elements of their own, and what we call it
+    ("PhilipsScaleSlope", 0x2005, "Philips MR Imaging DD 001", 0x0E),
+    ("PrivateBValue", 0x2001, "Philips Imaging DD 001", 0x03),
+    ("PrivateBValue", 0x0019, "SIEMENS MR HEADER", 0x0C),
+    ("PartOfComplex", 0x0043, "GEMS_PARM_01", 0x2F),  # 0 magnitude, 1 phase, 2 real, 3 imaginary
+)
 CODECS = {  # of imagecodecs, for what neither pydicom nor Pillow decodes
     "1.2.840.10008.1.2.4.51": "jpeg8_decode",  # JPEG of 12 bits
     "1.2.840.10008.1.2.4.57": "jpeg8_decode",  # lossless JPEG
@@ -74,7 +83,7 @@ class Slice:
     def text(self, *keywords: str) -> str:
         """The text of the first of these tags to have one, its white space folded."""
         texts = (" ".join(str(self.value(keyword) or "").split()) for keyword in keywords)
-        return next((text for text in texts if text), "")
+        return shown(next((text for text in texts if text), ""))
 
     def order(self) -> tuple[Any, ...]:
         """Where it comes among slices that have no position, or share one."""
@@ -89,15 +98,35 @@ def is_dicom(path: Path) -> bool:
 def by_series(paths: Iterable[Path]) -> tuple[list[tuple[Path, ...]], list[Path]]:
     """The DICOM files of each series, whose slices belong to no other; and the files that are no DICOM.
 
-    What does not say its series is kept together.
+    What does not say its series is kept together. Beside images, DICOM that holds none is passed over: the index of a
+    disc, reports, presentation states.
     """
     series: dict[str, list[Path]] = {}
+    titles: dict[str, str] = {}
     others: list[Path] = []
+    mute: dict[str, list[Path]] = {}
     for path in paths:
-        header = _identify(path)
-        files = others if header is None else series.setdefault(str(header.get("SeriesInstanceUID", "")), [])
-        files.append(path)
-    return [tuple(files) for files in series.values()], others
+        if (header := _identify(path)) is None:
+            others.append(path)
+            continue
+        uid, title, empty = "", "", False
+        with suppress(Exception):  # a value that is none
+            uid = str(header.get("SeriesInstanceUID", ""))
+            empty = not header.get("Rows") and header.get("SOPClassUID") is not None
+            title = "" if header.get("NumberOfFrames") else title_of(header)
+        (mute if empty else series).setdefault(uid, []).append(path)
+        titles[uid] = title
+    alone = {uid: titles[uid] for uid, files in series.items() if len(files) == 1}
+    joined: dict[str, list[Path]] = {}
+    for uid, files in series.items():
+        joined.setdefault(alone.get(uid) or uid, []).extend(files)
+    return [tuple(files) for files in (joined or mute).values()], others
+
+
+def title_of(header: Any) -> str:
+    """What slices share whose scanner gave each a series of its own (Canon); empty where the series has no number."""
+    said = [str(header.get(tag, "")) for tag in TITLE]
+    return " ".join(said) if said[0] not in ("", "None") else ""
 
 
 def _identify(path: Path) -> Dataset | None:
@@ -110,6 +139,7 @@ def _identify(path: Path) -> Dataset | None:
 
             header = Dataset()
             with suppress(Exception):
+                _refuse_deflated_bomb(path, file)
                 header = dcmread(file, force=True, specific_tags=IDENTITY, stop_before_pixels=True)
             return header if signed or len(header) else None
     except OSError:
@@ -133,29 +163,43 @@ def slices_of(path: Path) -> list[Slice]:
     with decoding(path):
         with path.open("rb") as file:
             signed = _begins(file)
+            if signed:
+                _refuse_deflated_bomb(path, file)
             header = None if signed is None else dcmread(file, force=True)
         if header is None or not (signed or len(header)):
             if path.name.casefold().endswith(ARCHIVES):
                 raise UnusableError("an archive, which is not looked into; unpack it first.")
             raise UnusableError(f"not an image that can be read here; give {KINDS}.")
         _refuse_no_image(header)
+        pixels = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
+        stored = pixels * int(header.get("SamplesPerPixel") or 1) * int(header.get("BitsAllocated") or 8) // 8
+        refuse_bomb(path, stored, stored + 4 * pixels)
+        places = places_of_tiles(header)
         frames, notes = _decode(header)
         del header.PixelData  # decoded above; a series in memory twice is enough
-        shared = _read_groups(header, "SharedFunctionalGroupsSequence", 0)
-        own = (shared | _read_groups(header, "PerFrameFunctionalGroupsSequence", i) for i in range(len(frames)))
+        own = [_read_groups(header, i) for i in range(len(frames))]
+        if places:
+            frames, notes = unfold(frames[0], len(places)), (*notes, f"a mosaic, unfolded into {len(places)} slices")
+            own = [own[0] | {"ImagePositionPatient": place} for place in places]
         slices = [
             Slice(path, header, said, i, frame, notes) for i, (said, frame) in enumerate(zip(own, frames, strict=True))
         ]
-    placed = len(frames) == 1 or "PerFrameFunctionalGroupsSequence" in header  # else one position stands for many
+    groups = "PerFrameFunctionalGroupsSequence"
+    placed = places or len(frames) == 1 or groups in header  # else one position stands for many
     return [_place(s) for s in slices] if placed else slices
 
 
-def _read_groups(header: Dataset, groups: str, index: int) -> dict[str, Any]:
-    """What the functional groups of one frame say, without the sequences they are wrapped in."""
-    if index >= len(header.get(groups) or ()):
-        return {}
-    macros = (e.value[0] for e in header[groups][index] if e.VR == "SQ" and e.value and not e.tag.is_private)
-    return {element.keyword: element.value for macro in macros for element in macro}
+def _read_groups(header: Dataset, index: int) -> dict[str, Any]:
+    """What the functional groups say of one frame, or of all, without the sequences they are wrapped in."""
+    shared, each = (header.get(f"{of}FunctionalGroupsSequence") or () for of in ("Shared", "PerFrame"))
+    groups = *shared[:1], *each[index : index + 1]
+    macros = [e.value[0] for group in groups for e in group if e.VR == "SQ" and e.value]
+    said = {element.keyword: element.value for macro in macros for element in macro if element.keyword}
+    for keyword, group, creator, element in PRIVATE:
+        for dataset in (header, *macros):
+            with suppress(Exception):  # a private value may be anything
+                said[keyword] = dataset.private_block(group, creator)[element].value
+    return said
 
 
 def _refuse_no_image(header: FileDataset) -> None:
@@ -172,8 +216,6 @@ def _refuse_no_image(header: FileDataset) -> None:
         raise UnusableError(f"holds no image ({name}); leave it out.")
     if "PixelData" not in header:
         raise UnusableError("has no pixel data; it was cut off or never held them, so copy or export it again.")
-    if "MOSAIC" in (header.get("ImageType") or ()):
-        raise UnusableError("a Siemens mosaic: all slices tiled into one image; convert it with dcm2niix first.")
 
 
 def _decode(header: FileDataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
@@ -193,7 +235,11 @@ def _decode(header: FileDataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_compressed and (has := len(header.PixelData)) < (wants := get_expected_length(header)):
         raise UnusableError(f"only {has} of {wants} bytes of its pixels are there; it is truncated, copy it again.")
+    low = 0 if syntax.is_compressed else max(0, (header.get("HighBit") or 0) + 1 - header.BitsStored)
+    header.BitsStored += low  # pydicom takes the lowest bits for the stored ones, and drops overlays in higher ones
     pixels = _decompress(header) if syntax.is_compressed else pixel_array(header)
+    if low:
+        pixels = pixels >> low
     palette = header.PhotometricInterpretation == "PALETTE COLOR"
     if palette:
         pixels = apply_color_lut(pixels, header)
@@ -220,7 +266,8 @@ def _decompress(header: FileDataset) -> npt.NDArray[Any]:
             import imagecodecs
 
             decode, count = getattr(imagecodecs, codec), int(header.get("NumberOfFrames") or 1)
-            pixels = np.stack([decode(frame) for frame in generate_frames(header.PixelData, number_of_frames=count)])
+            frames = generate_frames(header.PixelData, number_of_frames=count)
+            pixels = np.stack([decode(frame) for frame in frames if _is_of_size(frame, header)])
             unused = pixels.itemsize * 8 - header.BitsStored
             signed = pixels.dtype.name.removeprefix("u")
             return (pixels << unused).view(signed) >> unused if header.PixelRepresentation else pixels
@@ -228,6 +275,31 @@ def _decompress(header: FileDataset) -> npt.NDArray[Any]:
     if not plugins:
         raise UnusableError(f"is compressed by {syntax.name}, for which no decoder is installed; convert it first.")
     return pixel_array(header, decoding_plugin=next((p for p in ("pydicom", "pillow") if p in plugins), ""))
+
+
+def _is_of_size(frame: bytes, header: FileDataset) -> bool:
+    """Whether a JPEG or JPEG-LS stream holds as many pixels as the header says. Raises `UnusableError` where not."""
+    at = 2
+    while at + 9 <= len(frame) and frame[at] == 0xFF:
+        kind = frame[at + 1]
+        if kind == 0xF7 or (kind in range(0xC0, 0xD0) and kind not in (0xC4, 0xC8, 0xCC)):
+            sides = int.from_bytes(frame[at + 5 : at + 7]), int.from_bytes(frame[at + 7 : at + 9])
+            if sides == (header.Rows, header.Columns):
+                return True
+            raise UnusableError(f"its pixels are {sides[0]}x{sides[1]}, not as its header says; it is damaged.")
+        at += 1 if kind == 0xFF else 2 + int.from_bytes(frame[at + 2 : at + 4])  # 0xFF may fill
+    raise UnusableError("its compressed pixels have no beginning; it is damaged, copy it again.")
+
+
+def _refuse_deflated_bomb(path: Path, file: BinaryIO) -> None:
+    """Refuse a deflated DICOM file that holds too much: pydicom would inflate all of it at once."""
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    read_preamble(file, force=True)
+    if _read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        refuse_deflated_bomb(path, file)
+    file.seek(0)
 
 
 def _place(s: Slice) -> Slice:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +10,7 @@ import numpy.typing as npt
 
 from ..atomic import written_folder
 from ..errors import Refusal
-from ..provenance import NOTICE, Provenance
+from .dicom_header import decimals, reference, series_header
 from .pixels import as_stored
 from .quiet import quiet
 from .volume import Volume
@@ -22,34 +18,8 @@ from .volume import Volume
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
 
-GROUP, CREATOR = 0x0099, "napari-t1t2"  # of the private tag that holds the provenance as JSON
+TWELVE_BITS = 4096  # values, as many as most scanners tell apart
 Vector = npt.NDArray[np.float64]
-
-KEPT = (  # of the source's header: whose head it is, in which study and room
-    "PatientName",
-    "PatientID",
-    "IssuerOfPatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "PatientAge",
-    "PatientWeight",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "StudyDescription",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "FrameOfReferenceUID",
-    "PatientPosition",
-    "BodyPartExamined",
-    "SliceThickness",
-    "LossyImageCompression",
-    "LossyImageCompressionRatio",
-    "LossyImageCompressionMethod",
-)
 
 
 def write_dicom(folder: Path, volume: Volume) -> list[Path]:
@@ -71,7 +41,7 @@ def write_dicom(folder: Path, volume: Volume) -> list[Path]:
     words, units = _words(volume)
     with quiet():
         sources = [_source(path, volume.uid) for path in volume.files]
-        header = _series_header(volume, volume.provenance, sources)
+        header = series_header(volume, sources)
         header.update(plane)
         header.update(units)
         header.file_meta = FileMetaDataset()
@@ -83,9 +53,11 @@ def write_dicom(folder: Path, volume: Volume) -> list[Path]:
                 header.InstanceNumber = k + 1
                 header.ImagePositionPatient = position
                 header.PixelData = image.tobytes()
-                if sources:
+                if sources and not volume.anonymous:
                     own = sources[k : k + 1] if len(sources) == len(words) else sources
-                    header.SourceImageSequence = [_reference(s) for s in own if "SOPInstanceUID" in s]
+                    header.SourceImageSequence = [*filter(None, map(reference, own))]
+                    if not header.SourceImageSequence:
+                        del header.SourceImageSequence
                 header.save_as(partial / f"IM_{k + 1:04d}.dcm", enforce_file_format=True)
     return sorted(folder.iterdir())
 
@@ -105,34 +77,33 @@ def _geometry(name: str, volume: Volume) -> tuple[Dataset, list[list[str]]]:
     if abs(axes[0] @ axes[1]) > 1e-4 or between < 1e-4:
         raise Refusal(f"{name}: the pixels are sheared, which DICOM cannot say; write NIfTI instead.")
     plane = Dataset()
-    plane.ImageOrientationPatient = _decimals(axes.ravel())
-    plane.PixelSpacing = _decimals(lengths[[1, 0]])
-    plane.SpacingBetweenSlices = _decimals([between])[0]
-    return plane, [_decimals(columns[3] + k * columns[2]) for k in range(len(volume.data))]
-
-
-def _decimals(values: Sequence[float] | Vector) -> list[str]:
-    """Numbers in the 16 characters that DICOM allows for one."""
-    from pydicom.valuerep import format_number_as_ds
-
-    return [format_number_as_ds(float(value) + 0.0) for value in values]  # + 0.0: no minus before a zero
+    plane.ImageOrientationPatient = decimals(axes.ravel())
+    plane.PixelSpacing = decimals(lengths[[1, 0]])
+    plane.SpacingBetweenSlices = decimals([between])[0]
+    return plane, [decimals(columns[3] + k * columns[2]) for k in range(len(volume.data))]
 
 
 def _words(volume: Volume) -> tuple[npt.NDArray[Any], Dataset]:
-    """The values in 16 bits, and how to read them: as they are, or else 65535 even steps from lowest to highest."""
+    """The values in 16 bits, and how to read them: as they are, or else 65535 even steps from lowest to highest.
+
+    Floats are rounded where 12 bits or more of whole numbers are left: MR images have no rescaling in DICOM's
+    definition of them, and viewers differ in what they make of one.
+    """
     from pydicom.dataset import Dataset
 
     units = Dataset()
     values = as_stored(volume)
+    if np.ptp(values) >= TWELVE_BITS:
+        values = np.rint(values).astype(np.int64)
     low, high = float(values.min()), float(values.max())
     fits = (t for t in ("uint16", "int16") if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
     dtype = next(fits, None) if np.issubdtype(values.dtype, np.integer) else None
     if dtype is None:
-        slope, start = _decimals([(high - low) / 65535 or 1.0, low])
+        slope, start = decimals([(high - low) / 65535 or 1.0, low])
         values = np.clip(np.rint((values.astype(np.float64) - float(start)) / float(slope)), 0, 65535)
         units.RescaleIntercept, units.RescaleSlope, units.RescaleType = start, slope, "US"
     dark, bright = (float(v) for v in np.percentile(volume.data, (1, 99.5)))
-    units.WindowCenter, units.WindowWidth = _decimals([(dark + bright) / 2, (bright - dark) or (high - low) or 1.0])
+    units.WindowCenter, units.WindowWidth = decimals([(dark + bright) / 2, (bright - dark) or (high - low) or 1.0])
     units.VOILUTFunction = "LINEAR_EXACT"  # the plain one is wrong for windows as narrow as 0 to 1
     units.SamplesPerPixel, units.PhotometricInterpretation = 1, "MONOCHROME2"
     units.Rows, units.Columns = values.shape[1:]
@@ -152,68 +123,3 @@ def _source(path: Path, uid: str) -> FileDataset:
     if uid and str(header.get("SeriesInstanceUID", "")) != uid:
         raise Refusal(f"{path} is of another series than when it was read, so its patient is not known; read again.")
     return header
-
-
-def _series_header(volume: Volume, made: Provenance, sources: Sequence[Dataset]) -> Dataset:
-    """What all slices share: patient and study of the source, and that this is synthetic and by whom."""
-    from pydicom.dataset import Dataset
-    from pydicom.uid import MRImageStorage, generate_uid
-
-    now, header = datetime.now(), Dataset()
-    header.SpecificCharacterSet = "ISO_IR 192"
-    header.PatientName = header.PatientID = "ANONYMOUS"
-    header.PatientBirthDate = header.PatientSex = header.ReferringPhysicianName = header.AccessionNumber = ""
-    header.StudyID = header.StudyDate = header.StudyTime = header.PositionReferenceIndicator = ""
-    header.PatientPosition = ""
-    header.StudyInstanceUID, header.FrameOfReferenceUID = generate_uid(), generate_uid()
-    header.SliceThickness = _decimals([volume.spacing[0] if volume.spacing else 1.0])[0]
-    header.SeriesNumber = 1000
-    for source in sources[:1]:
-        with suppress(Exception):
-            header.SeriesNumber = 1000 + int(source.SeriesNumber)
-        for keyword in KEPT:
-            with suppress(Exception):  # a value that is missing or cannot be read is not handed on
-                if source[keyword].value:
-                    header[keyword] = source[keyword]
-
-    header.SOPClassUID, header.Modality = MRImageStorage, "MR"
-    header.ImageType = ["DERIVED", "SECONDARY", "OTHER", "SYNTHETIC"]
-    header.SeriesInstanceUID = generate_uid()
-    header.SeriesDescription = made.stamp(64)
-    header.private_block(GROUP, CREATOR, create=True).add_new(0, "UT", made.to_json())
-    model = Path(made.model or "").name  # its folder may name a person
-    by = f"Made by napari-t1t2 with model {model}, step {made.step}, from {made.source}."
-    header.DerivationDescription = f"{NOTICE} SHA-256 {made.model_sha256}. {by}"[:1024]
-    header.ImageComments = made.notice
-    header.BurnedInAnnotation, header.ContentQualification = "NO", "RESEARCH"
-    header.Manufacturer, header.ManufacturerModelName = "napari-t1t2", model[:64]
-    header.SoftwareVersions = made.version or ""
-    header.SeriesDate = header.ContentDate = header.InstanceCreationDate = now.strftime("%Y%m%d")
-    header.SeriesTime = header.ContentTime = header.InstanceCreationTime = now.strftime("%H%M%S")
-    header.ScanningSequence, header.SequenceVariant = "RM", "NONE"  # required; RM is research mode
-    header.ScanOptions = header.MRAcquisitionType = header.EchoTime = header.RepetitionTime = None
-    header.EchoTrainLength = None  # no scanner ran: these are required, and empty
-    return header
-
-
-def provenance_of(header: Dataset) -> Provenance | None:
-    """What a synthetic slice says of itself, an older one by its plain tags; None of a real one."""
-    with suppress(Exception):  # no such block, or a damaged one
-        if said := Provenance.from_json(header.private_block(GROUP, CREATOR)[0].value):
-            return said
-    if "SYNTHETIC" not in str(header.get("ImageType", "")):
-        return None
-    told = re.fullmatch(r"SYNTHETIC (.*) - not for diagnosis", str(header.get("SeriesDescription", "")))
-    return Provenance.from_dict({"synthetic": True, "contrast": told[1] if told else ""})
-
-
-def _reference(source: Dataset) -> Dataset:
-    """What a synthetic slice says of the image it was made from."""
-    from pydicom.dataset import Dataset
-
-    purpose, image = Dataset(), Dataset()
-    purpose.CodeValue, purpose.CodingSchemeDesignator = "121322", "DCM"
-    purpose.CodeMeaning = "Source image for image processing operation"
-    image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = source.get("SOPClassUID"), source.SOPInstanceUID
-    image.PurposeOfReferenceCodeSequence = [purpose]
-    return image

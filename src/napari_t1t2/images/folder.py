@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import UnusableError
 from .clues import bare_name, bids_label, folder_of_head
 from .contrast import CONTRASTS, contrast_of
-from .names import KINDS, natural
+from .names import KINDS, ending_of, natural, stem
 from .volume import Skipped, Volume
 
 NOT_RAW = frozenset({"derivatives", "sourcedata"})  # folders of a BIDS data set
@@ -154,11 +154,14 @@ def _pick(volumes: list[Volume], contrast: str, series: str, folder: Path) -> tu
         return _find_series(volumes, wanted, folder), []
     asked = contrast_of([contrast]) or contrast
     mixed = any(v.looks in CONTRASTS and v.looks != asked for v in volumes)
+    evened = {v.path for v in volumes if v.path and "_Eq_" in v.path.name}
     kept: list[Volume] = []
     left_out: list[Skipped] = []
     for v in volumes:
         if v.synthetic and contrast:
             found = "it is synthetic"
+        elif v.path and v.path.with_name(f"{stem(v.path)}_Eq_1{ending_of(v.path)}") in evened:
+            found = "dcm2niix found its slices unevenly spaced, and made them even in the file _Eq_1 beside it"
         elif not contrast_of([contrast]) or v.looks == asked or not (v.looks or mixed):
             kept.append(v)
             continue

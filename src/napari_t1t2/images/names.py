@@ -11,6 +11,7 @@ from ..errors import Refusal, UnusableError
 TIFF = frozenset({".tif", ".tiff"})
 READABLE = TIFF | {".png", ".jpg", ".jpeg", ".bmp"}
 SIDECARS = frozenset({".json", ".tsv", ".bval", ".bvec"})  # lie beside images in BIDS folders
+DOCUMENTS = frozenset({".pdf", ".htm", ".html", ".xml", ".inf", ".ini", ".exe", ".dll"})  # on an exported disc
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
 NIFTI = (".nii", ".nii.gz", *HALVES, ".mgh", ".mgz")

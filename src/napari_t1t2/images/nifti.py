@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import struct
@@ -15,10 +14,11 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UnusableError
+from ..errors import UnusableError, shown
 from ..provenance import Provenance
 from .clues import subject_of
 from .contrast import judged, reason, said_by
+from .limits import Unzipped, refuse_bomb
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
 from .pixels import kind_of, make_finite, refuse_blank, to_grey
 from .quiet import decoding
@@ -26,6 +26,8 @@ from .volume import Affine, Image, Volume, spacing_of, unread
 
 SIDES = {"L": "left", "R": "right", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # codes of a header that is not in mm
+MANY = 20  # volumes of contrasts in one file, at most; more are times or directions
+APART = 1.0  # mm
 DISAGREE = 0.02  # of a voxel's side, between the sform and pixdim
 CIFTI = range(3000, 3100)  # intent codes of NIfTI-2 files that hold values on a surface
 
@@ -37,13 +39,17 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     looked at, and the data are as `unread`. Raises `UnusableError` with a sentence where the file cannot be used.
     """
     with opened_nifti(path) as (image, notes):
-        provenance = _provenance_of(image, beside := _beside(path))
+        provenance = _provenance_of(image, beside := said_beside(path))
         affine, placed = _affine_of(image)
-        found = unread((*image.shape, 1, 1)[2::-1]), image.get_data_dtype().name, tuple[str, ...]()
+        columns, rows, planes = _sides(image.shape, path.name)
+        found = unread((planes, rows, columns)), image.get_data_dtype().name, tuple[str, ...]()
         if voxels:
+            stored = math.prod(image.shape) * image.get_data_dtype().itemsize
+            refuse_bomb(path, stored, 4 * math.prod(image.shape[:3]))
             found = _read_voxels(image.dataobj, path.name, frame)
+        said = said_by((stem(path),), beside, (path.parent.name,))
+        looks = _looks_of_volume(path, judged(said), image.shape[3:], frame)
     data, dtype, made = found
-    said = said_by((stem(path),), beside, (path.parent.name,))
     filled: tuple[str, ...] = ()
     if voxels:
         data, filled = make_finite(data, path.name)
@@ -52,14 +58,14 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         data=data,
         name=stem(path),
         contrast=contrast,
-        looks=(of_values := kind_of(data) if voxels else "") or judged(said),
+        looks=(of_values := kind_of(data) if voxels else "") or looks,
         why="its values" if of_values else reason(said),
         spacing=None if affine is None else spacing_of(affine),
         affine=affine,
         dtype=dtype,
         path=path,
         subject=subject_of(path, stack=True),
-        series=path.name,
+        series=shown(path.name),
         provenance=provenance,
         notes=notes + placed + made + filled,
     )
@@ -81,7 +87,7 @@ def glance_at_nifti(path: Path) -> Volume | None:
         return None
     if begin[344:347] != b"n+1" or any(begin[348:352]) or count != 3 or min(sides[:3]) < 1 or len(begin) < 352:
         return None  # perhaps an extension of our own
-    said = said_by((stem(path),), beside := _beside(path), (path.parent.name,))
+    said = said_by((stem(path),), beside := said_beside(path), (path.parent.name,))
     return Volume(
         data=unread((sides[2], sides[1], sides[0])),
         name=stem(path),
@@ -89,9 +95,19 @@ def glance_at_nifti(path: Path) -> Volume | None:
         why=reason(said),
         path=path,
         subject=subject_of(path, stack=True),
-        series=path.name,
+        series=shown(path.name),
         provenance=Provenance.from_sidecar(beside),
     )
+
+
+def _looks_of_volume(path: Path, looks: str, volumes: tuple[int, ...], number: int) -> str:
+    """What one of the volumes of a 4D file looks like, where the file looks so."""
+    if looks == "PDT2" and volumes == (2,) and number < 2:
+        return ("PD", "T2")[number]  # by echo time, which rises
+    if math.prod(volumes) > 1 and path.with_name(f"{stem(path)}.bval").is_file():
+        return "diffusion"
+    several = math.prod(volumes) > MANY or (len(volumes) > 1 and math.prod(volumes) > 1)  # 5D: vectors
+    return f"series of {math.prod(volumes)} images" if several and not looks else looks
 
 
 def sidecar_of(path: Path) -> Path:
@@ -99,7 +115,7 @@ def sidecar_of(path: Path) -> Path:
     return path.with_name(f"{stem(path)}.json")
 
 
-def _beside(path: Path) -> dict[str, Any]:
+def said_beside(path: Path) -> dict[str, Any]:
     """What the JSON file beside a volume says; empty where it is nothing that can be read."""
     with suppress(OSError, ValueError):
         said = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
@@ -109,7 +125,7 @@ def _beside(path: Path) -> dict[str, Any]:
 
 def read_sidecar(path: Path) -> Provenance | None:
     """What the sidecar of a synthetic volume says of it; None where there is none, or it is of another program."""
-    return Provenance.from_sidecar(_beside(path))
+    return Provenance.from_sidecar(said_beside(path))
 
 
 def _provenance_of(image: Any, beside: dict[str, Any]) -> Provenance | None:
@@ -140,18 +156,31 @@ def _load(path: Path, file: BinaryIO) -> tuple[Any, tuple[str, ...]]:
         return nibabel.load(path), ()
     zipped = file.read(2) == b"\x1f\x8b"
     file.seek(0)
-    stream: Any = gzip.GzipFile(fileobj=file) if zipped else file
+    stream: Any = Unzipped(path, file) if zipped else file
     size = stream.read(4)
     stream.seek(0)
     kind: Any = nibabel.MGHImage if "mg" in ending else nibabel.Nifti1Image
     if 540 in (int.from_bytes(size, "little"), int.from_bytes(size, "big")):
         kind = nibabel.Nifti2Image
     image = kind.from_stream(stream)
+    stream.seek(0)
+    image = _with_zeros(image, stream)
+    if not image.dataobj.offset:
+        raise UnusableError(f"{path.name}: its voxels would begin within its header (vox_offset 0); export it again.")
     if "intent_code" in image.header and image.header["intent_code"] in CIFTI:
         raise UnusableError(f"{path.name}: holds values on a surface (CIFTI), not a volume; give a NIfTI volume.")
     if zipped == ending.endswith("z"):
         return image, ()
     return image, (f"it is {'' if zipped else 'not '}compressed, against its name",)
+
+
+def _with_zeros(image: Any, header: Any) -> Any:
+    """The image with the sides of 0 mm that its header, an open file, gives voxels: nibabel makes them 1 mm."""
+    if "pixdim" in image.header:
+        stored = type(image.header).from_fileobj(header, check=False)
+        sides, lengths = (image.header["pixdim"][1:4], image.header["dim"][1:4])
+        sides[(stored["pixdim"][1:4] == 0) & (lengths > 1)] = 0
+    return image
 
 
 def _affine_of(image: Any) -> tuple[Affine | None, tuple[str, ...]]:
@@ -161,6 +190,10 @@ def _affine_of(image: Any) -> tuple[Affine | None, tuple[str, ...]]:
     header, axes_of = image.header, cast("Any", nibabel.aff2axcodes)
     affine = np.array(image.affine, np.float64)
     notes: tuple[str, ...] = ()
+    if "pixdim" in header and not header["pixdim"][1:4].all():
+        if "sform_code" not in header or header["sform_code"] <= 0:
+            return None, ("its header gives its voxels a side of 0 mm: their size was taken for unknown",)
+        notes = ("its pixdim gives its voxels a side of 0 mm: the sform was taken",)
     if not _is_regular(affine):
         notes = ("its affine is singular or not finite: the size of the voxels is kept, the orientation assumed",)
         if "qform_code" in header and header["qform_code"] > 0 and _is_regular(header.get_qform()):
@@ -178,17 +211,29 @@ def _affine_of(image: Any) -> tuple[Affine | None, tuple[str, ...]]:
         axes = "-".join(SIDES[str(side)] for side in axes_of(affine))
         notes = (f"its header holds no orientation: its axes were taken to run {axes}",)
     if "sform_code" in header and header["sform_code"] > 0 and _is_regular(affine):
-        pixdim, sides = np.abs(np.array(header["pixdim"][1:4], np.float64)), np.linalg.norm(affine[:3, :3], axis=0)
-        if (pixdim > 0).all() and np.abs(sides / pixdim - 1).max() > DISAGREE:
-            by_qform = header["qform_code"] > 0 and _is_regular(header.get_qform())
-            took = "qform" if by_qform else "sform"
-            affine = np.array(header.get_qform() if by_qform else affine, np.float64)
-            mm = ["x".join(f"{side:.3g}" for side in of) for of in (sides, pixdim)]
-            notes += (f"its sform says voxels of {mm[0]}, its pixdim {mm[1]}: the {took} was taken",)
+        affine, contradiction = _agree(header, affine)
+        notes += contradiction
     if "xyzt_units" in header and (unit := UNITS.get(int(header["xyzt_units"]) & 7)):
         affine[:3] *= unit[1]
         notes += (f"its header is in {unit[0]}; turned to mm",)
     return affine, notes
+
+
+def _agree(header: Any, sform: Affine) -> tuple[Affine, tuple[str, ...]]:
+    """The sform, or the qform where pixdim says that the sform is wrong; and what contradicts what."""
+    qform = np.array(header.get_qform(), np.float64) if header["qform_code"] > 0 else None
+    if qform is None or not _is_regular(qform):
+        qform = sform
+    pixdim, sides = np.abs(np.array(header["pixdim"][1:4], np.float64)), np.linalg.norm(sform[:3, :3], axis=0)
+    if (pixdim > 0).all() and np.abs(sides / pixdim - 1).max() > DISAGREE:
+        took = "sform" if qform is sform else "qform"
+        mm = ["x".join(f"{side:.3g}" for side in of) for of in (sides, pixdim)]
+        return qform, (f"its sform says voxels of {mm[0]}, its pixdim {mm[1]}: the {took} was taken",)
+    if np.linalg.det(qform[:3, :3]) * np.linalg.det(sform[:3, :3]) < 0:
+        return sform, ("its sform and qform take left for right of each other: the sform was taken; check the sides",)
+    ends = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * [*np.r_[header["dim"][1:4]], 1]
+    apart = np.abs((qform - sform) @ ends.T).max() > APART
+    return sform, ("its sform and qform lie apart: the sform was taken",) if apart else ()
 
 
 def _is_regular(affine: Affine) -> bool:
@@ -196,6 +241,16 @@ def _is_regular(affine: Affine) -> bool:
     if not (np.isfinite(affine).all() and (lengths > 0).all()):
         return False
     return bool(abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-6)
+
+
+def _sides(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
+    """Columns, rows and planes of a volume."""
+    if len(shape) < 2 or 0 in shape:
+        raise UnusableError(f"{name}: shape {shape} is not that of an image; export the volume again.")
+    columns, rows, planes = (*shape, 1, 1)[:3]
+    if planes == 1 and len(shape) == 4:
+        planes = shape[3]  # slices that a converter counted in the wrong place: X, Y, 1, Z
+    return columns, rows, planes
 
 
 def _read_voxels(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[str, ...]]:
@@ -206,10 +261,8 @@ def _read_voxels(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[
     from nibabel.openers import ImageOpener
 
     dtype: np.dtype[Any] = proxy.dtype
-    columns, rows, planes = (*proxy.shape, 1, 1)[:3]
-    if len(proxy.shape) < 2 or 0 in proxy.shape:
-        raise UnusableError(f"{name}: shape {proxy.shape} is not that of an image; export the volume again.")
-    volumes = math.prod(proxy.shape[3:])
+    columns, rows, planes = _sides(proxy.shape, name)
+    volumes = math.prod(proxy.shape[2:]) // planes
     if volumes == 1:
         number = 0  # numbers are for 4D files
     if not 0 <= number < volumes:
@@ -230,7 +283,9 @@ def _read_voxels(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[
 
     notes: tuple[str, ...] = ()
     if volumes > 1:
-        notes += (f"{len(proxy.shape)}D with {volumes} volumes: number {number} was taken",)
+        notes += (f"{len(proxy.shape)}D with {volumes} volumes: number {number} was taken; the volume number chooses",)
+    if planes > 1 and proxy.shape[2:3] == (1,):
+        notes += (f"its {planes} volumes of one slice were taken for a stack",)
     if dtype.names:
         return data, "uint8", (*notes, "colour was turned to grey")
     if dtype.kind == "c":

@@ -16,7 +16,7 @@ from ..atomic import written_file
 from ..errors import Refusal, UnusableError
 from .intensity import measure
 from .names import ending_of, is_nifti
-from .nifti import opened_nifti, read_sidecar, sidecar_of
+from .nifti import opened_nifti, read_sidecar, said_beside, sidecar_of
 from .pixels import as_stored
 from .volume import Volume
 
@@ -35,7 +35,7 @@ def write_nifti(path: Path, volume: Volume) -> list[Path]:
     """
     if ending_of(path).casefold() not in (".nii", ".nii.gz"):
         raise Refusal(f"{path.name}: a NIfTI file is written as .nii or .nii.gz; change the ending.")
-    sidecar, provenance = sidecar_of(path), volume.provenance
+    sidecar, provenance = sidecar_of(path), volume.told()
     if provenance and sidecar.exists() and not read_sidecar(path):
         raise Refusal(f"{path.name}: {sidecar.name} beside it belongs to another image; choose another name.")
     image = _image_of(volume)
@@ -49,8 +49,10 @@ def write_nifti(path: Path, volume: Volume) -> list[Path]:
         if read_sidecar(path):  # of a synthetic image that was here before
             sidecar.unlink()
         return [path]
+    of_source = said_beside(volume.path) if volume.path else {}
+    said = provenance.to_sidecar() | {"SkullStripped": bool(of_source.get("SkullStripped"))}  # which BIDS must know
     with written_file(sidecar) as partial:
-        partial.write_text(json.dumps(provenance.to_sidecar(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return [path, sidecar]
 
 
@@ -76,9 +78,9 @@ def _image_of(volume: Volume) -> Any:
         window = measure([volume.data])
         header["cal_min"], header["cal_max"] = window.low, window.high
     _place(header, volume)
-    if volume.provenance:
-        header["descrip"] = volume.provenance.stamp(79).encode("ascii", "replace")
-        said = volume.provenance.to_json().encode()
+    if provenance := volume.told():
+        header["descrip"] = provenance.stamp(79).encode("ascii", "replace")
+        said = provenance.to_json().encode()
         header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", said))
     return image
 

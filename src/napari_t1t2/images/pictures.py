@@ -13,58 +13,126 @@ from PIL import ImageOps
 
 from ..errors import UnusableError
 from ..provenance import NOTICE, Provenance
+from .limits import refuse_bomb
 from .names import TIFF
 from .pixels import to_grey
+from .volume import VOXEL
 
+FEW = 10  # channels or time points, at most; more are slices whose axis has the wrong name
+MM = {  # units of length, as ImageJ and OME spell them
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1.0) | dict.fromkeys(("cm", "centimeter"), 10.0),
+    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer"), 1e-3) | {"nm": 1e-6, "m": 1e3},
+}
+Spacing = tuple[float, float, float]
 GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})  # Pillow's modes of one channel
 
 
 def read_picture(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     """The pixels of a PNG, JPEG or BMP, (rows, columns), and what was done to them."""
     with path.open("rb") as file:
-        if (deep := _deep_colour(file)) is not None:
-            return _grey(deep[..., :3], ("transparency was dropped",) if deep.shape[-1] == 4 else ())
+        if (deep := _deep_colour(path, file)) is not None:
+            clear = ("transparency was dropped",) if deep.shape[-1] in (2, 4) else ()
+            return _grey(deep[..., :3] if deep.shape[-1] > 2 else deep[..., :1], clear)
         with Pillow.open(file) as opened:
+            stored = opened.width * opened.height * len(opened.getbands())
+            refuse_bomb(path, stored, 8 * stored)
+            count = getattr(opened, "n_frames", 1)
+            notes: tuple[str, ...] = (f"the first of its {count} images was taken",) if count > 1 else ()
             picture = ImageOps.exif_transpose(opened)
             if picture.mode in GREY:
                 data = np.asarray(picture)
-                return (data.astype(np.uint8) if data.dtype == bool else data), ()
-            clear = "A" in picture.getbands() or "transparency" in picture.info
-            return _grey(np.asarray(picture.convert("RGB")), ("transparency was dropped",) if clear else ())
+                return (data.astype(np.uint8) if data.dtype == bool else data), notes
+            if "A" in picture.getbands() or "transparency" in picture.info:
+                notes += ("transparency was dropped",)
+            return _grey(np.asarray(picture.convert("RGB")), notes)
 
 
-def _deep_colour(file: BinaryIO) -> npt.NDArray[Any] | None:
-    """A PNG of 16 bits in colour, (rows, columns, 3 or 4), of which Pillow would keep 8; None for other files."""
+def _deep_colour(path: Path, file: BinaryIO) -> npt.NDArray[Any] | None:
+    """A PNG of 16 bits with several channels, (rows, columns, 2 to 4), of which Pillow keeps 8; None for others."""
     begin = file.read(26)
     file.seek(0)
-    if not begin.startswith(b"\x89PNG") or begin[24] != 16 or begin[25] not in (2, 6):
+    if not begin.startswith(b"\x89PNG") or begin[24] != 16 or begin[25] not in (2, 4, 6):
         return None
     import imagecodecs
 
+    pixels = int.from_bytes(begin[16:20]) * int.from_bytes(begin[20:24])
+    refuse_bomb(path, 8 * pixels, 36 * pixels)
     decoded: npt.NDArray[Any] = imagecodecs.png_decode(file.read())
     return decoded
 
 
-def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
-    """The pixels of a TIFF, (rows, columns) or (pages, rows, columns), and what was done to them."""
+def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...], Spacing | None]:
+    """The pixels of a TIFF, (rows, columns) or (pages, rows, columns), what was done to them, and (Z, Y, X) in mm."""
+    notes: tuple[str, ...] = ()
     with tifffile.TiffFile(path) as tiff:
         if not tiff.series:
             raise UnusableError(f"{path.name}: the TIFF holds no image.")
         series = tiff.series[0]
+        _refuse_missing_strips(series, path)
+        refuse_bomb(path, series.nbytes, series.nbytes + 4 * series.size)
         data, axes, page = series.asarray(), series.axes, series.keyframe
-    notes: tuple[str, ...] = ()
+        others = tiff.series[1:]
+        if others and len(axes) == 2 and all((s.shape, s.dtype) == (series.shape, series.dtype) for s in others):
+            data, axes = np.stack([data, *(other.asarray() for other in others)]), f"I{axes}"
+        elif others:
+            notes = (f"images of other sizes in it were left out: {len(others)}",)
+        spacing = _spacing_of(tiff)
+    if data.dtype.kind == "c":
+        raise UnusableError(f"{path.name}: its values are complex; save their magnitude.")
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
-        data, notes = _grey(np.moveaxis(page.colormap[:, data] >> 8, 0, -1).astype(np.uint8), ())
+        data, notes = _grey(np.moveaxis(page.colormap[:, data] >> 8, 0, -1).astype(np.uint8), notes)
     elif page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and data.dtype.kind == "u":
-        data, notes = np.iinfo(data.dtype).max - data, ("low values were white and were inverted",)
+        data, notes = np.iinfo(data.dtype).max - data, (*notes, "low values were white and were inverted")
     elif "S" in axes and data.shape[axes.index("S")] in (3, 4):  # samples may lie in planes, before rows and columns
-        data, notes = _grey(np.moveaxis(data, axes.index("S"), -1)[..., :3], ())
+        data, notes = _grey(np.moveaxis(data, axes.index("S"), -1)[..., :3], notes)
+    for axis, what in (("C", "channels"), ("T", "time points")):
+        if axis in axes and (count := data.shape[axes.index(axis)]) > 1:
+            if count <= FEW or data.ndim > 3:
+                raise UnusableError(
+                    f"{path.name}: its {count} {what} are no slices: save one of them (a stack has axes ZYX)."
+                )
+            notes += (f"its {count} {what} were taken for slices",)
     data = data.squeeze() if data.ndim > 3 else data
-    if data.ndim not in (2, 3):
+    if data.ndim not in (2, 3) or not data.size:
         raise UnusableError(
             f"{path.name}: shape {data.shape} is not one image or one stack; save one channel and time."
         )
-    return data, notes
+    if spacing and not all(VOXEL[0] <= mm <= VOXEL[1] for mm in spacing):
+        notes += (f"its pixels of {spacing[1]:.3g}x{spacing[2]:.3g} mm cannot be of a head: the size was ignored",)
+        spacing = None
+    return data, notes, spacing
+
+
+def _refuse_missing_strips(series: tifffile.TiffPageSeries, path: Path) -> None:
+    """Raises `UnusableError` where parts of the pixels were never written, which would be black."""
+    size, missing, parts = path.stat().st_size, 0, 0
+    for page in series.pages:
+        places = [] if page is None else list(zip(page.dataoffsets, page.databytecounts, strict=False))
+        parts += len(places) or 1
+        missing += sum(not (at and count and at + count <= size) for at, count in places) if places else 1
+    if missing:
+        raise UnusableError(
+            f"{path.name}: {missing} of {parts} strips of its pixels are missing; save or copy it again."
+        )
+
+
+def _spacing_of(tiff: tifffile.TiffFile) -> Spacing | None:
+    """(Z, Y, X) in mm, as ImageJ or OME says; None where neither does: dots per inch are for printers."""
+    if tiff.is_ome and tiff.ome_metadata:
+        images = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
+        pixels = (images[0] if isinstance(images, list) else images)["Pixels"]
+        sides = [
+            float(pixels.get(f"PhysicalSize{a}", 0)) * MM.get(str(pixels.get(f"PhysicalSize{a}Unit", "µm")), 0)
+            for a in "ZYX"
+        ]
+    elif tiff.is_imagej and (said := tiff.imagej_metadata):
+        mm = MM.get(str(said.get("unit", "")).replace("\\u00B5", "µ"), 0)
+        tags = [tiff.pages[0].tags.get(f"{axis}Resolution") for axis in "YX"]  # type: ignore[union-attr]
+        sides = [float(said.get("spacing", 1)) * mm, *(mm * t.value[1] / max(1, t.value[0]) if t else 0 for t in tags)]
+    else:
+        return None
+    sides[0] = abs(sides[0]) or sides[1]
+    return (sides[0], sides[1], sides[2]) if min(sides) > 0 else None
 
 
 def picture_provenance(path: Path) -> Provenance | None:

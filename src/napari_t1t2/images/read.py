@@ -10,24 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnusableError
+from ..errors import UnusableError, shown
 from ..provenance import Provenance
 from .clues import subject_of
 from .contrast import contrast_of
 from .dicom import in_order, read_dicoms, read_stacks
+from .dicom_header import provenance_of
 from .dicom_slices import by_series
-from .dicom_write import provenance_of
 from .folder import Folder, choose, files_in, named
-from .names import SIDECARS, TIFF, is_known, is_nifti, is_second_half, refuse_missing
+from .names import DOCUMENTS, SIDECARS, TIFF, is_known, is_nifti, is_second_half, refuse_missing
 from .nifti import glance_at_nifti, read_nifti, read_sidecar
 from .pictures import picture_provenance, read_picture, read_tiff
 from .pixels import kind_of, make_finite, refuse_blank
 from .quiet import decoding, quiet
-from .volume import Outline, Skipped, Volume
+from .volume import VOXEL, Outline, Skipped, Volume
 
+LOSSY = frozenset({".jpg", ".jpeg"})  # nobody keeps labels in these
 Source = tuple[Path, ...]  # files that are read together
 HELD = 128 * 2**20  # bytes of voxels that may be held by those who go file by file
-VOXEL = 0.02, 100.0  # mm, the smallest and largest side that is believed
 
 
 def read_folder(folder: Path, contrast: str = "", *, series: str = "", frame: int = 0) -> Folder:
@@ -56,10 +56,15 @@ def read_files(paths: Sequence[Path], *, frame: int = 0) -> tuple[list[Volume], 
 
 
 def sources_in(paths: Sequence[Path]) -> list[Source]:
-    """What can be read one after the other: pictures and volumes each alone, then the files of each DICOM series."""
-    images = [p for p in paths if p.suffix.casefold() not in SIDECARS and not is_second_half(p)]
+    """What can be read one after the other: pictures and volumes each alone, then the files of each DICOM series.
+
+    Documents beside images are passed over.
+    """
+    images = [p for p in paths if p.suffix.casefold() not in SIDECARS and not is_second_half(p)] or paths
     series, unknown = by_series(path for path in images if not is_known(path))
-    alone = set(unknown)
+    alone = {path for path in unknown if path.suffix.casefold() not in DOCUMENTS}
+    if not series and not any(map(is_known, images)):
+        alone = set(unknown)  # no image at all: then all are named
     return [(path,) for path in images if is_known(path) or path in alone] + series
 
 
@@ -197,7 +202,7 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
             raise UnusableError(str(refused[0]))
         return replace(read[0], contrast=contrast)
     with decoding(path):
-        data, notes = read_tiff(path) if path.suffix.casefold() in TIFF else read_picture(path)
+        data, notes, spacing = read_tiff(path) if path.suffix.casefold() in TIFF else (*read_picture(path), None)
         provenance = picture_provenance(path)
     values, more = make_finite(data.astype(np.float32), path.name)
     stack = values.reshape(-1, *values.shape[-2:])
@@ -206,12 +211,13 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         data=stack,
         name=path.stem,
         contrast=contrast,
-        looks=(of_values := kind_of(stack)) or contrast_of([path.stem]),
+        looks=(of_values := path.suffix.casefold() not in LOSSY and kind_of(stack)) or contrast_of([path.stem]),
         why="its values" if of_values else f"named {path.stem!r}" if contrast_of([path.stem]) else "",
+        spacing=spacing,
         dtype=data.dtype.name,
         path=path,
         subject=subject_of(path, len(stack) > 1),
-        series=path.name,
+        series=shown(path.name),
         provenance=provenance,
         notes=notes + more,
     )

@@ -9,12 +9,14 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import shown
 from ..provenance import NOTICE as NOTICE
 from ..provenance import Provenance
 
 Image = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]  # (4, 4)
 THINNED = 8  # pixels along each side of a slice that stand for it, where there are more slices than memory holds
+VOXEL = 0.02, 100.0  # mm, the smallest and largest side that is believed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,12 +41,17 @@ class Volume:
     series: str = ""  # what to call it when choosing, such as "3: t2_tse_tra" or the file's name
     uid: str = ""  # the SeriesInstanceUID of `files`, which tells whether they still are what was read
     provenance: Provenance | None = None  # what it says of itself where no scanner made it
+    anonymous: bool = False  # whether what is written of it must not tell whose it is
     notes: tuple[str, ...] = ()  # what was done on the way in, e.g. "RGB turned to grey"
 
     @property
     def synthetic(self) -> bool:
         """Whether it says that no scanner made it."""
         return self.provenance is not None
+
+    def told(self) -> Provenance | None:
+        """What is written of its origin: of an anonymous one, without the name of the file it was made from."""
+        return replace(self.provenance, source=None) if self.provenance and self.anonymous else self.provenance
 
     def why_not(self) -> str | None:
         """The end of a sentence where it holds no image, or half of one, as `Provenance.why_not`."""
@@ -78,7 +85,7 @@ class Skipped:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.path.name}: {self.why}"
+        return shown(f"{self.path.name}: {self.why}")
 
 
 def unread(shape: tuple[int, ...]) -> Image:

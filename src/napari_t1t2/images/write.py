@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from ..atomic import written_file
 from ..errors import Refusal
 from ..provenance import Provenance
+from .dicom_header import pseudonym
 from .dicom_write import write_dicom
 from .names import TIFF, is_nifti, stem
 from .nifti_write import write_nifti
@@ -34,7 +35,7 @@ def write_image(path: Path, volume: Volume, provenance: Provenance | None = None
         return write_nifti(path, volume)
     if not path.suffix:
         return write_dicom(path, volume)
-    description = volume.provenance.to_json() if volume.provenance else None
+    description = said.to_json() if (said := volume.told()) else None
     data = as_stored(volume)
     with written_file(path) as partial:
         if path.suffix.casefold() == ".png":
@@ -55,6 +56,8 @@ def name_for(volume: Volume, contrast: str) -> str:
     """
     path = volume.path or Path(volume.name)
     contrast = re.sub(r"[^A-Za-z0-9]+", "", contrast) or "other"
+    if volume.files and volume.anonymous:  # the series' description may be a name
+        return f"series-{pseudonym(f'{volume.uid} {volume.name} {path.name}')}_synthetic-{contrast}"
     if volume.files:
         return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', volume.name)}_synthetic-{contrast}"
     if is_nifti(path):

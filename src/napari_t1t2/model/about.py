@@ -71,7 +71,7 @@ class About:
                 from_json(json.loads(header.get("familiar", "{}"))),
                 json.loads(header.get("calibration", "{}")),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise Refusal(f"{path} describes itself in a way this version cannot read ({error}).") from error
 
 
@@ -105,5 +105,5 @@ def header_of(path: Path, content: BinaryIO) -> dict[str, str]:
         if content.seek(0, os.SEEK_END) != 8 + length + max(ends, default=0):
             raise ValueError("it is not as long as it says")
         return header
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise Refusal(f"{path} is no model file, or is damaged ({error}): give a {MODEL_FILE}.") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor
@@ -54,7 +55,8 @@ def save_checkpoint(path: Path, gan: CycleGAN, position: Position, about: About)
     """All that a run needs, the model's description too: a run resumes from this file alone."""
     state = {
         "format": FORMAT,
-        "config": gan.config.to_dict(),
+        # where the images lie, config.json says
+        "config": gan.config.to_dict() | dict.fromkeys(("t1_folder", "t2_folder", "run_folder"), ""),
         "about": about.to_header(),
         "step": position.step,
         "seconds": position.seconds,
@@ -77,6 +79,7 @@ def read_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     if not path.is_file():
         raise Refusal(f"{path.parent} has no {path.name}, so there is no run to resume: train without resume.")
     try:
+        _refuse_bomb(path)
         data = torch.load(path, map_location=device, weights_only=True)
         if data["format"] != FORMAT:
             raise Refusal(f"{path} has format {data['format']}; this version reads format {FORMAT}.")
@@ -94,6 +97,13 @@ def read_checkpoint(path: Path, device: torch.device) -> Checkpoint:
         raise
     except Exception as error:  # torch raises several types on a damaged or foreign file
         raise _damaged(path) from error
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Raises where the parts of the file would be larger than the file: PyTorch compresses none."""
+    with ZipFile(path) as parts:
+        if sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
+            raise _damaged(path)
 
 
 def _damaged(path: Path) -> Refusal:

@@ -166,7 +166,8 @@ class CycleGAN(nn.Module):
         c, device = self.config, t1.device
         numbers = sum(p.numel() for p in self.parameters())
         moments = 0 if self.generator_adam.state else 2  # that Adam has yet to make, beside the gradients
-        room = self.ranks.memory(device, free_memory(device, c.memory)) - 4 * numbers * (1 + moments)
+        means = 0 if self.means else sum(weight.numel() for weight in self._generator_weights())
+        room = self.ranks.memory(device, free_memory(device, c.memory)) - 4 * (numbers * (1 + moments) + means)
 
         def kept(slices: int) -> int:
             def forward() -> Tensor:

@@ -7,11 +7,12 @@ import gc
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import psutil
+
+from ..images.limits import left_in_cgroup
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `session` asks only `ran_out`
     import torch
@@ -31,7 +32,6 @@ NO_MEMORY = (  # in lower case
     "hipblas_status_alloc_failed",
     "unable to find an engine to execute this computation",  # cuDNN, where no workspace is left
 )
-CGROUP, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 class Footprint:
@@ -121,7 +121,7 @@ def free_memory(device: torch.device, limit: float = 0.0) -> int:
         free = torch.mps.recommended_max_memory() - taken
     else:
         taken = psutil.Process().memory_info().rss
-        free = min(psutil.virtual_memory().available, _left_in_cgroup())
+        free = min(psutil.virtual_memory().available, left_in_cgroup())
     return int(min(SPARE * free, limit * 2**30 - taken if limit else math.inf))
 
 
@@ -162,26 +162,6 @@ def pages_kept() -> Iterator[None]:
         libc.mallopt(MMAP_THRESHOLD, 2**25)  # what glibc's own rule ends at
         libc.mallopt(TRIM_THRESHOLD, 2**26)
         libc.malloc_trim(0)
-
-
-def _left_in_cgroup() -> float:
-    """Bytes that a cluster's job, or a container, may still take; the whole machine's free memory may be more."""
-    left = math.inf
-    with suppress(OSError):
-        own = CGROUP / OWN_CGROUP.read_text().strip().rpartition("::")[2].lstrip("/")
-        for folder in (own, *own.parents):  # each of them may set a limit, a cluster's mostly not the innermost
-            with suppress(OSError, ValueError):  # no limit there, or "max"
-                most, taken = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
-                left = min(left, most - taken + _files_in_memory(folder / "memory.stat"))
-    return left
-
-
-def _files_in_memory(stat: Path) -> int:
-    """Bytes of files that the system holds and lets go of when they are asked for: images that were read, mostly."""
-    with suppress(OSError, ValueError):
-        lines = (line.split() for line in stat.read_text().splitlines())
-        return int(next((words[1] for words in lines if words[0] == "inactive_file"), 0))
-    return 0
 
 
 def _give_back() -> None:

@@ -61,8 +61,10 @@ def load_model(path: Path, device: torch.device | str = "cpu", precision: Precis
     try:
         weights = load(content)
         for side, prefix in names.items():
-            network = UNetGenerator(about.config)
-            network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+            with torch.device("meta"):  # nothing is taken for what a header says, before the weights are as many
+                network = UNetGenerator(about.config)
+            own = {k.removeprefix(prefix): v.float() for k, v in weights.items() if k.startswith(prefix)}
+            network.load_state_dict(own, assign=True)
             generators[side] = arrange(network).to(device).eval().requires_grad_(False)
     except (SafetensorError, RuntimeError) as error:
         if ran_out(error):
@@ -77,7 +79,8 @@ def describe_anew(model: Model, about: About) -> None:
     Raises `Refusal` where the model is being trained, or is another one than when it was read.
     """
     path = model.about.path
-    with locked(path.parent, f"{path.parent} is being trained in: wait until that has ended, then try again."):
+    busy = f"{path.parent} is being trained in: wait until that has ended, then try again."
+    with locked(path.parent, busy, leave=False):
         content = path.read_bytes()
         if sha256(content).hexdigest() != model.sha256:
             raise Refusal(f"{path} is another model than when it was read: try again with the new one.")

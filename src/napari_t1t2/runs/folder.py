@@ -13,45 +13,55 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..atomic import locked, remove_abandoned, written_file
+from ..atomic import locked, naming, remove_abandoned, written_file
 from ..config import TrainConfig
 from ..errors import Refusal
 from ..events import Progress
 from ..model.about import MODEL_FILE
 
 CHECKPOINT_FILE, CONFIG_FILE = "checkpoint.pt", "config.json"
+INPUTS, HERE = ("t1_folder", "t2_folder"), "."  # of a config; the run folder as its own file calls it
+DAMAGED = (AttributeError, KeyError, TypeError, ValueError, RecursionError, OverflowError)  # what a changed file raises
 LOSSES_FILE, PREVIEW_FOLDER, NOTES_FILE, DATA_FILE = "losses.csv", "previews", "notes.txt", "data.json"
 
 
 def save_config(path: Path, config: TrainConfig) -> None:
-    """As JSON, for people and for resuming."""
+    """As JSON, for people and for resuming; folders beside the run relative to it, so that all may move together."""
+    values, run = config.to_dict(), config.run_folder
+    if run.resolve() == path.parent.resolve():
+        near = {name: beside(run, Path(values[name])) for name in INPUTS if Path(values[name]) != Path()}
+        values |= near | {"run_folder": HERE}
     with written_file(path) as partial:
-        partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def load_config(run_folder: Path) -> TrainConfig:
     """The config of a run folder. Raises `Refusal` with a sentence."""
     path = run_folder / CONFIG_FILE
     if not path.is_file():
-        raise Refusal(f"{run_folder} has no {CONFIG_FILE}, so there is no run to resume: train without resume.")
+        raise _not_resumable(run_folder, CONFIG_FILE)
     try:
-        return TrainConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values.get("run_folder") == HERE:  # earlier versions wrote the folders as they were given
+            values |= {name: _from(run_folder, Path(values[name])) for name in INPUTS} | {"run_folder": run_folder}
+        return TrainConfig.from_dict(values)
+    except DAMAGED as error:
         raise Refusal(f"{path} cannot be read ({error}): it was changed, or written by another version.") from error
 
 
 def add_notes(path: Path, step: int, where: str, notes: Sequence[str]) -> None:
     """Append what the user was told when a sitting began, with its date, version and device."""
     begun = f"{datetime.now():%Y-%m-%d %H:%M}, napari-t1t2 {__version__}, from step {step} on {where}"
-    with path.open("a", encoding="utf-8") as file:
-        file.write("\n".join([begun, *(f"- {note}" for note in notes)]) + "\n")
+    before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    with written_file(path) as partial:
+        partial.write_text(before + "\n".join([begun, *(f"- {note}" for note in notes)]) + "\n", encoding="utf-8")
 
 
 def add_data(path: Path, step: int, data: dict[str, Any]) -> None:
     """Record what a run is trained on from a step on, unless it is what the record ends with. Plain values."""
     sittings: list[dict[str, Any]] = []
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        sittings = list(json.loads(path.read_text(encoding="utf-8"))["sittings"])
+    with suppress(OSError, *DAMAGED):
+        sittings = [dict(sitting) for sitting in json.loads(path.read_text(encoding="utf-8"))["sittings"]]
     if not sittings or {k: v for k, v in sittings[-1].items() if k != "from step"} != data:
         sittings.append({"from step": step} | data)
         with written_file(path) as partial:
@@ -64,6 +74,13 @@ def beside(run: Path, folder: Path) -> str:
     run, folder = run.resolve(), folder.resolve()
     near = folder.is_relative_to(run.parent)
     return Path(os.path.relpath(folder, run)).as_posix() if near else str(folder)
+
+
+def _from(run: Path, folder: Path) -> Path:
+    """A folder that `beside` has named."""
+    if folder.parts[:1] == ("..",) and run.name not in ("", ".."):
+        return run.parent.joinpath(*folder.parts[1:])
+    return folder if folder == Path() else run / folder
 
 
 def is_taken(run_folder: Path) -> bool:
@@ -81,7 +98,8 @@ def claimed(run_folder: Path) -> Iterator[None]:
         run_folder,
         f"{run_folder} is being trained in right now: wait for it, end it, or give another run folder.",
     ):
-        remove_abandoned(run_folder, older=0)
+        for folder in (run_folder, run_folder / PREVIEW_FOLDER):
+            remove_abandoned(folder, older=0)
         yield
 
 
@@ -96,19 +114,27 @@ class LossTable:
 
     def __init__(self, path: Path, keep_to: int) -> None:
         self._path = path
-        text = path.read_text(encoding="utf-8") if keep_to and path.is_file() else ""
-        rows = list(csv.reader(text.splitlines()))
-        kept = rows[:1] + [row for row in rows[1:] if row and row[0].isdecimal() and int(row[0]) <= keep_to]
+        try:
+            text = path.read_text(encoding="utf-8") if keep_to and path.is_file() else ""
+            rows = list(csv.reader(text.splitlines()))
+        except (ValueError, csv.Error) as error:
+            raise Refusal(f"{path} cannot be read ({error}): move it out of the run, then resume.") from error
+        # a kill may have cut the last row, into one of an earlier step
+        whole = [
+            row for row in rows[1:] if row and len(row) == len(rows[0]) and row[0].isdecimal() and len(row[0]) < 16
+        ]
+        kept = rows[:1] + [row for row in whole if int(row[0]) <= keep_to]
         with written_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(kept)
         self._columns = kept[0] if kept else []
 
     def add(self, progress: Progress) -> None:
         """Append a report; each row is complete on disk before the next step. A loss of no step since stays empty."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)  # who removed the run folder gets it anew
+        with naming(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)  # who removed the run folder gets it anew
         row = {"step": f"{progress.step}", "images": f"{progress.images}", "seconds": f"{progress.seconds:.2f}"}
         row |= {name: f"{value:.6g}" for name, value in progress.losses.items()}
-        with self._path.open("a", newline="", encoding="utf-8") as file:
+        with naming(self._path), self._path.open("a", newline="", encoding="utf-8") as file:
             if not self._columns:
                 self._columns = list(row)
                 csv.writer(file).writerow(self._columns)
@@ -119,6 +145,8 @@ def check_run_folder(config: TrainConfig, resume: bool) -> None:
     """Refuse a run folder that cannot be begun in, or gone on with. Raises `Refusal` with a sentence."""
     run = config.run_folder
     if not resume:
+        if (run / MODEL_FILE).exists() and not (run / CHECKPOINT_FILE).exists():
+            raise _not_resumable(run, CHECKPOINT_FILE)
         if is_taken(run):
             raise Refusal(f"{run} already holds a trained model: resume it, or give another run folder.")
         if (run / CONFIG_FILE).exists():
@@ -126,6 +154,9 @@ def check_run_folder(config: TrainConfig, resume: bool) -> None:
         elif foreign := next((n for n in (LOSSES_FILE, PREVIEW_FOLDER) if (run / n).exists()), None):
             raise Refusal(f"{run} holds a {foreign} that no run here has written: give another run folder.")
         return
+    if not (run / CHECKPOINT_FILE).is_file():
+        load_config(run)
+        raise _not_resumable(run, CHECKPOINT_FILE)
     before, now = (c | c.pop("model") for c in (asdict(load_config(run)), asdict(config)))
     for name in before.keys() - MAY_CHANGE:
         if before[name] != now[name]:
@@ -133,3 +164,10 @@ def check_run_folder(config: TrainConfig, resume: bool) -> None:
                 f"{name} was {before[name]} when {run} was trained and is {now[name]} now: it cannot change in a "
                 "resumed run. Take the old value, or a new run folder."
             )
+
+
+def _not_resumable(run: Path, missing: str) -> Refusal:
+    """A sentence for a folder without that file: begin there, or, where there is a model, elsewhere."""
+    if is_taken(run):
+        return Refusal(f"{run} holds a trained model without its {missing}, so it cannot go on: take a new run folder.")
+    return Refusal(f"{run} has no {missing}, so there is no run to resume: train without resume.")

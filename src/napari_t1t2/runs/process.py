@@ -31,13 +31,17 @@ from .session import Session
 # connections take such pipes on Unix alone.
 # -P: what lies in the working folder, such as a random.py, is not imported.
 COMMAND = (sys.executable, "-P", "-m", "napari_t1t2.runs.process")
-GO_ON, STOP = b"go on\n", b"stop\n"
+GO_ON, STOP = b"go on", b"stop\n"  # the first is followed by the slice to preview
 TAIL = 4000  # characters of what the child wrote to stderr: enough for a traceback
 log = logging.getLogger(__name__)
 
 
 def train_in_process(
-    config: TrainConfig, *, stop: Callable[[], bool] = lambda: False, resume: bool = False
+    config: TrainConfig,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    resume: bool = False,
+    preview_at: Callable[[], float] = lambda: 0.5,
 ) -> Iterator[TrainEvent]:
     """`runs.training.train` in a child process: same arguments, same events. Loads no torch here.
 
@@ -58,13 +62,13 @@ def train_in_process(
             os.write(answer, pickle.dumps((config, resume)))
             while not isinstance(event := pickle.load(child.stdout), Finished | Failed):
                 if event is None:
-                    os.write(answer, STOP if stop() else GO_ON)
+                    os.write(answer, STOP if stop() else b"%s %.3f\n" % (GO_ON, preview_at()))
                 else:
                     yield event
         except (EOFError, OSError, pickle.UnpicklingError):
-            raise ChildProcessError(_last_words(child.wait(), _tail(errors), config.run_folder)) from None
+            raise ChildProcessError(_last_words(child.wait(), tail(errors), config.run_folder)) from None
         if isinstance(event, Failed):
-            if said := _tail(errors):
+            if said := tail(errors):
                 log.warning("the training process said: %s", said)
             raise Refusal(event.sentence)
         yield event
@@ -74,48 +78,60 @@ def main() -> None:
     """The child: train what stdin says, and tell stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it too: who drives it decides, or is gone
     logged_out = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: logged_out.set())
+    for name in ("SIGTERM", "SIGHUP"):  # the second one of a closed terminal; Windows has none
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: logged_out.set())
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints does not print between the events
     answers = sys.stdin.buffer
     config, resume = pickle.load(answers)
+    at = 0.5
 
     def send(event: TrainEvent | Failed | None) -> None:
         events.write(pickle.dumps(event))  # whole: of a killed child's event the end may be missing, never the middle
         events.flush()
 
     def stop() -> bool:
+        nonlocal at
         try:
             send(None)
         except OSError:
             return True
-        return answers.readline() != GO_ON or logged_out.is_set()
+        if not (answer := answers.readline()).startswith(GO_ON):
+            return True
+        at = float(answer.removeprefix(GO_ON))
+        return logged_out.is_set()
 
     def start(_: Callable[[], bool]) -> Iterator[TrainEvent]:
         from .training import train  # brings torch: an ImportError becomes a sentence here
 
-        return train(config, stop=stop, resume=resume)
+        return train(config, stop=stop, resume=resume, preview_at=lambda: at)
 
     for event in Session(start):
         with suppress(OSError):  # nobody listens any more: `stop` will say so
             send(event)
 
 
-def _tail(errors: IO[bytes]) -> str:
+def tail(errors: IO[bytes]) -> str:
+    """The end of what a child wrote to stderr."""
     end = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, end - TAIL))
     return errors.read().decode(errors="replace").strip()
 
 
+def how_it_ended(what: str, code: int, said: str, remedy: str) -> str:
+    """The end of a sentence on a child that ended by itself, its subject; all that it said goes to the log."""
+    if said:
+        log.error("the %s process said: %s", what, said)
+    if code == -9:  # SIGKILL, which nothing can answer; so works Linux when memory is short
+        return f"was ended by the system, most likely as the memory ran short: {remedy}"
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"crashed ({how}{': ' + said.splitlines()[-1][:200] if said else ''})"
+
+
 def _last_words(code: int, said: str, run: Path) -> str:
     """What became of a child that ended by itself, and what to do."""
-    if said:
-        log.error("the training process said: %s", said)
-    if code == -9:  # SIGKILL, which nothing can answer; so works Linux when memory is short
-        why = "was ended by the system, most likely as the memory ran short: take a lower batch, crop or channels"
-    else:
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        why = f"crashed ({how}{': ' + said.splitlines()[-1][:200] if said else ''})"
+    why = how_it_ended("training", code, said, "take a lower batch, crop or channels")
     if (run / CHECKPOINT_FILE).is_file():
         return f"The training process {why}. The last checkpoint is in {run}: resume that run to go on from it."
     return f"The training process {why}. Nothing was saved in {run} yet: train again."

@@ -10,26 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image as Pillow
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..atomic import LOCK_FILE
-from ..config import ModelConfig, Side, TrainConfig
+from ..config import Side, TrainConfig
 from ..data.batches import Bank
-from ..data.inputs import as_input, polarity
+from ..data.inputs import polarity
 from ..data.pairs import find_pairs
 from ..data.reading import reading
 from ..data.seen import images_in, seen_in_all
 from ..data.split import split
-from ..data.stored import Images
 from ..errors import Refusal
 from ..events import Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from ..images.intensity import Intensity
-from ..images.volume import NOTICE, Image
-from ..model.about import MODEL_FILE, About
+from ..model.about import MODEL_FILE, About, read_about
 from ..model.checkpoint import Position, read_checkpoint, save_checkpoint
 from ..model.cyclegan import CycleGAN
 from ..model.device import computes_in_bfloat16
@@ -43,7 +38,6 @@ from .folder import (
     DATA_FILE,
     LOSSES_FILE,
     NOTES_FILE,
-    PREVIEW_FOLDER,
     LossTable,
     add_data,
     add_notes,
@@ -52,13 +46,20 @@ from .folder import (
     claimed,
     save_config,
 )
+from .guard import Guard, uninterrupted
+from .preview import Head, heads_among, preview, slice_at
 from .schedule import Schedule
 
 SAVE_SECONDS = 300.0  # of training between two saves, at most
 
 
 def train(
-    config: TrainConfig, *, stop: Callable[[], bool] = lambda: False, resume: bool = False, ranks: Ranks = ALONE
+    config: TrainConfig,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    resume: bool = False,
+    ranks: Ranks = ALONE,
+    preview_at: Callable[[], float] = lambda: 0.5,
 ) -> Iterator[TrainEvent]:
     """Train one CycleGAN.
 
@@ -74,13 +75,16 @@ def train(
     ranks
         The processes that train one model together, from `ranks.joined`. All of them yield the same events; the first
         one writes, and its clock counts. A stop of one is a stop of all.
+    preview_at
+        Which slice of the held-out head previews show, from 0, its first, to 1, its last. Another answer than before
+        gives a preview after the next step.
 
     Whoever leaves the loop early, with `break` or an interrupt, loses nothing: the run saves itself first.
 
     Raises
     ------
     Refusal
-        A sentence for the user: unusable folders, a taken run folder, training that diverged, a stop before it began.
+        A sentence: unusable folders, a taken run folder, a failed write, a training that diverged, an early stop.
     """
     if config.run_folder == Path():
         raise Refusal("No run folder was given: choose where the model goes.")
@@ -92,11 +96,16 @@ def train(
             stack.enter_context(claimed(config.run_folder))
             check_run_folder(config, resume)  # another run may have ended meanwhile
         ranks.meet()  # where the first one refuses, the others do not begin to read
-        yield from _train(config, stop, resume, ranks, stack)
+        yield from _train(config, stop, resume, ranks, preview_at, stack)
 
 
 def _train(
-    config: TrainConfig, stop: Callable[[], bool], resume: bool, ranks: Ranks, stack: ExitStack
+    config: TrainConfig,
+    stop: Callable[[], bool],
+    resume: bool,
+    ranks: Ranks,
+    preview_at: Callable[[], float],
+    stack: ExitStack,
 ) -> Iterator[TrainEvent]:
     # Set up: the images, the networks, and where a resumed run stands.
     run, device = config.run_folder, ranks.device(config.device)
@@ -107,6 +116,15 @@ def _train(
     step, seconds, window = at.step, at.seconds, at.window
     schedule = Schedule.of_resumed(config, saved) if saved else Schedule(config)
     if saved and schedule.used(step, seconds) >= 1:
+        if not _is_model_of(run / MODEL_FILE, step):  # the last save was cut in two
+            gan = CycleGAN(config, ranks).to(device)
+            saved.restore(gan)
+            if ranks.first:
+                with gan.averaged():
+                    save_model(run / MODEL_FILE, gan, saved.about)
+            yield Noted(step, "This training was finished, but its model was not saved: it is now.")
+            yield Finished(step, run / MODEL_FILE, "completed")
+            return
         raise Refusal(
             f"This training is finished ({step} steps, {seconds / 60:.1f} minutes): to train on, give more minutes or "
             "steps, counted from its beginning."
@@ -135,25 +153,36 @@ def _train(
         losses_csv = LossTable(run / LOSSES_FILE, keep_to=step)
 
     saved_at, saved_seconds = (step, seconds) if saved else (-1, 0.0)
+    looked_at, looked_step = 0.5, step
+
+    def shown(at: float) -> tuple[Tensor, Tensor]:
+        t1, t2 = (slice_at(at, *head, config.model).to(device) for head in learned.heads[:2])
+        return t1, t2
+
+    guard = Guard(gan, shown(0.5))
 
     def look() -> Preview:
-        return preview(gan, *learned.shown, step, run if ranks.first else None)
+        nonlocal looked_at, looked_step
+        looked_at, looked_step = preview_at(), step
+        with uninterrupted():
+            return preview(gan, *shown(looked_at), step, run if ranks.first else None, learned.heads[2])
 
     def save() -> Saved:
         """Write the checkpoint first: a run that is killed in between goes on from it."""
         nonlocal saved_at, saved_seconds
-        _refuse_divergence(gan, step, saved_at)
+        guard.check_weights(step, saved_at)
+        guard.check_images(step, saved_at)
         if ranks.first:
             about = replace(learned.about, step=step)
             run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
             save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window, schedule.began), about)
-            with gan.averaged():
+            with uninterrupted(), gan.averaged():
                 save_model(run / MODEL_FILE, gan, about)
         saved_at, saved_seconds = step, seconds
         return Saved(step, run / MODEL_FILE)
 
     shape = first[0].shape[-2:]
-    yield Started(step, where, learned.counts, (shape[0], shape[1]), notes)
+    yield Started(step, where, learned.counts, (shape[0], shape[1]), notes, learned.patients)
     if step == 0:
         yield look()
 
@@ -177,8 +206,9 @@ def _train(
             pair = (learned.pairs[0].batch(step), learned.pairs[1].batch(step)) if learned.pairs else None
             unpaired = schedule.unpaired_weight(step, learned.share)
             t1, t2 = pair if pair and not unpaired else (learned.t1.batch(step), learned.t2.batch(step))
-            losses = gan.step(t1, t2, rng, pair, unpaired)
-            window, step = [*window, losses], step + 1
+            with uninterrupted():
+                losses = gan.step(t1, t2, rng, pair, unpaired)
+                window, step = [*window, losses], step + 1
             due = step % config.report_every == 0
             means = _mean(window) if due else {}
             seconds += time.perf_counter() - began
@@ -187,7 +217,8 @@ def _train(
             if told := gan.footprint.take_change():
                 yield Noted(step, told)
             if due:
-                _refuse_divergence(gan, step, saved_at)
+                guard.check_losses(means, step, saved_at)
+                guard.check_weights(step, saved_at)
                 fraction = schedule.used(step, seconds)
                 rate = (step - reported_at) * config.batch / max(seconds - since, 1e-9)
                 left = seconds * (1 / fraction - 1)
@@ -198,7 +229,7 @@ def _train(
                 yield progress
 
             # Preview and save.
-            if step % config.preview_every == 0:
+            if step % config.preview_every == 0 or preview_at() != looked_at:
                 yield look()
             if step % config.save_every == 0 or seconds - saved_seconds >= SAVE_SECONDS:
                 yield save()
@@ -207,7 +238,9 @@ def _train(
             save()
         raise
 
-    # The end: save what is not saved yet.
+    # The end: show what was learned, save what is not saved yet.
+    if looked_step != step:
+        yield look()
     if saved_at != step:
         yield save()
     yield Finished(step, run / MODEL_FILE, "completed" if completed else "stopped")
@@ -221,10 +254,11 @@ class Learned:
     t2: Bank
     pairs: tuple[Bank, Bank] | None
     share: float  # of the slices of the smaller contrast that have a partner
-    shown: tuple[Tensor, Tensor]  # a held-out slice of each contrast, (1, 1 or 2, H, W)
+    heads: tuple[Head, Head, bool]  # a held-out one of each contrast, for the previews, and whether it is the same
     about: About
     falling: bool  # whether what is dark in one contrast is bright in the other
     counts: tuple[int, int]  # slices of each contrast
+    patients: tuple[int, int]
     notes: tuple[str, ...]
     data: dict[str, Any]  # by contrast, its folder and what became of each file, for the run's record
 
@@ -260,18 +294,19 @@ def _read(
 
     banks = [Bank(s.images, config, device, i, parts.train[i], part) for i, s in enumerate((t1, t2))]
     # of one stream, so that both contrasts of a pair are cut and mirrored alike
-    paired = [Bank(images, config, device, 5, part=part) for images in pairs.images if len(images)]
-    shown = [_middle(s.images, held, config.model).to(device) for s, held in zip((t1, t2), parts.held, strict=True)]
+    paired = [Bank(images, config, device, 5, part=part, moved=True) for images in pairs.images if len(images)]
+    patients = [len({s.subjects[i] for i in s.owners[n]} - {""}) for s, n in zip((t1, t2), parts.train, strict=True)]
     about = About(config.run_folder / MODEL_FILE, replace(config.model, pixel=pixel), ranges, 0, seen, familiar)
     return Learned(
         banks[0],
         banks[1],
         (paired[0], paired[1]) if paired else None,
         pairs.count / min(len(parts.train[0]), len(parts.train[1])),
-        (shown[0], shown[1]),
+        heads_among(t1, t2, parts),
         about,
         polarity(t1.images, parts.train[0]) * polarity(t2.images, parts.train[1]) < 0,
         (len(parts.train[0]), len(parts.train[1])),
+        (patients[0], patients[1]),
         notes,
         {
             label: {"folder": beside(config.run_folder, folder), "files": slices.uses(trained, held)}
@@ -288,43 +323,15 @@ def _read(
     )
 
 
-def _middle(images: Images, chosen: npt.NDArray[np.intp], model: ModelConfig) -> Tensor:
-    """The slice in the middle of those chosen, (1, 1 or 2, H, W)."""
-    return as_input(images[chosen[len(chosen) // 2]][None], model)
-
-
-@torch.inference_mode()
-def preview(gan: CycleGAN, t1: Tensor, t2: Tensor, step: int, run: Path | None) -> Preview:
-    """Translate one slice each way and back, (1, 1 or 2, H, W); written as a PNG of two rows if a run is given."""
-
-    def image(x: Tensor) -> Image:
-        result: Image = x[0, 0].float().cpu().numpy()
-        return result
-
-    with gan.averaged():
-        made = gan.translate(t1, t2)
-    event = Preview(step, *(image(x) for x in (t1, made.fake_t2, made.back_t1, t2, made.fake_t1, made.back_t2)))
-    if run is None:
-        return event
-    top = np.hstack([event.t1, event.fake_t2, event.back_t1])
-    bottom = np.hstack([event.t2, event.fake_t1, event.back_t2])
-    width = max(top.shape[1], bottom.shape[1])
-    rows = np.vstack([np.pad(r, ((0, 0), (0, width - r.shape[1])), constant_values=-1) for r in (top, bottom)])
-    picture = Pillow.fromarray(np.rint((np.nan_to_num(rows) + 1) * 127.5).astype(np.uint8))
-    (run / PREVIEW_FOLDER).mkdir(parents=True, exist_ok=True)
-    info = PngInfo()
-    info.add_text("Description", f"Columns 2 and 3: {NOTICE}")
-    picture.save(run / PREVIEW_FOLDER / f"step-{step:06d}.png", pnginfo=info)
-    return event
+def _is_model_of(path: Path, step: int) -> bool:
+    """Whether a file is the model of a step."""
+    try:
+        return read_about(path).step == step
+    except (OSError, Refusal):
+        return False
 
 
 def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:
     # .item() makes the CPU wait for the GPU, so it happens once per report, not once per step
     names = dict.fromkeys(name for losses in window for name in losses)  # not every step has all
     return {n: torch.stack([losses[n] for losses in window if n in losses]).mean().item() for n in names}
-
-
-def _refuse_divergence(gan: CycleGAN, step: int, saved_at: int) -> None:
-    if not torch.stack([torch.isfinite(p).all() for p in gan.parameters()]).all():
-        kept = f"the model of step {saved_at} is kept" if saved_at >= 0 else "nothing was saved yet"
-        raise Refusal(f"Training diverged before step {step}: {kept}. Lower the learning_rate and train again.")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..atomic import reserve
 from ..config import Planes, Side
 from ..data.inputs import as_input
 from ..errors import Refusal
@@ -46,6 +45,7 @@ def stream(
     out: Image | None = None,
     intensity: Intensity | None = None,
     errors: tuple[ErrorMap, Image] | None = None,
+    at_once: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Translated]:
     """Translate into `out`, slab by slab, in the model's plane; the data are never in memory all at once.
@@ -67,12 +67,14 @@ def stream(
         "three" is three-plane averaging, of axial, coronal and sagittal slices: smoother between slices, at least 3
         times slower, and more where the voxels are thick, as the model's pixels are square.
     out
-        Same shape as the data, float32, zeros; by default it is made, and only the last event is of use.
+        Same shape as the data, float32; by default it is made, and only the last event is of use.
     intensity
         The range to read the data with; by default `input_range` decides, for each (Z, Y, X) volume. Of several
         volumes, one of a single value becomes air, and the event after it says so.
     errors
-        Who says what error to expect, and where to put it: same shape as `out`, zeros, in the target's units.
+        Who says what error to expect, and where to put it: same shape as `out`, in the target's units.
+    at_once
+        Pixels in a batch, at least a slice; by default what bounds memory.
     stop
         Ends early once it says so.
     """
@@ -80,8 +82,8 @@ def stream(
     side = model.config.side(to)
     target = model.about.ranges[side]
     out = blank(data.shape) if out is None else out
-    views = _views(planes if data.ndim > 2 else "one", model.config.plane, affine, spacing)
-    blocks = list(zip(_volumes(data), _volumes(out), _volumes(errors[1] if errors else out), strict=True))
+    views = views_for(planes if data.ndim > 2 else "one", model.config.plane, affine, spacing)
+    blocks = list(zip(volumes_in(data), volumes_in(out), volumes_in(errors[1] if errors else out), strict=True))
     total = sum(view.apply(o).shape[0] for _, o, _ in blocks for view in views)
     done = 0
     for number, (block, result, expected) in enumerate(blocks):
@@ -94,22 +96,22 @@ def stream(
             done += total // len(blocks)
             yield Translated(done, total, f"Volume {number} of {len(blocks)} was left as air: {error}")
             continue
-        for view in views:
+        for so_many, view in enumerate(views, 1):
             seen, made = view.apply(block), view.apply(result)
-            for start, frame, x, y in batches(seen, view, model, side, source):
+            for start, frame, x, y in batches(seen, view, model, side, source, at_once):
                 if stop():
                     return
                 at = slice(start, start + len(y))
-                made[at] += target.from_unit(frame.take(y[:, 0].float().cpu().numpy())) / len(views)
+                _average(made, at, target.from_unit(frame.take(y[:, 0].float().cpu().numpy())), so_many)
                 if errors:
-                    part = frame.take(errors[0].expected(x, y))
-                    view.apply(expected)[at] += part * np.float32((target.high - target.low) / len(views))
+                    part = frame.take(errors[0].expected(x, y)) * np.float32(target.high - target.low)
+                    _average(view.apply(expected), at, part, so_many)
                 done += len(y)
                 yield Translated(done, total)
 
 
 def batches(
-    seen: Any, view: View, model: Model, side: Side, source: Intensity
+    seen: Any, view: View, model: Model, side: Side, source: Intensity, at_once: int | None = None
 ) -> Iterator[tuple[int, Frame, Tensor, Tensor]]:
     """Batches of (slice, row, column) data: the number of the first slice, their frame, and in it source and result.
 
@@ -124,7 +126,7 @@ def batches(
         spacing=view.spacing and view.spacing[1:],
         pixel=model.config.pixel,
     )
-    batch = max(1, PIXELS_AT_ONCE // math.prod(frame.framed))
+    batch = max(1, (at_once or PIXELS_AT_ONCE) // math.prod(frame.framed))
 
     def prepared() -> Iterator[tuple[int, Tensor]]:
         for first, last in _slabs(seen, batch):
@@ -138,6 +140,8 @@ def batches(
         x = images.to(device)
         with torch.inference_mode(), autocast(device, model.precision):
             y = network(x)
+            if model.config.mirror:
+                y = (y + network(x.flip(-1)).flip(-1)) / 2
         yield start, frame, x, y
 
 
@@ -213,26 +217,8 @@ def blank(shape: tuple[int, ...]) -> Image:
     if size <= IN_MEMORY:
         return np.zeros(shape, np.float32)
     with tempfile.TemporaryFile() as file:
-        _reserve(file.fileno(), size)
+        reserve(file.fileno(), size, tempfile.gettempdir())
         return np.memmap(file, np.float32, "r+", shape=shape)
-
-
-def _reserve(file: int, size: int) -> None:
-    """Take so many bytes of the disk now: a write to a map of a full disk would end the program."""
-    folder = tempfile.gettempdir()
-    free = shutil.disk_usage(folder).free
-    try:
-        os.ftruncate(file, size)
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file, 0, size)
-        full = free < size and not hasattr(os, "posix_fallocate")
-    except OSError:
-        full = True
-    if full:
-        raise Refusal(
-            f"The result takes {size / 2**30:.1f} GiB in {folder}, where {free / 2**30:.1f} GiB are free: delete "
-            "something there, or set the environment variable TMPDIR to a folder on a larger disk."
-        )
 
 
 def flicker(data: Image, head: Any = None) -> float:
@@ -250,7 +236,7 @@ def check_shape(shape: tuple[int, ...]) -> None:
         raise Refusal(f"The image has shape {shape}; it needs rows and columns in its last two axes.")
 
 
-def _views(
+def views_for(
     planes: Planes, plane: Plane, affine: Affine | None, spacing: tuple[float, float, float] | None
 ) -> list[View]:
     """The model's plane, or all three, its own first; without an affine the stored slices stand for its own."""
@@ -262,7 +248,12 @@ def _views(
     return [View(a, spacing=spacing and (spacing[a[0]], spacing[a[1]], spacing[a[2]])) for a in axes]
 
 
-def _volumes(data: Any) -> Iterator[Any]:
+def _average(made: Image, at: slice, part: Image, so_many: int) -> None:
+    """Make slices the mean of so many planes, of which `part` is the last: what is there is always an image."""
+    made[at] = part if so_many == 1 else made[at] + (part - made[at]) / so_many
+
+
+def volumes_in(data: Any) -> Iterator[Any]:
     """The (Z, Y, X) parts of (..., Z, Y, X); a single slice is a part of one."""
     if data.ndim == 2:
         yield data[None]

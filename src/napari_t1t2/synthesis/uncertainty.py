@@ -110,7 +110,8 @@ class UncertaintyMap:
         """
         there, back = (self.model.generators[side] for side in (self.side, other(self.side)))
         with torch.inference_mode(), autocast(x.device, self.model.precision):
-            variants = [y, there(x.flip(-1)).flip(-1)]
+            mirrored = there(x.flip(-1)).flip(-1)
+            variants = [2 * y - mirrored if self.model.config.mirror else y, mirrored]  # `y` is then the mean of both
             variants.append(there(x.roll(SHIFT, (-2, -1))).roll((-SHIFT[0], -SHIFT[1]), (-2, -1)))
             variants += [_turned(there(_turned(x, angle)), -angle) for angle in (TURN, -TURN)]
             found = [(x[:, :1] - back(with_depth_of(y, x))).abs(), torch.stack(variants).std(0, correction=0)]

@@ -6,21 +6,32 @@ import math
 import time
 from typing import Any, Literal
 
-from qtpy.QtWidgets import QWidget
+import numpy as np
+from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
 from ._form import stack
 
 POINTS = 500  # drawn at most, whatever the length of the run
 SECONDS = 1.0  # between two drawings, as each takes the GUI thread some 25 ms
 LOSSES = {  # what each is, and which way is good
-    "adversarial": "how well the discriminators tell synthetic slices from real ones; should fall, not rise for long",
-    "cycle": "how far T1 -> T2 -> T1 is from the original; should fall once its weight has risen",
-    "structure": "how far the anatomy of the synthetic slices is from that of their sources; should fall",
-    "identity": "how much a generator changes a slice that already has its contrast; should fall",
-    "paired": "how far synthetic slices are from the real ones of the same place; should fall",
-    "discriminators": "how often the discriminators are wrong; should stay above 0, or the generators learn little",
+    "adversarial": "synthetic slices told from real ones; should not rise for long",
+    "cycle": "how far T1 -> T2 -> T1 is from the original; should fall",
+    "structure": "how far the anatomy has moved; should fall",
+    "identity": "change of a slice that has its contrast; should fall",
+    "paired": "how far from the real slice of the same place; should fall",
+    "discriminators": "how often they are wrong; should stay above 0",
+    "held-out": "error on a slice that is not trained on, in both contrasts; should fall",
 }
-MARGINS = {"left": 0.45, "bottom": 0.34, "right": 0.08, "top": 0.2}  # inches
+COLOURS = (  # of the lines on a dark and on a light ground: Okabe and Ito's, which the colour-blind can tell apart
+    ("#56b4e9", "#0072b2"),
+    ("#e69f00", "#a86f00"),
+    ("#2fc79a", "#00785a"),
+    ("#f0e442", "#7a7000"),
+    ("#ff8a50", "#c04a00"),
+    ("#dd8fbc", "#a8487f"),
+    ("#ffffff", "#000000"),
+)
+MARGINS = {"left": 0.45, "bottom": 0.36, "right": 0.08, "top": 0.08}  # inches
 
 
 def load_matplotlib() -> None:
@@ -57,15 +68,25 @@ class Plot(QWidget):
 
 
 class LossCurve(Plot):
-    """One line per loss, on a logarithmic axis."""
+    """One line per loss: raw and faint, and bold its running mean; below, what each line is and which way is good."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: dict[str, Any] = {}
+        self._lines: dict[str, tuple[Any, Any]] = {}
+        self.log = QCheckBox("logarithmic")
+        self.log.setChecked(True)
+        self.legend = QLabel()
+        self.legend.setWordWrap(True)
+        packed = self.layout()
+        assert packed is not None
+        for part in (self.log, self.legend):
+            packed.addWidget(part)
+        self.log.toggled.connect(self._on_log)
         self.clear()
 
     def clear(self) -> None:
-        """Forget all points."""
+        """Forget all points, and hide until there are others."""
+        self.hide()
         self.steps: list[int] = []
         self.losses: dict[str, list[float]] = {}
         self._drawn_at = 0.0
@@ -79,38 +100,70 @@ class LossCurve(Plot):
         if time.monotonic() - self._drawn_at >= SECONDS:
             self.draw_now()
 
+    def note(self, name: str, value: float) -> None:
+        """Add a point of one line to the last report."""
+        if self.steps:
+            self.losses.setdefault(name, [math.nan] * len(self.steps))[-1] = value
+
     def draw_now(self) -> None:
         """Draw all points."""
         if not self.steps:
             return
         if self.canvas is None:
-            self.make_canvas(60, 180).mpl_connect("resize_event", self._fit)
+            self.make_canvas(90, 150).mpl_connect("resize_event", self._fit)
+            packed = self.layout()
+            assert isinstance(packed, QVBoxLayout)
+            packed.insertWidget(0, self.canvas)
             self._fit()
+        self.show()
         if self.losses.keys() != self._lines.keys():
             self._make_lines()
         every = -(-len(self.steps) // POINTS)
         for name, values in self.losses.items():
-            self._lines[name].set_data(self.steps[::every], values[::every])
+            raw, mean = self._lines[name]
+            there = [n for n, value in enumerate(values) if not math.isnan(value)][::every]
+            means = running_mean(values)
+            raw.set_data([self.steps[n] for n in there], [values[n] for n in there])
+            mean.set_data([self.steps[n] for n in there], [means[n] for n in there])
         self.axes.relim()
         self.axes.autoscale_view()
         self.canvas.draw_idle()
         self._drawn_at = time.monotonic()
 
+    def _on_log(self, _: bool) -> None:
+        self._lines = {}
+        self.draw_now()
+
     def _make_lines(self) -> None:
-        """One for each loss. New ones at each drawing, with minor ticks and a layout, took four times as long."""
+        """Two for each loss. New ones at each drawing, with minor ticks and a layout, took four times as long."""
         from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
+        palette = self.palette()
+        text, ground = (palette.color(role).name() for role in (self.foregroundRole(), self.backgroundRole()))
+        dark = palette.color(self.backgroundRole()).lightness() < 128
+        colours = dict(zip(LOSSES, (light if dark else deep for light, deep in COLOURS), strict=True))
         self.axes.clear()
-        style = {"linewidth": 1, "marker": ".", "markersize": 2}  # a single point is no line
-        self._lines = {name: self.axes.semilogy([], [], label=name, **style)[0] for name in self.losses}
-        self.axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        self.axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        self.axes.yaxis.set_minor_locator(NullLocator())
-        self.axes.set_xlabel("step; rest the mouse here to read what each line is", fontsize=7, labelpad=1)
-        self.axes.tick_params(labelsize=7)
-        place = {"loc": "lower left", "bbox_to_anchor": (0, 0.97), "ncols": len(LOSSES), "frameon": False}
-        self.axes.legend(fontsize=6, handlelength=1, columnspacing=1, borderpad=0, **place)
-        self.setToolTip("\n".join(f"{name}: {LOSSES[name]}." for name in self.losses if name in LOSSES))
+        self.axes.figure.set_facecolor(ground)
+        self.axes.set_facecolor(ground)
+        self._lines = {}
+        for name in self.losses:
+            style = {"color": colours.get(name, text)}
+            (raw,) = self.axes.plot([], [], linewidth=0.8, alpha=0.3, marker=".", markersize=2, **style)
+            self._lines[name] = raw, self.axes.plot([], [], linewidth=1.8, **style)[0]
+        if self.log.isChecked():
+            self.axes.set_yscale("log")
+            self.axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            self.axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            self.axes.yaxis.set_minor_locator(NullLocator())
+        self.axes.set_xlabel("step", fontsize=8, labelpad=1, color=text)
+        self.axes.tick_params(labelsize=8, colors=text)
+        for spine in self.axes.spines.values():
+            spine.set_color(text)
+        lines = [
+            f'<span style="color:{colours.get(name, text)}">&#9632;</span> <b>{name}</b>: {LOSSES.get(name, "")}'
+            for name in self.losses
+        ]
+        self.legend.setText(f'<div style="font-size:11px">{"<br>".join(lines)}</div>')
 
     def _fit(self, _: Any = None) -> None:
         """Leave room for the labels, whatever the size."""
@@ -121,3 +174,14 @@ class LossCurve(Plot):
             right=1 - MARGINS["right"] / width,
             top=1 - MARGINS["top"] / height,
         )
+
+
+def running_mean(values: list[float]) -> list[float]:
+    """Each value averaged with those before it, over a twentieth of all; what is no number is left out."""
+    some = np.asarray(values, float)
+    sums = np.cumsum(np.r_[0, np.nan_to_num(some)])
+    counts = np.cumsum(np.r_[0, np.isfinite(some)])
+    first = np.maximum(0, np.arange(len(some)) + 1 - max(1, len(some) // 20))
+    end = np.arange(1, len(some) + 1)
+    means: list[float] = ((sums[end] - sums[first]) / np.maximum(1, counts[end] - counts[first])).tolist()
+    return means

@@ -101,6 +101,17 @@ def look(
         raise UnusableError("\n".join(refused))
 
 
+def look_at_sample(
+    home: Path, wanted: dict[Side, Chosen], model: ModelConfig, *, prepared: bool, stop: Callable[[], bool]
+) -> Iterator[Loaded | Found | Reading]:
+    """The same of the sample heads, which are written where there are none yet. Raises `Refusal` without nilearn."""
+    from ..sample import write_heads
+
+    if not (home / "held-out" / "T2").is_dir():  # which are written last
+        write_heads(home)
+    yield from look(wanted, model, prepared=prepared, stop=stop)
+
+
 def _reading(
     steps: Generator[tuple[int, int], None, tuple[list[Volume], list[Skipped]]], stop: Callable[[], bool]
 ) -> Generator[Reading, None, tuple[list[Volume], list[Skipped]]]:

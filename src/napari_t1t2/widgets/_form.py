@@ -7,16 +7,21 @@ from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from magicgui.widgets import ComboBox, Container, Widget, create_widget
-from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
-from superqt import QCollapsible
+from magicgui.widgets import ComboBox, Container, FileEdit, Label, Widget, create_widget
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtWidgets import QComboBox, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
-from ..config import ModelConfig, TrainConfig, label_of
+from ..config import ModelConfig, TrainConfig, label_of, spoken
+from ..errors import Refusal
+
+SHOWN = ("t1_folder", "t2_folder", "minutes", "device")  # at once; all others are folded away
+WRONG = "_wrong"  # ends the name of the sentence below a row
 
 
 class TrainForm(QWidget):
     """Edit a frozen `TrainConfig`; rows are reached by field name, as in `form["minutes"].value = 10`."""
+
+    changed = Signal(str)  # the name of a row
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
@@ -28,11 +33,14 @@ class TrainForm(QWidget):
         ]
         self._rows: dict[str, Any] = {row.name: row for _, row in described}
         self._base = config
-        basic = Container(widgets=[row for f, row in described if not f.metadata["advanced"]])
-        advanced = Container(widgets=[row for f, row in described if f.metadata["advanced"]])
-        self._folded = QCollapsible("More settings")
-        self._folded.addWidget(advanced.native)
-        stack(self, basic.native, self._folded)
+        self.basic = Container(widgets=[row for f, row in described if f.name in SHOWN])
+        # what is no matter of taste first, then what the networks are made of
+        rest = sorted((f.metadata["advanced"], n) for n, (f, _) in enumerate(described) if f.name not in SHOWN)
+        self.advanced = Container(widgets=[described[n][1] for _, n in rest])
+        self.more = Folded("More settings", self.advanced.native)
+        stack(self, self.basic.native, self.more)
+        for name, row in self._rows.items():
+            row.changed.connect(lambda _, name=name: self.changed.emit(name))
         self._given: dict[str, Any] = {}
         self._shown: dict[str, Any] = {}
         self.fill(config)
@@ -52,10 +60,79 @@ class TrainForm(QWidget):
         """Show another config, but leave the rows in `keep` as they are."""
         values = {f.name: getattr(config, f.name) for f in fields(TrainConfig)}
         values |= {f.name: getattr(config.model, f.name) for f in fields(ModelConfig)}
+        self.blockSignals(True)  # all rows are one change
         for name, row in self._rows.items():
             if name not in keep:
                 _show(row, values[name])
                 self._given[name], self._shown[name] = values[name], row.value
+        self.blockSignals(False)
+        self.changed.emit("")
+
+    def wrong(self, last: str = "") -> dict[str, str]:
+        """By row, a sentence on what cannot work. One that names no row is told below the row changed last."""
+        found = missing_folders({name: self._rows[name] for name in ("t1_folder", "t2_folder")})
+        try:
+            self.config  # noqa: B018
+        except Refusal as error:
+            named = (name for name in self._rows if str(error).startswith(f"{spoken(name)} is "))
+            found[next(named, last or "minutes")] = str(error)
+        return found
+
+    def show_wrong(self, wrong: dict[str, str]) -> None:
+        """Show these sentences and no others; rows that are folded away come to light."""
+        show_sentences(self.basic, wrong)
+        if show_sentences(self.advanced, wrong):
+            self.more.unfold()
+
+
+def missing_folders(rows: dict[str, Any]) -> dict[str, str]:
+    """By row, that the folder in it is not there; an empty row is not wrong yet."""
+    return {
+        name: f"{row.value} does not exist: choose another folder."
+        for name, row in rows.items()
+        if row.value != Path() and not row.value.exists()
+    }
+
+
+def show_sentences(container: Container[Any], wrong: dict[str, str]) -> int:
+    """Say below each row of a container what is wrong with it, if anything; returns how many are."""
+    rows = {row.name: row for row in container}
+    for name in rows.keys() & (wrong.keys() | {own.removesuffix(WRONG) for own in rows if own.endswith(WRONG)}):
+        if name + WRONG not in rows:
+            label = Label(name=name + WRONG, label=" ")  # an empty one would be made of the name
+            label.native.setWordWrap(True)
+            label.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)  # it wraps
+            label.native.setStyleSheet("font-weight: bold; font-style: italic;")
+            container.insert(list(rows).index(name) + 1, label)
+            rows = {row.name: row for row in container}
+        rows[name + WRONG].value = wrong.get(name, "")
+        rows[name + WRONG].visible = name in wrong
+    return len(rows.keys() & wrong.keys())
+
+
+class Folded(QWidget):
+    """A title to press, and what lies behind it; folded at first."""
+
+    def __init__(self, title: str, content: QWidget) -> None:
+        super().__init__()
+        self.title = QToolButton()
+        self.title.setText(title)
+        self.title.setCheckable(True)
+        self.title.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.title.setArrowType(Qt.ArrowType.RightArrow)
+        self.title.setStyleSheet("QToolButton { border: none; }")
+        self.content = content
+        stack(self, self.title, content)
+        content.hide()
+        self.title.toggled.connect(self._on_toggled)
+
+    def unfold(self, unfolded: bool = True) -> None:
+        """Show what lies behind the title, or hide it."""
+        self.title.setChecked(unfolded)
+
+    def _on_toggled(self, unfolded: bool) -> None:
+        self.title.setArrowType(Qt.ArrowType.DownArrow if unfolded else Qt.ArrowType.RightArrow)
+        self.content.setVisible(unfolded)
 
 
 def field_row(config_class: type, name: str, value: Any = None) -> Widget:
@@ -74,7 +151,15 @@ def field_row(config_class: type, name: str, value: Any = None) -> Widget:
     label = label_of(name)
     row = create_widget(value=value, annotation=hint, name=name, label=label, options=options)
     _show(row, value)
+    name_row(row)
     return row
+
+
+def name_row(row: Any) -> None:
+    """Tell a screen reader what a row is."""
+    for part in (row.line_edit, row.choose_btn) if isinstance(row, FileEdit) else (row,):
+        part.native.setAccessibleName(row.label)
+        part.native.setAcceptDrops(not isinstance(row, FileEdit))  # a folder dropped there would become text
 
 
 def _show(row: Any, value: Any) -> None:

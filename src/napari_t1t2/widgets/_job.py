@@ -10,9 +10,10 @@ from typing import Any
 
 from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QCoreApplication, QEvent, QSize, Qt
-from qtpy.QtGui import QTextOption
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, QSize, Qt, Signal
+from qtpy.QtGui import QGuiApplication, QTextOption
 from qtpy.QtWidgets import (
+    QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
     QFrame,
@@ -20,6 +21,7 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QScrollArea,
+    QScrollBar,
     QSizePolicy,
     QTextEdit,
     QVBoxLayout,
@@ -31,7 +33,7 @@ from ..runs.session import Session, State, explain
 from ._form import leave_wheel, stack
 
 THREAD = "napari-t1t2 job"  # its name
-KEPT = 160  # pixels of the status, at most
+KEPT = 160  # pixels of the status, at most; on a small screen a fifth of it
 
 
 class SessionWorker(GeneratorWorker[Any, None, None]):
@@ -61,10 +63,12 @@ class _Slot:
 
 
 class Status(QTextEdit):
-    """Sentences to read and copy. It wraps them, within long words too, grows with them, and scrolls beyond `KEPT`."""
+    """Sentences to read and copy. It wraps them, within long words too, grows with them, and scrolls beyond `kept`."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = KEPT) -> None:
         super().__init__()
+        screen = QGuiApplication.primaryScreen()
+        self._kept = min(kept, screen.availableGeometry().height() * kept // (5 * KEPT)) if screen else kept
         self._text = ""  # toPlainText() makes plain spaces of those that do not break
         self.setReadOnly(True)
         self.setUndoRedoEnabled(False)
@@ -88,7 +92,7 @@ class Status(QTextEdit):
 
     def sizeHint(self) -> QSize:
         """All lines, if they are few."""
-        return QSize(0, min(math.ceil(self.document().size().height()) + 2, KEPT))
+        return QSize(0, min(math.ceil(self.document().size().height()) + 2, self._kept))
 
     def minimumSizeHint(self) -> QSize:
         """No less: other docks leave that much room."""
@@ -100,12 +104,23 @@ class Rows(QScrollArea):
 
     def __init__(self, form: QWidget) -> None:
         super().__init__()
-        self.setWidget(rows := stack(QWidget(), form, QWidget()))  # the last takes the room that the form leaves
-        for row in (*rows.findChildren(QAbstractSpinBox), *rows.findChildren(QComboBox)):
-            leave_wheel(row)
+        self.setWidget(rows := stack(QWidget(), form))
+        layout = rows.layout()
+        assert isinstance(layout, QVBoxLayout)
+        layout.addStretch(1)  # takes the room that the form leaves
+        for kind in (QAbstractSpinBox, QComboBox, QAbstractSlider):
+            for row in rows.findChildren(kind):
+                if not isinstance(row, QScrollBar):
+                    leave_wheel(row)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Tell the dock when the form needs another width."""
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
     def minimumSizeHint(self) -> QSize:
         """As wide as the form needs it."""
@@ -116,26 +131,39 @@ class Rows(QScrollArea):
 
 
 class JobWidget(QWidget):
-    """A form on top; below it the buttons `go` and `stop`, a progress bar and a status line.
+    """A form on top, which scrolls; below it the buttons `go` and `stop`, a progress bar, a status, and remarks.
 
     From a script: set the form's rows, `go.click()`, then `wait()` for the last event.
     """
 
+    next_step = Signal(object)  # what the next step begins with
+    in_cockpit = False  # where somebody follows it
+
     def __init__(self, form: QWidget, go: str) -> None:
         super().__init__()
+        self.call = go
         self._slot = slot = _Slot()
         self._last: Any = None
         self._ended: State = "completed"
         self.go = QPushButton(go)
         self.stop = QPushButton("Stop")
         self.stop.setEnabled(False)
+        self.stop.hide()
+        self.next = QPushButton()
+        self.next.hide()
+        self._offered: Any = None
         self.buttons = QHBoxLayout()
         self.buttons.addWidget(self.go, 2)
         self.buttons.addWidget(self.stop, 1)
+        self.buttons.addWidget(self.next, 2)
         self.progress = QProgressBar()
         self.progress.setRange(0, 1000)
         self.progress.hide()
         self.status = Status()
+        self.remarks = Status(KEPT // 2)
+        self.remarks.hide()
+        for shown, name in ((self.status, "status"), (self.remarks, "remarks"), (self.progress, "progress")):
+            shown.setAccessibleName(name)
         self._form = form
 
         self.body = QVBoxLayout(self)
@@ -143,7 +171,9 @@ class JobWidget(QWidget):
         self.body.addLayout(self.buttons)
         self.body.addWidget(self.progress)
         self.body.addWidget(self.status)
+        self.body.addWidget(self.remarks)
 
+        self.next.clicked.connect(lambda: self.next_step.emit(self._offered))
         self.go.clicked.connect(self._on_go)
         self.stop.clicked.connect(self._on_stop)
         self.destroyed.connect(lambda: slot.stop())
@@ -175,7 +205,7 @@ class JobWidget(QWidget):
         began = time.monotonic()
         while self.running:
             if seconds is not None and time.monotonic() > began + seconds:
-                raise TimeoutError(f"{self.go.text()} is still running after {seconds:g} s.")
+                raise TimeoutError(f"{self.call} is still running after {seconds:g} s.")
             QCoreApplication.processEvents()
             time.sleep(0.005)
         return self._last
@@ -188,12 +218,34 @@ class JobWidget(QWidget):
         """Show an event; runs in the GUI thread."""
 
     def tell(self, sentence: str) -> None:
-        """Show a notice that does not end the job."""
+        """Show a notice that does not end the job; it stands in the dock until the next one."""
         show_warning(sentence)
+        self._remark(sentence)
 
     def mention(self, sentence: str) -> None:
         """Show what is good to know and no problem."""
         show_info(sentence)
+        self._remark(sentence)
+
+    def missing(self) -> str:
+        """What the button waits for, in a few words; empty where it can be pressed."""
+        return ""
+
+    def check(self, _: Any = None) -> None:
+        """Say on the button what is missing; called when a row has changed."""
+        missing = self.missing()
+        self.go.setText(f"{self.call}: {missing}" if missing else self.call)
+
+    def offer(self, text: str, what: Any) -> None:
+        """Show a button that goes on to the next step with `what`; in a cockpit, where there is a next one."""
+        self._offered = what
+        self.next.setText(text)
+        self.next.setVisible(self.in_cockpit)
+
+    def _remark(self, sentence: str) -> None:
+        lines = self.remarks.text().splitlines()
+        self.remarks.setText("\n".join(dict.fromkeys([*lines, *sentence.splitlines()])))
+        self.remarks.show()
 
     def attempt(self, show: Callable[[], None]) -> None:
         """Show something; if that fails, say so and stop the job. Raised into Qt it would end napari."""
@@ -209,6 +261,9 @@ class JobWidget(QWidget):
         self.progress.setFormat(text.replace("%", "%%"))
 
     def _on_go(self) -> None:
+        self.remarks.setText("")
+        self.remarks.hide()
+        self.next.hide()
         try:
             begin = self.start()
         except Exception as error:
@@ -258,7 +313,9 @@ class JobWidget(QWidget):
             self.show_fraction(0, "")
         self._form.setEnabled(not running)
         self.go.setEnabled(not running)
+        self.go.setVisible(not running)
         self.stop.setEnabled(running)
+        self.stop.setVisible(running)
         self.progress.setVisible(running)
 
     def _fail(self, sentence: str) -> None:

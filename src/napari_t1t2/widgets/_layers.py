@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 TO_WORLD = np.array([[0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1.0]])  # RAS+ (x, y, z) to that (z, y, x)
+BESIDE = "beside"  # of a layer's metadata: it lies in mm only to be seen, the size of its pixels is not known
 ZYX = np.eye(4)[[2, 1, 0, 3]]
 
 
@@ -46,6 +47,7 @@ def layer_of(volume: Volume) -> tuple[Image, dict[str, Any], Literal["image"]]:
             "file": volume.path.name if volume.path else "",
             "files": [str(path) for path in volume.files or filter(None, [volume.path])],
             "uid": volume.uid,
+            "subject": volume.subject,
             "dtype": volume.dtype,
             "notes": list(volume.notes),
         },
@@ -144,8 +146,23 @@ def spacing_of_layer(layer: Layer) -> tuple[float, float, float] | None:
 def _mm(layer: Layer) -> npt.NDArray[np.float64]:
     """How many mm one unit of the world is, (3,); NaN along axes whose units are no lengths, 1 along missing ones."""
     units = layer.units[-3:]
+    if layer.metadata.get(BESIDE):
+        return np.full(3, np.nan)
     mm = [(1 * unit).to("mm").magnitude if unit.is_compatible_with("mm") else np.nan for unit in units]
     return np.array([1.0] * (3 - len(mm)) + mm)
+
+
+def beside(viewer: napari.Viewer, about: dict[str, Any]) -> dict[str, Any]:
+    """Where pictures that lie nowhere go in a window of volumes in mm: right of these, as napari cannot mix units.
+
+    Arguments for a new layer in place of `about`; its metadata say that its mm are no size.
+    """
+    in_mm = [layer for layer in viewer.layers if hasattr(layer, "units") and not np.isnan(_mm(layer)).any()]
+    if "units" in about or not in_mm:
+        return about
+    low, high = (np.r_[0, 0, 0, end][-3:] for end in viewer.layers.extent.world)
+    place = {"translate": (low[0], low[1], high[2] + 10), "units": ("mm",) * 3}
+    return about | place | {"metadata": about.get("metadata", {}) | {BESIDE: True}}
 
 
 def to_world(layer: Layer) -> Affine:
@@ -216,45 +233,6 @@ def _lazy(data: Any) -> Any:
     import dask.array as da
 
     return data if isinstance(data, da.Array) else da.from_array(data)
-
-
-def show_preview(viewer: napari.Viewer, images: dict[str, Image]) -> Iterator[None]:
-    """Images in rows of three, right of all other layers; those that are there already get new data.
-
-    Pauses after each layer, which takes napari some 20 ms to redraw and 100 ms to add: all at once stop the window.
-    """
-    height, width = (max(side) + 4 for side in zip(*(image.shape for image in images.values()), strict=True))
-    places = {name: np.array([i // 3 * height, i % 3 * width], float) for i, name in enumerate(images)}
-    there = {layer.metadata["preview"]: layer for layer in viewer.layers if layer.metadata.get("preview") in images}
-    if there:
-        name, layer = next(iter(there.items()))
-        origin = layer.translate - places[name]
-    elif len(viewer.layers):
-        extent = viewer.layers.extent.world[:, -2:]
-        origin = np.array([extent[0, 0], extent[1, 1] + 10])
-    else:
-        origin = np.zeros(2)
-    missing = [name for name in images if name not in there]
-    for name, image in images.items():
-        if name in there:
-            if there[name] in viewer.layers:  # not deleted in a pause
-                there[name].data = image
-                yield
-            continue
-        active = viewer.layers.selection.active
-        others = [layer for layer in viewer.layers if hasattr(layer, "units")]  # napari 0.6 has them, mixed ones warn
-        viewer.add_image(
-            image,
-            name=name,
-            contrast_limits=(-1, 1),
-            translate=origin + places[name],
-            metadata={"preview": name, "synthetic": "(synthetic)" in name or "(check)" in name},
-            **({"units": others[0].units[-2:]} if others else {}),
-        )
-        viewer.layers.selection.active = active  # what the user has selected stays selected
-        if name == missing[-1]:
-            viewer.reset_view()
-        yield
 
 
 def show_volumes(volumes: Iterable[Volume]) -> None:

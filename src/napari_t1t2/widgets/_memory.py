@@ -1,10 +1,13 @@
-"""What the widgets tell one another: the last model that was trained, and which images are chosen."""
+"""What the widgets tell one another, and what they remember: the last model, which images are chosen, the rows."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, QSettings, Signal
@@ -16,6 +19,19 @@ if TYPE_CHECKING:
     import napari
 
     from ..model.about import About
+
+
+MOST = 100  # run folders
+
+
+def preferred(name: str, default: Any) -> Any:
+    """What the user has set in napari's preferences; the default before napari 0.9, which has no page for plugins."""
+    try:
+        from napari.settings import get_plugin_settings
+
+        return getattr(get_plugin_settings("napari-t1t2").training, name)
+    except (ImportError, AttributeError, KeyError):
+        return default
 
 
 class Memory(QObject):
@@ -33,6 +49,36 @@ class Memory(QObject):
     def last_model(self, path: Path) -> None:
         self._settings().setValue("last_model", str(path.resolve()))
         self.model_changed.emit(str(path.resolve()))
+
+    @property
+    def home(self) -> Path:
+        """The folder of all trainings that name no other one."""
+        return Path(preferred("runs", "") or "~/napari-t1t2").expanduser()
+
+    @property
+    def run_folders(self) -> list[Path]:
+        """Where trainings were begun, the newest first."""
+        return [Path(run) for run in self.recall("runs").get("folders", [])]
+
+    def add_run(self, run: Path, instead: Path | None = None) -> None:
+        """Remember where a training was begun, or that it has moved."""
+        folders = [one for one in self.run_folders if one not in (run, instead)]
+        self.remember("runs", {"folders": [str(one) for one in [run, *folders][:MOST]]})
+
+    def remember(self, what: str, values: Mapping[str, Any]) -> None:
+        """Keep plain values and paths over restarts, under a name."""
+        self._settings().setValue(what, json.dumps(values, default=str))
+
+    def recall(self, what: str) -> dict[str, Any]:
+        """What was kept under a name; paths come back as text. Empty where nothing was, or nothing that can be read."""
+        with suppress(ValueError):
+            if isinstance(kept := json.loads(str(self._settings().value(what, ""))), dict):
+                return kept
+        return {}
+
+    def forget(self, what: str) -> None:
+        """Keep it no longer."""
+        self._settings().remove(what)
 
     def _settings(self) -> QSettings:
         return QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, "napari-t1t2", "napari-t1t2")

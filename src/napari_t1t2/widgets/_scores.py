@@ -87,7 +87,7 @@ class JointHistogram(Plot):
         from matplotlib.colors import LogNorm
 
         if self.canvas is None:
-            self.make_canvas(100, 260, "constrained")
+            self.make_canvas(240, 260, "constrained")
         self.axes.clear()
         shown = np.ma.masked_equal(counts.T, 0)
         self.axes.pcolormesh(edges, edges, shown, norm=LogNorm(1, max(2.0, counts.max())), cmap="viridis")

@@ -1,25 +1,27 @@
-"""Score a synthetic layer against a real one, and show where they differ."""
+"""Compare a synthetic layer with another one: look at both in one picture, score it against the real one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import CheckBox, ComboBox, Container, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, Container, FloatSlider, SpinBox
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
-from napari.utils import Colormap
+from qtpy.QtCore import QEvent
 from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtWidgets import QPushButton, QWidget
 
 from .. import __version__
 from ..errors import Refusal
 from ..provenance import Provenance
-from ._comparison import Evaluated, Source, Stage, evaluated
-from ._form import narrow
+from ._comparison import GAIN, Evaluated, Source, Stage, evaluated
+from ._form import name_row, narrow, stack
 from ._job import JobWidget
 from ._layers import place_of, provenance_of, refuse_no_image
+from ._planes import PlanesWindow
 from ._scores import JointHistogram, ScoreTable, as_csv
+from ._views import DIFFERENCES, WAYS, View
 
 if TYPE_CHECKING:
     import napari
@@ -32,17 +34,52 @@ OF_PLACE = ("world", "stored_towards")  # what saving the difference must know
 
 
 class EvaluateWidget(JobWidget):
-    """Two layers and a region; the result is a table, a joint histogram and a layer of differences."""
+    """Two layers in one picture, or in three planes; with a region, a table, a joint histogram and the differences."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         self._viewer = napari_viewer
         self._compared: tuple[Layer, Layer] | None = None
         self._matched = False
         self._csv = ""
+        self._difference: Layer | None = None
         self.form: Container[Any] = Container(
             widgets=[
                 narrow(ComboBox(name="synthetic", choices=self._images, tooltip="The image to score.")),
-                narrow(ComboBox(name="real", choices=self._images, tooltip="The scan that it should look like.")),
+                narrow(
+                    ComboBox(
+                        name="real",
+                        label="compare with",
+                        choices=self._images,
+                        tooltip="The scan that it should look like; to look at both, also the one that it was made of.",
+                    )
+                ),
+                ComboBox(
+                    name="view",
+                    choices=("separate layers", *WAYS),
+                    tooltip="Both in one picture, in whatever plane: curtain and checkerboard show the first beside "
+                    "the second, blink one after the other, difference the first minus the second.",
+                ),
+                FloatSlider(
+                    name="at",
+                    label="position",
+                    value=0.5,
+                    max=1,
+                    step=0.01,
+                    readout=False,
+                    tooltip="Where the curtain hangs; how small the squares are. Or hold Shift over the image and move "
+                    "the mouse.",
+                ),
+                CheckBox(
+                    name="same_limits",
+                    text="Same contrast limits for both",
+                    value=True,
+                    tooltip="Off: each is shown with its own limits, as suits images of two contrasts.",
+                ),
+                ComboBox(
+                    name="colours",
+                    choices=tuple(DIFFERENCES),
+                    tooltip="Of differences and of expected errors; all can be read without telling red from green.",
+                ),
                 CheckBox(
                     name="match_intensities",
                     text="Match intensities first",
@@ -65,22 +102,34 @@ class EvaluateWidget(JobWidget):
                 ),
             ]
         )
-        super().__init__(self.form.native, "Evaluate")
-        self._own: dict[str, Layer | None] = {}  # what the user has chosen
-        self.form["label"].enabled = False
+        for row in self.form:
+            name_row(row)
         self.table = ScoreTable()
         self.histogram = JointHistogram()
+        super().__init__(stack(QWidget(), self.form.native, self.table, self.histogram), "Evaluate")
+        self._own: dict[str, Layer | None] = {}  # what the user has chosen
+        self.form["label"].enabled = False
         self.copy = QPushButton("Copy as CSV")
         self.copy.setEnabled(False)
+        self.planes = QPushButton("Three planes")
+        self.planes.setToolTip("A window of axial, coronal and sagittal slices of both and of the expected error.")
         self.buttons.addWidget(self.copy, 1)
-        self.body.addWidget(self.table)
-        self.body.addWidget(self.histogram)
+        self.buttons.addWidget(self.planes, 1)
+        self.view = View(self, napari_viewer)
+        self.planes_window: PlanesWindow | None = None
         self.copy.clicked.connect(self._on_copy)
+        self.planes.clicked.connect(self._on_planes)
+        for name in ("synthetic", "real", "view", "same_limits"):
+            self.form[name].changed.connect(self._on_view)
+        self.form["at"].changed.connect(self.view.hang)
+        self.view.hung.connect(self._on_hung)
+        self.view.shows.connect(self.status.setText)
+        self.form["colours"].changed.connect(self._on_colours)
         self.form["region"].changed.connect(self._on_region)
         for name in ("synthetic", "real"):
             self.form[name].changed.connect(lambda layer, name=name: self._on_choice(name, layer))
         napari_viewer.layers.events.inserted.connect(self._on_layers)
-        napari_viewer.layers.events.removed.connect(self._on_layers)
+        napari_viewer.layers.events.removed.connect(self._on_removed)
         self._on_layers()
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[Stage | Evaluated]]:
@@ -93,6 +142,12 @@ class EvaluateWidget(JobWidget):
             raise Refusal(f"{fake.name!r} is chosen twice: choose the real image that it should look like.")
         for layer in (fake, real):
             refuse_no_image(layer)
+        whose = [str(layer.metadata.get("subject") or "") for layer in (fake, real)]
+        if all(whose) and whose[0] != whose[1]:
+            raise Refusal(
+                f"{fake.name!r} is of another patient ({whose[0]}) than {real.name!r} ({whose[1]}): choose the real "
+                "image of the same head."
+            )
         one, other = (Source.of(layer, fake, self.tell) for layer in (fake, real))
         drawn = Source.of(region, fake, self.tell) if isinstance(region, Labels) else None
         for sentence in _warnings(fake, real):
@@ -119,7 +174,7 @@ class EvaluateWidget(JobWidget):
         if event.resampled:
             self.mention(f"{real.name!r} was resampled onto the grid of {fake.name!r}.")
         if remark := score.remark():
-            self.mention(remark)
+            self.tell(remark)
         about = {
             "synthetic": fake.name,
             "real": real.name,
@@ -146,13 +201,14 @@ class EvaluateWidget(JobWidget):
         if old is not None and old.ndim == fake.ndim:
             for key, value in ({"data": event.difference} | shown).items():
                 setattr(old, key, value)
+            self._difference = old
             return name
         active = layers.selection.active
-        self._viewer.add_image(
+        self._difference = self._viewer.add_image(
             event.difference,
             name=name,
             rgb=False,
-            colormap=Colormap([[0.3, 0.7, 1], [0, 0, 0], [1, 0.55, 0.2]], name="blue-black-orange"),
+            colormap=DIFFERENCES[self.form["colours"].value][0],
             metadata={key: fake.metadata[key] for key in OF_PLACE if key in fake.metadata}
             | Provenance(kind="difference", contrast="difference", meaning=name).to_dict()
             | {"difference": name, "dtype": "float32"},
@@ -160,6 +216,87 @@ class EvaluateWidget(JobWidget):
         )
         layers.selection.active = active  # what the user has selected stays selected
         return name
+
+    def event(self, event: QEvent) -> bool:
+        """Take the picture away when the dock is closed: nobody could move it any more."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.form["view"].value = "separate layers"
+            if self.planes_window:
+                self.planes_window.close()
+        return bool(super().event(event))
+
+    def _on_view(self, _: Any = None) -> None:
+        """Show both as was chosen; say why not where that cannot be."""
+        fake, real, way = (self.form[name].value for name in ("synthetic", "real", "view"))
+        self.form["at"].enabled = way in ("curtain", "checkerboard")
+        if way not in WAYS or fake is None or real is None or fake is real:
+            self.view.close()
+            return
+        with self.form["same_limits"].changed.blocked():
+            if (fake, real) != self.view.layers:
+                self.form["same_limits"].value = _have_one_unit(fake, real)
+        try:
+            self.view.show(fake, real, way, same=self.form["same_limits"].value, at=self.form["at"].value)
+        except Refusal as error:
+            self.view.close()
+            self.status.setText(str(error))
+        else:
+            self._on_colours()
+
+    def _on_hung(self, at: float) -> None:
+        self.form["at"].value = at
+
+    def _on_colours(self, _: Any = None) -> None:
+        differences, errors = DIFFERENCES[self.form["colours"].value]
+        for layer in self._viewer.layers:
+            kind = said.kind if isinstance(layer, ImageLayer) and (said := provenance_of(layer)) else ""
+            if kind == "difference" or layer is self.view.layer:
+                layer.colormap = (
+                    differences if kind == "difference" or self.form["view"].value == "difference" else "gray"
+                )
+            elif kind == "expected error":
+                layer.colormap = errors
+
+    def _on_planes(self) -> None:
+        """Open the window of three planes: what was given to the network, what it made, the error to expect."""
+        fake, real = self.form["synthetic"].value, self.form["real"].value
+        if fake is None:
+            self.status.setText("There is no layer to show: open an image first.")
+            return
+        images = [layer for layer in self._viewer.layers if isinstance(layer, ImageLayer)]
+        made_of = fake.metadata.get("source")
+        sources = [one for one in images if made_of and made_of in (one.name, one.metadata.get("file"))][:1]
+        errors = [one for one in images if one.name == f"expected error of {fake.name}"][-1:]
+        wanted = dict.fromkeys([*sources, fake, *errors, *([real] if real is not None else [])])
+        shown = [layer for layer in wanted if layer.ndim <= 3]
+        if fake not in shown:
+            self.status.setText(
+                f"{fake.name!r} has {fake.ndim} axes: split it into volumes (right-click, Split Stack)."
+            )
+            return
+        if self.planes_window is None:
+            self.planes_window = PlanesWindow(self, self._viewer)
+        self.planes_window.show_layers(shown)
+        self.planes_window.show()
+        self.planes_window.raise_()
+
+    def _on_removed(self, event: Any) -> None:
+        """Take away what was found out about a layer that is gone."""
+        gone = event.value
+        if gone in (self.view.layer, *self.view.layers):
+            self.form["view"].value = "separate layers"
+        if self.planes_window and gone in self.planes_window.layers:
+            self.planes_window.close()
+            self.planes_window.show_layers([])
+        if self._compared and gone in self._compared and not self.running:
+            self._compared = None
+            self.table.hide()
+            self.histogram.hide()
+            self.copy.setEnabled(False)
+            self.status.setText("")
+            for layer in [layer for layer in self._viewer.layers if layer is self._difference]:
+                self._viewer.layers.remove(layer)
+        self._on_layers()
 
     def _on_copy(self) -> None:
         clipboard = QGuiApplication.clipboard()
@@ -198,6 +335,13 @@ class EvaluateWidget(JobWidget):
                 fake = own.get("synthetic", max(images, key=lambda layer: bool(layer.metadata.get("synthetic"))))
                 real = own.get("real", max(images, key=lambda layer: _likeness(layer, fake)))
                 self.form["synthetic"].value, self.form["real"].value = fake, real
+
+
+def _have_one_unit(fake: Layer, real: Layer) -> bool:
+    """Whether two layers may share contrast limits: of one contrast, and about as bright."""
+    contrasts = {str(one.metadata.get("contrast", "")).casefold() for one in (fake, real)}
+    ratio = max(fake.contrast_limits[1], 1e-9) / max(real.contrast_limits[1], 1e-9)
+    return len(contrasts) == 1 and bool(1 / GAIN <= ratio <= GAIN)
 
 
 def _warnings(fake: Layer, real: Layer) -> Iterator[str]:

@@ -114,6 +114,7 @@ def volumes_of(layer: ImageLayer) -> list[Volume]:
             files=() if files and is_nifti(files[0]) else files,
             uid=str(metadata.get("uid", "")),
             provenance=provenance,
+            anonymous=bool(metadata.get("anonymous")),
         )
         wanted = np.dtype(metadata.get("dtype") or pixels.dtype)
         volumes.append(replace(volume, dtype=_type_for(data, wanted, provenance is not None)))

@@ -4,76 +4,60 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
-from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 from qtpy.QtCore import QEvent
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QWidget
 
-from ..config import Planes, Side, TrainConfig
+from ..config import Planes, TrainConfig
 from ..errors import Refusal
 from ..events import Failed, Translated
 from ..images.volume import Image, Volume
 from ..model.about import About, read_about
-from ..provenance import Provenance
-from ._form import field_row, narrow
+from ..runs.child import Child
+from ..runs.command import Line, run_command
+from ..runs.translating import Begun, Glimpsed, Looked, Mapped, translate_in_child
+from ._filling import Filling, Looking
+from ._form import Folded, field_row, name_row, narrow, stack
 from ._job import JobWidget
-from ._layers import pixels_of, place_of, provenance_of, refuse_no_image
+from ._layers import BESIDE, pixels_of, place_of, provenance_of, refuse_no_image
 from ._memory import described, memory
 
 if TYPE_CHECKING:
     import napari
 
 FULL, ON_SCREEN = "full resolution", "level on screen"
-OF_SOURCE = ("world", "stored_towards", "files", "uid")  # what saving the new layer must know
+OF_SOURCE = ("world", "stored_towards", "files", "uid", "subject", BESIDE)  # what the new layer must know
 REFRESH = 0.2  # seconds between two looks at a layer that fills
 
 
-@dataclass(frozen=True, eq=False)
-class Begun:
-    """The model is read; these images fill while the job runs, the synthetic one first."""
-
-    device: str
-    layers: list[tuple[Image, Provenance, tuple[float, float]]]  # with what each says of itself, and its limits
-    dtype: str  # of the synthetic image, once it is saved
-    remarks: tuple[str, ...]
-
-
-@dataclass(eq=False)
-class Filling:
-    """A layer that fills while the job runs, and says so in its name and metadata until it is full."""
-
-    layer: ImageLayer
-    name: str  # what it is called in the end
-    called: str  # what it is called now, unless the user has renamed it
-
-    def show(self, fraction: float) -> None:
-        """Draw what is there, and say how much that is."""
-        if fraction == 1:
-            self.layer.metadata = {k: v for k, v in self.layer.metadata.items() if k != "complete"}
-        if self.layer.name == self.called:
-            self.layer.name = self.name if fraction == 1 else f"{self.name}, {fraction:.0%} done"
-            self.called = self.layer.name
-        self.layer.refresh()
-
-
 class TranslateWidget(JobWidget):
-    """Layer, model, direction; the result is a new layer in the same place, named and marked as synthetic."""
+    """Layer, model, direction; the result is a new layer in the same place, named and marked as synthetic.
+
+    It fills in the background, the slice on screen first.
+    """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         self._viewer = napari_viewer
         self._about: About | None = None
         self._source: Layer | None = None
+        self._level = 0
+        self._looking = Looking()
+        self._child = child = Child()
+        self._images: list[Image] = []
         self._filling: list[Filling] = []
         self._refreshed_at = 0.0
         self.form: Container[Any] = Container(
             widgets=[
-                narrow(ComboBox(name="layer", choices=self._layers, tooltip="The image to translate.")),
+                narrow(ComboBox(name="layer", choices=self._layers, nullable=True, tooltip="The image to translate.")),
                 FileEdit(
                     name="model",
                     mode=FileDialogMode.EXISTING_FILE,
@@ -98,12 +82,41 @@ class TranslateWidget(JobWidget):
                     tooltip="Make a second layer, the absolute error to expect. Shown on top of the synthetic image: "
                     "bright is a large expected error, black is none. Takes about seven times as long.",
                 ),
+                CheckBox(
+                    name="anonymous",
+                    tooltip="Saved as DICOM or NIfTI, the result tells no name, date or identifier (DICOM PS3.15).",
+                ),
                 field_row(TrainConfig, "device"),
             ]
         )
-        super().__init__(self.form.native, "Translate")
+        self.batch: Container[Any] = Container(
+            widgets=[
+                FileEdit(
+                    name="folder",
+                    mode=FileDialogMode.EXISTING_DIRECTORY,
+                    tooltip="All its images of the other contrast are translated, instead of the layer above.",
+                ),
+                FileEdit(
+                    name="results",
+                    label="save in",
+                    mode=FileDialogMode.EXISTING_DIRECTORY,
+                    tooltip="Folder for the synthetic images; files that are there are never replaced.",
+                ),
+            ]
+        )
+        for row in (*self.form, *self.batch):
+            name_row(row)
+        for row in self.batch:
+            row.line_edit.value = ""
+        self.more = Folded("Translate a whole folder", self.batch.native)
+        super().__init__(stack(QWidget(), self.form.native, self.more), "Translate")
+        self.batch["folder"].changed.connect(self._on_folder)
+        self.destroyed.connect(lambda: child.close())
         self.form["model"].changed.connect(self._on_model)
+        self.form["device"].changed.connect(self._warm)
         self.form["layer"].changed.connect(self._suggest_direction)
+        for change in ("current_step", "order", "ndisplay"):
+            getattr(napari_viewer.dims.events, change).connect(self._on_dims)
         napari_viewer.layers.events.inserted.connect(self._on_layers)
         napari_viewer.layers.events.removed.connect(self._on_layers)
         napari_viewer.layers.selection.events.active.connect(self._on_active)
@@ -113,8 +126,11 @@ class TranslateWidget(JobWidget):
             self.form["model"].value = self._suggested
         self._on_active()
 
-    def start(self) -> Callable[[Callable[[], bool]], Iterator[Begun | Translated]]:
+    def start(self) -> Callable[[Callable[[], bool]], Iterator[Any]]:
         """Read the form."""
+        self._source = None
+        if self.batch["folder"].value != Path():
+            return self._start_batch()
         layer: Layer | None = self.form["layer"].value
         if layer is None:
             raise Refusal("There is no layer to translate: open an image first.")
@@ -126,7 +142,7 @@ class TranslateWidget(JobWidget):
             raise Refusal("No model was chosen: train one, or choose the model.safetensors of a run.")
         about = read_about(self.form["model"].value)
         to = about.config.side(self.form["to"].value or "")
-        self._source, self._place = layer, place_of(layer, level)
+        self._source, self._level, self._place = layer, level, place_of(layer, level)
         for sentence in filter(None, (notice, self._place.note)):
             self.tell(sentence)
         volume = Volume(
@@ -137,23 +153,43 @@ class TranslateWidget(JobWidget):
             spacing=self._place.spacing,
             provenance=provenance_of(layer),
         )
-        planes, uncertainty, wish = (self.form[name].value for name in ("planes", "uncertainty", "device"))
-        job = partial(translated, volume, about.path, to, planes, uncertainty=uncertainty, resampled=level > 0)
-        return lambda stop: job(device=wish, stop=stop)
+        options = {name: self.form[name].value for name in ("planes", "uncertainty", "device")}
+        options |= {"resampled": level > 0, "looked_at": partial(getattr, self._looking, "at")}
+        self._on_dims()
+        job = partial(translate_in_child, self._child, volume, about.path, to, **options)
+        return lambda stop: job(stop=stop)
 
-    def on_event(self, event: Begun | Translated | Failed) -> None:
+    def _start_batch(self) -> Callable[[Callable[[], bool]], Iterator[Any]]:
+        folder, results, model = self.batch["folder"].value, self.batch["results"].value, self.form["model"].value
+        if results == Path():
+            raise Refusal("No folder was chosen to save the results in: choose one.")
+        about = read_about(model)
+        about.config.side(self.form["to"].value or "")
+        where = ["translate", str(folder), "--out", str(results), "--model", str(model)]
+        how = ["--to", self.form["to"].value, "--planes", self.form["planes"].value]
+        how += ["--device", self.form["device"].value, *(["--uncertainty"] if self.form["uncertainty"].value else [])]
+        return lambda stop: run_command([*where, *how], stop=stop)
+
+    def on_event(self, event: Line | Mapped | Begun | Looked | Glimpsed | Translated | Failed) -> None:
         """Make the layers, show them fill, say how far they are."""
+        if self._filling and self._filling[0].layer not in self._viewer.layers:
+            self._slot.stop()  # the user deleted the layer; nothing is left to fill
+            return
         match event:
-            case Begun(device=device, remarks=remarks):
-                for remark in remarks:
-                    self.tell(remark)
-                self.status.setText(f"Translating on {device} ...")
+            case Mapped(images=images):
+                self._images = images
+            case Begun(device=device):
+                self.status.setText(f"Translating on {device}, the slice on screen first ...")
                 if self.state not in ("stopping", "stopped"):  # while the model was read
                     self._new_layers(event)
+            case Looked(says=says, remarks=remarks):
+                for remark in remarks:
+                    self.tell(remark)
+                for filling, found in zip(self._filling, says, strict=False):
+                    filling.layer.metadata = {**filling.layer.metadata, **replace(found, complete=False).to_dict()}
+            case Glimpsed():
+                self._filling[0].layer.refresh()
             case Translated(done=done, total=total, remark=remark):
-                if not self._filling or self._filling[0].layer not in self._viewer.layers:
-                    self._slot.stop()  # the user deleted the layer; nothing is left to fill
-                    return
                 if remark:
                     self.tell(remark)
                 self.show_fraction(done / total, f"{done} of {total} slices")
@@ -162,22 +198,42 @@ class TranslateWidget(JobWidget):
                         filling.show(done / total)
                     self._refreshed_at = time.monotonic()
                 if done == total:
-                    self.status.setText(f"Synthetic, not for diagnosis: made {self._filling[0].layer.name!r}.")
+                    made = self._filling[0].layer
+                    self.status.setText(f"Synthetic, not for diagnosis: made {made.name!r}.")
+                    self.offer("Compare", (self._source, made))
                     self._filling.clear()
+            case Line(text=text, done=done, total=total) if total:
+                self.show_fraction(done / total, f"{done} of {total} images")
+                self.status.setText(f"Synthetic, not for diagnosis: {text}")
+            case Line(text=text):
+                self._remark(text)
             case Failed():
                 pass
+
+    def missing(self) -> str:
+        """An image or a folder, and a model."""
+        if self.batch["folder"].value == Path() and self.form["layer"].value is None:
+            return "open an image"
+        return "" if self._about else "choose a model"
 
     def event(self, event: QEvent) -> bool:
         """Take unfinished layers away when the dock is closed: the job ends then, and half an image would mislead."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self._remove_unfinished()
+            self._child.close()
         return bool(super().event(event))
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Have the model ready for the first press."""
+        super().showEvent(event)
+        self._warm()
 
     def _on_finished(self) -> None:
         if self._filling:  # stopped or failed half-way
             self._remove_unfinished()
             if not isinstance(self._last, Failed):
                 self.status.setText("Stopped; the unfinished layer was removed.")
+        self._images = []
         super()._on_finished()
 
     def _remove_unfinished(self) -> None:
@@ -190,8 +246,9 @@ class TranslateWidget(JobWidget):
         source = self._source
         assert source is not None
         of_source = {key: source.metadata[key] for key in OF_SOURCE if key in source.metadata}
-        name = f"{begun.layers[0][1].contrast} (synthetic) from {source.name}"
-        for image, says, limits in begun.layers:
+        of_source |= {"anonymous": True} if self.form["anonymous"].value else {}
+        name = f"{begun.says[0][0].contrast} (synthetic) from {source.name}"
+        for image, (says, limits) in zip(self._images, begun.says, strict=True):
             looks: dict[str, Any] = {"metadata": {"dtype": begun.dtype}}
             if says.kind == "expected error":
                 name = f"expected error of {name}"
@@ -212,14 +269,42 @@ class TranslateWidget(JobWidget):
         return [self._about.config.t2_label, self._about.config.t1_label] if self._about else []
 
     def _on_layers(self, _: Any = None) -> None:
+        """Propose the newest scan where the one that was chosen is gone; never what is synthetic itself."""
         self.form["layer"].reset_choices()
+        if self.form["layer"].value is None and not self.running:
+            self.form["layer"].value = next(filter(_is_scan, reversed(self._viewer.layers)), None)
 
     def _on_active(self, _: Any = None) -> None:
-        """The layer that the user has selected is the one to translate."""
+        """The scan that the user has selected is the one to translate."""
         active = self._viewer.layers.selection.active
-        if active is not None and not active.metadata.get("preview") and not self.running:
+        if active is not None and _is_scan(active) and not self.running:
             self.form["layer"].reset_choices()
             self.form["layer"].value = active
+
+    def _on_dims(self, _: Any = None) -> None:
+        """Say which slice of the source is on screen, as an index of its pixels; none in 3D or along other axes."""
+        layer, dims, self._looking.at = self._source, self._viewer.dims, None
+        if layer is None or layer.ndim < 3 or dims.ndim < layer.ndim:
+            return
+        seen = [axis - (dims.ndim - layer.ndim) for axis in dims.displayed]
+        if len(seen) != 2 or min(seen) < layer.ndim - 3:
+            return
+        point = np.array(dims.point[-layer.ndim :])
+        point[seen] = 0  # as napari takes a slice of an oblique layer
+        several = getattr(layer, "multiscale", False)
+        index = np.rint(layer.world_to_data(point) / (layer.downsample_factors[self._level] if several else 1))
+        if all(0 <= index[axis] < layer.data.shape[axis] for axis in range(layer.ndim) if axis not in seen):
+            self._looking.at = tuple(None if axis in seen else int(i) for axis, i in enumerate(index))
+
+    def _on_folder(self, folder: Path) -> None:
+        """Propose a folder for the results beside it."""
+        if folder != Path() and self.batch["results"].value == Path():
+            self.batch["results"].value = folder.with_name(f"{folder.name}_synthetic")
+        self.check()
+
+    def _warm(self, _: Any = None) -> None:
+        if self._about is not None and self.isVisible() and not self.running:
+            self._child.warm(self._about.path, self.form["device"].value)
 
     def _on_trained(self, path: str) -> None:
         if self.running or self.form["model"].value not in (Path(), self._suggested):
@@ -236,6 +321,8 @@ class TranslateWidget(JobWidget):
             self.status.setText(str(error))
         else:
             self.status.setText(described(self._about))
+            self._warm()
+        self.check()
         before = list(self.form["to"].choices)
         self.form["to"].reset_choices()
         if list(self.form["to"].choices) != before:
@@ -243,6 +330,7 @@ class TranslateWidget(JobWidget):
 
     def _suggest_direction(self, _: Any = None) -> None:
         """The other contrast than the layer's own."""
+        self.check()
         layer = self.form["layer"].value
         if self._about is None or layer is None:
             return
@@ -252,43 +340,6 @@ class TranslateWidget(JobWidget):
                 self.form["to"].value = other
 
 
-def translated(
-    volume: Volume,
-    model_path: Path,
-    to: Side,
-    planes: Planes,
-    *,
-    uncertainty: bool,
-    resampled: bool,
-    device: str,
-    stop: Callable[[], bool],
-) -> Iterator[Begun | Translated]:
-    """Read the model, look at the image and translate it; runs in the worker thread."""
-    from ..model.device import describe, pick_device
-    from ..model.saved import load_model  # these bring torch, which takes seconds: not in the GUI thread
-    from ..synthesis.prepare import prepare
-    from ..synthesis.translation import blank, stream
-    from ..synthesis.uncertainty import UncertaintyMap
-
-    where = pick_device(device)
-    model, shape = load_model(model_path, where), volume.data.shape
-    label, target = model.config.label(to), model.about.ranges[to]
-    error_map = UncertaintyMap(model, label) if uncertainty else None
-    looked = prepare(volume, model, to, error_map=error_map, resampled=resampled)
-    made, errors = blank(shape), (error_map, blank(shape)) if error_map else None
-    layers = [(made, looked.provenance, (target.low, target.high))]
-    if errors:
-        layers.append((errors[1], looked.of_errors(errors[0]), (0, errors[0].most * (target.high - target.low))))
-    yield Begun(describe(where), layers, target.dtype, looked.remarks)
-    yield from stream(
-        volume.data,
-        model,
-        to=label,
-        affine=volume.affine,
-        spacing=volume.spacing,
-        planes=planes,
-        out=made,
-        intensity=looked.intensity if len(shape) <= 3 else None,  # each volume of a series has a range of its own
-        errors=errors,
-        stop=stop,
-    )
+def _is_scan(layer: Layer) -> bool:
+    """Whether a layer may be proposed as a source: neither synthetic nor made for looking at training."""
+    return not {"preview", "prepared"} & layer.metadata.keys() and provenance_of(layer) is None

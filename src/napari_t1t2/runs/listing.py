@@ -1,0 +1,131 @@
+"""The runs that were made: what each was trained on and how long, known without torch."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+from ..atomic import LOCK_FILE
+from ..config import PresetName, TrainConfig, preset
+from ..errors import Refusal
+from ..model.about import MODEL_FILE
+from .folder import (
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    DATA_FILE,
+    LOSSES_FILE,
+    NOTES_FILE,
+    PREVIEW_FOLDER,
+    claimed,
+    is_taken,
+    load_config,
+)
+from .session import clock
+
+OWN = (MODEL_FILE, CHECKPOINT_FILE, CONFIG_FILE, DATA_FILE, LOSSES_FILE, NOTES_FILE, LOCK_FILE)
+HARDLY = 500  # steps, below which a model has hardly learned anything
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, as its files describe it."""
+
+    folder: Path
+    config: TrainConfig
+    steps: int
+    seconds: float  # of training
+    device: str  # of the last sitting; empty where it is not known
+    picture: Path | None  # the last preview
+
+    def trained(self) -> str:
+        """How long, in a few words."""
+        return f"trained {clock(self.seconds)} min{', hardly' if self.steps < HARDLY else ''}"
+
+    def summary(self) -> str:
+        """One line: how long it was trained, on what."""
+        c = self.config
+        of = f"{c.model.t1_label} and {c.model.t2_label} of {c.t1_folder.name or '?'} and {c.t2_folder.name or '?'}"
+        hardly = ": hardly trained" if self.steps < HARDLY else ""
+        on = f", on {self.device}" if self.device else ""
+        trained = f"trained {clock(self.seconds)} min ({self.steps:,} steps){hardly}"
+        return f"{trained}; {of}; {c.model.plane}; {preset_of(c)}{on}"
+
+
+def preset_of(config: TrainConfig) -> str:
+    """The preset whose networks and weights a config has; its folders and budget may be any."""
+    for name in get_args(PresetName):
+        like = preset(name)
+        free = ("crop", "adversarial", "disc_channels", "learning_rate")
+        if like.model.channels == config.model.channels and all(getattr(like, f) == getattr(config, f) for f in free):
+            return f"preset {name}"
+    return "own settings"
+
+
+def runs_in(home: Path, others: Iterable[Path] = ()) -> list[Run]:
+    """The runs in the folder of all runs and some elsewhere, the newest first."""
+    folders = {path.resolve() for path in others}
+    with suppress(OSError):
+        folders |= {path.resolve() for path in home.iterdir()}
+    found = [run for folder in folders if is_taken(folder) and (run := read_run(folder))]
+    return sorted(found, key=lambda run: (run.folder / CONFIG_FILE).stat().st_mtime, reverse=True)
+
+
+def read_run(folder: Path) -> Run | None:
+    """What a run folder says of itself; None where it cannot be read."""
+    try:
+        config = load_config(folder)
+    except (Refusal, OSError):
+        return None
+    last = losses_of(folder, only_last=True)
+    steps, seconds = (int(last[0]["step"]), last[0]["seconds"]) if last else (0, 0.0)
+    device = ""
+    with suppress(OSError):
+        begun = [line for line in (folder / NOTES_FILE).read_text(encoding="utf-8").splitlines() if " on " in line[:90]]
+        device = next((line.rpartition(" on ")[2] for line in begun[::-1] if not line.startswith("-")), "")
+    pictures = previews_in(folder)
+    return Run(folder, replace(config, run_folder=folder), steps, seconds, device, pictures[-1] if pictures else None)
+
+
+def losses_of(folder: Path, *, only_last: bool = False) -> list[dict[str, float]]:
+    """The rows of a run's losses, by column; what stayed empty is left out. No rows where there is no such file."""
+    try:
+        lines = (folder / LOSSES_FILE).read_text(encoding="utf-8").splitlines()
+        chosen = lines[:1] + lines[1:][-1:] if only_last else lines
+        return [{k: float(v) for k, v in row.items() if k and v} for row in csv.DictReader(chosen)]
+    except (OSError, ValueError):
+        return []
+
+
+def previews_in(folder: Path) -> list[Path]:
+    """The pictures of a run, the first step first."""
+    return sorted((folder / PREVIEW_FOLDER).glob("step-*.png"))
+
+
+def rename_run(run: Path, name: str) -> Path:
+    """Give a run folder another name; returns the new one. Raises `Refusal` where that cannot be."""
+    try:
+        new = run.with_name(name.strip())
+    except ValueError as error:
+        raise Refusal(f"{name!r} is no name for a folder: take letters and digits.") from error
+    if new.exists():
+        raise Refusal(f"{new} exists already: take another name.")
+    with claimed(run):
+        pass  # nobody trains in it
+    return run.rename(new)
+
+
+def delete_run(run: Path) -> None:
+    """Delete what a run has written, and its folder if that holds nothing else. Raises `Refusal` while it trains."""
+    load_config(run)  # refuses what is no run
+    with claimed(run):
+        shutil.rmtree(run / PREVIEW_FOLDER, ignore_errors=True)
+        for name in OWN[:-1]:
+            (run / name).unlink(missing_ok=True)
+    (run / LOCK_FILE).unlink(missing_ok=True)
+    with suppress(OSError):
+        run.rmdir()

@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import pytest
+
+from napari_t1t2.__main__ import _parser
+from napari_t1t2.commands.train import with_flags
+from napari_t1t2.config import ModelConfig, TrainConfig, preset
+from napari_t1t2.errors import Refusal
+from napari_t1t2.runs.folder import claimed
+from napari_t1t2.runs.listing import delete_run, losses_of, preset_of, previews_in, read_run, rename_run, runs_in
+from napari_t1t2.runs.script import as_command, as_python
+
+
+def test_a_run_says_how_long_it_was_trained_and_on_what(trained):
+    run = read_run(trained)
+    assert (run.steps, run.picture) == (4, previews_in(trained)[-1])
+    assert "(4 steps): hardly trained; T1 and T2 of T1 and T2; axial" in run.summary() and "cpu" in run.device
+
+
+def test_a_folder_that_is_no_run_is_not_listed(tmp_path, trained):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/model.safetensors").touch()
+    (tmp_path / "file").touch()
+    assert runs_in(tmp_path) == [] and runs_in(tmp_path / "nowhere") == []
+    assert [run.folder for run in runs_in(tmp_path, [trained, trained])] == [trained]
+
+
+def test_losses_without_a_file_are_none(tmp_path):
+    assert losses_of(tmp_path) == losses_of(tmp_path, only_last=True) == []
+
+
+@pytest.mark.parametrize("name", ["laptop", "notebook", "gpu"])
+def test_a_preset_is_known_by_its_networks(name):
+    assert preset_of(replace(preset(name), minutes=1, seed=3)) == f"preset {name}"
+    assert preset_of(replace(preset(name), learning_rate=0.1)) == "own settings"
+
+
+def test_a_run_that_is_being_trained_is_neither_renamed_nor_deleted(tmp_path, config):
+    list(training_of(config))
+    with claimed(config.run_folder):
+        for act in (lambda: delete_run(config.run_folder), lambda: rename_run(config.run_folder, "x")):
+            with pytest.raises(Refusal, match="being trained in right now"):
+                act()
+    with pytest.raises(Refusal, match="exists already"):
+        rename_run(config.run_folder, "T1")
+    assert rename_run(config.run_folder, "x") == tmp_path / "x"
+    delete_run(tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def training_of(config):
+    from napari_t1t2.runs.training import train
+
+    return train(replace(config, steps=1))
+
+
+ODD = TrainConfig(
+    t1_folder="/data/T1 of all",
+    t2_folder="/data/T2",
+    run_folder="/runs/it's here",
+    minutes=0,
+    steps=70,
+    flip=False,
+    crop=64,
+    t1_volume=2,
+    adversarial="bce",
+    model=ModelConfig(t2_label="T2 FLAIR", depth=True, channels=8),
+)
+
+
+@pytest.mark.parametrize("config", [ODD, replace(ODD, steps=0, minutes=2.5), replace(ODD, minutes=3.0)])
+@pytest.mark.parametrize("name", ["laptop", "notebook"])
+def test_the_command_trains_with_the_same_config(config, name):
+    import shlex
+
+    _, *words = shlex.split(as_command(config, name))
+    args = _parser().parse_args(words)
+    assert with_flags(preset(args.preset or "laptop"), args) == config
+
+
+def test_the_command_of_an_earlier_training_names_no_setting_that_may_not_change():
+    line = as_command(ODD, "notebook", resume=True)
+    assert "--resume" in line and "--steps 70" in line and "--preset" not in line and "--crop" not in line
+
+
+def test_the_script_trains_with_the_same_config(monkeypatch):
+    made = []
+    monkeypatch.setattr("napari_t1t2.runs.training.train", lambda config, **how: made.append((config, how)) or [])
+    exec(as_python(ODD, resume=True), {})
+    assert made == [(ODD, {"resume": True})]
