@@ -32,7 +32,7 @@ from skimage.exposure import match_histograms
 from napari_t1t2.config import ModelConfig, TrainConfig, preset
 from napari_t1t2.images.frame import Frame
 from napari_t1t2.images.head import head_mask
-from napari_t1t2.images.intensity import Intensity, measure
+from napari_t1t2.images.intensity import Intensity, measure, ranges_for
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Image, Volume
 from napari_t1t2.model.about import MODEL_FILE
@@ -46,6 +46,7 @@ from napari_t1t2.synthesis.translation import translate
 
 SETS = ("seed", "seed64", "lit", "exams", "p01", "p12", "p04", "sim")  # of lit, a name leaves that patient out
 UNTRAINED = {"source": "source shown as target", "table": "lookup table", "histogram": "histogram matching"}
+GENERAL = "sample"  # the model that comes with the package, made by scripts/sample_model.py
 TRAINED = ("paper", "laptop", "auto", "notebook", "gpu", "supervised")  # auto: laptop, with the pairs it finds
 TRAIN, TEST = range(70, 101), range(111, 126)  # T2 slices of the course set, by block: neighbours are near-duplicates
 WAYS = ("T1 -> T2", "T2 -> T1")
@@ -101,6 +102,14 @@ def run_set(data: Set, args: Namespace, scratch: Path) -> None:
         if row in UNTRAINED:
             scores = {test: score(recoloured(row, fitted, pair), pair) for test, pair in data.tested.items()}
             tell_lines(tell, UNTRAINED[row], "", "", [scores])
+            continue
+        if row == GENERAL:
+            made = {test: translated(Path(GENERAL), pair, together=True) for test, pair in data.tested.items()}
+            scores = {test: score(made[test], pair) for test, pair in data.tested.items()}
+            tell_lines(tell, "the general model", "", "", [scores])
+            made = {test: with_medians_of(made[test], pair) for test, pair in data.tested.items()}
+            scores = {test: score(made[test], pair) for test, pair in data.tested.items()}
+            tell_lines(tell, "the general model, intensities matched", "", "", [scores])
             continue
         seeds: list[dict[str, list[Namespace]]] = []
         for seed in args.seeds:
@@ -287,12 +296,25 @@ def trained(config: TrainConfig, runs: Path) -> tuple[Path, int, str]:
     return run, load_model(run).about.step, f"{float(np.max(table['seconds'])) / 60:.1f}"
 
 
-def translated(run: Path, pair: Pair) -> Pair:
-    """Both ways by a model: synthetic T2, synthetic T1."""
+def translated(run: Path, pair: Pair, *, together: bool = False) -> Pair:
+    """Both ways by a model: synthetic T2, synthetic T1. `together`: slices share the range that is measured on all."""
     model = load_model(run)
-    t1, t2 = pair
-    made: Pair = ([translate(v, model, to="t2") for v in t1], [translate(v, model, to="t1") for v in t2])
-    return made
+    made = []
+    for volumes, source, side in zip(pair, ("t1", "t2"), ("t2", "t1"), strict=True):
+        ranges = [found for found, _ in ranges_for(volumes, model.about.ranges[source])]
+        shared = ranges if together else [None] * len(volumes)
+        made.append([translate(v, model, to=side, intensity=own) for v, own in zip(volumes, shared, strict=True)])
+    return made[0], made[1]
+
+
+def with_medians_of(made: Pair, pair: Pair) -> Pair:
+    """Synthetic T2 and T1 scaled so that the median of the head is that of the real T2 and T1."""
+    scaled = []
+    for fakes, reals in zip(made, pair[::-1], strict=True):
+        own, real = (measure([v.data for v in volumes]) for volumes in (fakes, reals))
+        gain = np.float32((real.high / real.headroom) / (own.high / own.headroom))
+        scaled.append([replace(v, data=v.data * gain) for v in fakes])
+    return scaled[0], scaled[1]
 
 
 def recoloured(row: str, fitted: Pair, tested: Pair) -> Pair:
@@ -390,7 +412,7 @@ def _arguments() -> Namespace:
     parser.add_argument("data", type=Path)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=["seed"])
     default = [*UNTRAINED, "paper", "laptop", "supervised"]
-    parser.add_argument("--rows", nargs="+", choices=[*UNTRAINED, *TRAINED], default=default)
+    parser.add_argument("--rows", nargs="+", choices=[*UNTRAINED, GENERAL, *TRAINED], default=default)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--steps", type=int, default=0, help="train for so many instead: the same on any machine")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -11,8 +11,9 @@ brackets, without the time in which other programs had the cores (Linux), as on 
 
 Translating: a ball of noise, 64 slices of 256x256, with the default networks and fresh weights. "First" is from the
 click to the slice on screen drawn, "slider" from a move of the slider to that slice drawn while the volume is being
-made, "plane" the same of coronal and sagittal slices. Then 200 translations of eight slices follow in one window, the
-result removed after each, and the memory of both processes is told (Linux).
+made, "plane" the same of coronal and sagittal slices; "computed" is the time for which window and child had a core
+until then, all that a machine with nothing else to do would take. Then come many translations of eight slices in one
+window, the result removed after each, and the memory of both processes is told (Linux).
 """
 
 from __future__ import annotations
@@ -231,14 +232,17 @@ def translate(model: Path, translations: int) -> dict[str, float]:
             viewer.window._qt_viewer.canvas.native.repaint()
             drawn.append(time.perf_counter())
 
-    def look(move: Any) -> float:
-        """Seconds until the slice that a move leads to is drawn."""
+    def look(move: Any) -> tuple[float, float]:
+        """Until the slice that a move leads to is drawn; and what window and child have computed until then."""
         count, began = len(drawn), time.perf_counter()
+        both = scheduled()[0] + scheduled(widget._child._process.pid)[0]
         move()
         while len(drawn) == count and widget.running and time.perf_counter() - began < 10:
             live(0.001)
+        took = 1000 * (drawn[-1] - began) if len(drawn) > count else float("nan")
+        own = 1000 * (scheduled()[0] + scheduled(widget._child._process.pid)[0] - both)
         live(0.2)
-        return 1000 * (drawn[-1] - began) if len(drawn) > count else float("nan")
+        return took, own
 
     widget.on_event = note
     timer = QTimer()
@@ -255,9 +259,11 @@ def translate(model: Path, translations: int) -> dict[str, float]:
     widget.wait()
     timer.stop()
     gaps, waits = 1000 * np.diff(ticks, axis=0).T
-    found = {"first slice ms": first}
-    for name, times in (("slider", slider), ("plane", planes)):
-        found |= {f"{name}, median ms": float(np.nanmedian(times)), f"{name}, worst ms": float(np.nanmax(times))}
+    found = {}
+    for name, times in (("first", [first]), ("slider", slider), ("plane", planes)):
+        for what, of in (("median", np.nanmedian), ("worst", np.nanmax)):
+            took, own = of(np.array(times), axis=0)
+            found |= {f"{name}, {what} ms": float(took), f"{name}, {what} ms computed": float(own)}
     for name, some in (("", gaps), (" without what others took", gaps - waits)):
         found |= {f"gap, 99 % ms{name}": float(np.percentile(some, 99)), f"gap, worst ms{name}": float(some.max())}
 
@@ -289,8 +295,14 @@ def resident(process: int | str) -> float:
 
 def waited() -> float:
     """Seconds for which this thread could have run, but other programs had the cores; 0 where Linux does not say."""
-    schedule = Path("/proc/thread-self/schedstat")
-    return int(schedule.read_text().split()[1]) / 1e9 if schedule.exists() else 0.0
+    return scheduled()[1]
+
+
+def scheduled(process: int | None = None) -> tuple[float, float]:
+    """Seconds for which this thread, or a process's main one, has run and has waited for a core; 0 without Linux."""
+    schedule = Path(f"/proc/{process}/schedstat" if process else "/proc/thread-self/schedstat")
+    ran, waits = (int(n) / 1e9 for n in schedule.read_text().split()[:2]) if schedule.exists() else (0.0, 0.0)
+    return ran, waits
 
 
 def in_thread(config: Any, **options: Any) -> Any:

@@ -1,5 +1,6 @@
 """That the benchmarks still fit the program: nothing is measured here."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,14 @@ def test_each_benchmark_says_how_to_call_it(path):
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
 def test_what_a_benchmark_imports_within_its_functions_is_there_too(path):
     assert missing_imports(path.read_text(encoding="utf-8")) == []
+
+
+def test_the_comparison_with_dcm2niix_finds_an_equal_series_equal(tmp_path, made_data, monkeypatch):
+    if not shutil.which("dcm2niix"):
+        pytest.skip("dcm2niix is not installed")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from dcm2niix import apart, folders_in, look, verdict
+
+    folder = next(folders_in([made_data.dicom[0]]))
+    said = [verdict(look(folder, files, tmp_path)) for files in apart(folder)]
+    assert said and set(said) == {"equal"}

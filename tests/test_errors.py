@@ -37,5 +37,5 @@ def test_names_of_files_are_shown_escaped(tmp_path, head):
 
 
 def test_a_label_that_steers_a_terminal_is_refused():
-    with pytest.raises(Refusal, match=r"A contrast is called .*give a name without control characters"):
+    with pytest.raises(Refusal, match=r"The contrasts are called .*x1b.*: give two names"):
         ModelConfig(t1_label="T1\x1b[2J")

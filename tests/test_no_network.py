@@ -11,7 +11,7 @@ FORBID = """
 import os, sys
 def forbid(event, args):
     if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request") or (
-        event in ("socket.connect", "socket.bind") and isinstance(args[1], tuple)  # not between processes, by a file
+        event == "socket.connect" and isinstance(args[1], tuple)  # not between processes, by a file
     ):
         with open(os.environ["ASKED"], "a") as asked:
             asked.write(f"{event} {args[1:]}\\n")
@@ -58,5 +58,5 @@ def test_check_train_translate_and_evaluate_ask_for_no_address(run, made_data, t
 @pytest.mark.slow
 def test_the_demo_asks_for_no_address(run, tmp_path):
     pytest.importorskip("nilearn")
-    run("demo", "--out", tmp_path / "demo", "--minutes", 0.02, "--no-window")
+    run("demo", "--out", tmp_path / "demo", "--minutes", 0.3, "--no-window")
     assert (tmp_path / "demo" / "side-by-side.png").exists()

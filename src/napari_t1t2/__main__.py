@@ -27,6 +27,8 @@ from .commands.cache import cache
 from .commands.check import check
 from .commands.demo import demo
 from .commands.evaluate import calibrate, evaluate
+from .commands.export import export
+from .commands.info import info
 from .commands.train import train
 from .commands.translate import translate
 from .config import ModelConfig, Planes, Precision, PresetName, TrainConfig
@@ -93,7 +95,7 @@ def _parser() -> ArgumentParser:
     _folders(checks)
     for config_class, names in (
         (TrainConfig, ("t1_series", "t2_series", "t1_volume", "t2_volume")),
-        (ModelConfig, ("size", "plane", "pixel")),
+        (ModelConfig, ("t1_label", "t2_label", "size", "plane", "pixel")),
     ):
         for name in names:
             _flag(checks, _named(config_class, name), get_type_hints(config_class)[name])
@@ -115,7 +117,11 @@ def _parser() -> ArgumentParser:
     translates = command(translate, "translate")
     translates.add_argument("inputs", type=_path, nargs="+", metavar="IN", help="image files, or one folder")
     translates.add_argument(
-        "--model", type=_path, required=True, metavar="RUN_OR_FILE", help="run folder or model file"
+        "--model",
+        type=_path,
+        required=True,
+        metavar="RUN_OR_FILE",
+        help="run folder or model file; sample: the general model that comes with napari-t1t2",
     )
     translates.add_argument("--to", required=True, metavar="CONTRAST", help="what to make, such as T2")
     where = translates.add_mutually_exclusive_group(required=True)
@@ -173,7 +179,26 @@ def _parser() -> ArgumentParser:
         help="first scale the synthetic image so that both heads have the same median: MR units are arbitrary",
     )
     _report(evaluates)
+    evaluates.add_argument(
+        "--lesions", type=_path, metavar="MASK", help="say how much of each lesion of this mask the synthetic one shows"
+    )
     evaluates.add_argument("--json", action="store_true", help="print JSON, each image by itself too")
+
+    infos = command(info, "info")
+    infos.add_argument("model", type=_path, metavar="RUN_OR_FILE", help="run folder, model file, or sample")
+    infos.add_argument("--markdown", type=_path, metavar="PATH", help="write the card to this file, as a README")
+    for name, text in (
+        ("data", "describe the training images, without names of patients"),
+        ("licence", "under which the model may be used"),
+        ("citation", "of what is to be cited"),
+    ):
+        infos.add_argument(f"--{name}", metavar="TEXT", help=f"note in the model: {text}")
+
+    exports = command(export, "export")
+    exports.add_argument("model", type=_path, metavar="RUN_OR_FILE", help="run folder, model file, or sample")
+    exports.add_argument("--to", required=True, metavar="CONTRAST", help="the direction: what it makes, such as T2")
+    exports.add_argument("--out", type=_path, required=True, metavar="PATH", help=".onnx, or .zip for bioimage.io")
+    exports.add_argument("--overwrite", action="store_true", help="replace a file that exists")
 
     caches = command(cache, "cache")
     caches.add_argument("--delete", metavar="NAME", help="delete this slice cache, or all")

@@ -65,8 +65,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # PyTorch's writer tells of a full disk in its own way, and says no more than where in the file it was
-        if "inline_container" in str(error):
+        # PyTorch's writer tells of a full disk in its own ways, and says no more than where in the file it was
+        if "inline_container" in str(error) or "iostream error" in str(error):
             raise Refusal(f"{path}: the disk is full: free some space. What was saved before is kept.") from error
         raise
     except OSError as error:

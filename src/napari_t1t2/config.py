@@ -45,7 +45,7 @@ LABELS = {  # of settings that their readers call otherwise than their field
     "coarse": "multi-scale factor", "adversarial": "adversarial loss", "cycle_warmup": "cycle weight rises for",
     "decay_from": "learning rate falls from", "beta1": "Adam's beta 1", "pool": "image buffer",
     "flip": "mirror left-right", "upsample": "upsampling", "hold_out": "patients kept for checking",
-    "memory": "memory, GiB", "threads": "CPU threads", "report_every": "steps between reports",
+    "start": "start from", "memory": "memory, GiB", "threads": "CPU threads", "report_every": "steps between reports",
     "preview_every": "steps between previews", "save_every": "steps between checkpoints",
 }
 # fmt: on
@@ -132,11 +132,8 @@ class ModelConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_side("size", self.size)
-        for label in (self.t1_label, self.t2_label):
-            if not label.isprintable():
-                raise Refusal(f"A contrast is called {label!r}: give a name without control characters.")
         names = {self.t1_label.strip().casefold(), self.t2_label.strip().casefold()}
-        if "" in names or len(names) < 2:
+        if "" in names or len(names) < 2 or not "".join(names).isprintable():
             raise Refusal(f"The contrasts are called {self.t1_label!r} and {self.t2_label!r}: give two names.")
 
     @classmethod
@@ -184,6 +181,9 @@ class TrainConfig(Checked):
         "", "Series or files to use as the second contrast, separated by commas. Empty: chosen automatically."
     )
     run_folder: Path = setting(Path(), "Folder of the run: model, checkpoint, losses and previews are written there.")
+    start: str = setting(
+        "", "Model to begin from, with its networks: a run folder, a file, or sample. Empty: none.", advanced=True
+    )
     minutes: float = setting(
         5.0,
         "Train for this long; 0: no limit. Schedules follow the clock: for a run that can be repeated, give steps.",

@@ -35,6 +35,7 @@ class Provenance:
     model: str | None = None  # the folder of its run and its file; a longer path may name a person
     model_sha256: str | None = None
     step: int | None = None  # of training
+    general_model: bool | None = None  # made to fit any head, not trained on the user's images
     source: str | None = None  # what it was made from
     version: str | None = None  # of napari-t1t2
     precision: str | None = None  # of the convolutions, where it is not float32

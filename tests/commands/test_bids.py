@@ -49,7 +49,7 @@ def put(root: Path, head, name: str) -> Path:
 
 @pytest.fixture
 def translate(trained, raw, tmp_path, capsys):
-    """Runs the command on the data set, one scan of which is broken; gives what it said, and the derivative data set."""
+    """Runs the command on the data set, with its one broken scan; gives what it said, and the derivative data set."""
 
     def run(*flags: str, code: int = 1, out: Path = tmp_path / "made", to: str = "T2") -> tuple[str, Path]:
         words = ["translate", raw, "--model", trained, "--to", to, "--bids", out, *flags]

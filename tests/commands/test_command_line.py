@@ -610,3 +610,15 @@ def test_slice_caches_are_listed_and_deleted(done, data, tmp_path, monkeypatch):
 def test_a_slice_cache_that_is_not_there_is_told(refused, tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_T1T2_CACHE", str(tmp_path / "cache"))
     assert "no slice cache called mine" in refused("cache", "--delete", "mine")
+
+
+def test_check_takes_contrasts_of_other_names_as_train_does(tmp_path, done):
+    for label, level in (("PD", 100), ("FLAIR", 60)):
+        for subject in ("01", "02"):
+            path = tmp_path / label / f"sub-{subject}_{label}.nii.gz"
+            path.parent.mkdir(exist_ok=True)
+            disc = np.hypot(*(np.mgrid[:48, :48] - 24)) < 20
+            data = np.where(disc, level, 0)[..., None] + np.random.default_rng(0).integers(0, 20, (48, 48, 5))
+            nibabel.save(nibabel.Nifti1Image(data.astype(np.int16), np.diag([2.0, 2, 3, 1])), path)
+    labels = ("--t1-label", "PD", "--t2-label", "FLAIR")
+    assert "A model can be trained on these folders" in done("check", tmp_path / "PD", tmp_path / "FLAIR", *labels)

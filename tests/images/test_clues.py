@@ -130,3 +130,8 @@ def test_a_file_whose_name_two_have_is_told_with_both():
     pairs, unclear = paired([Path("p1_synthetic-T2.nii")], [Path("a/p1_T2.nii"), Path("b/p1_T2.nii")])
     assert not pairs
     assert unclear == {Path("p1_synthetic-T2.nii"): "a/p1_T2.nii and b/p1_T2.nii both have its name"}
+
+
+@pytest.mark.parametrize("name", ["P7_T1_3", "P7_T1_3a", "P7_T1_3_e2", "P7_T1_3_Eq_1", "P7_T1_3_Tilt_1", "P7_T1_3_ph"])
+def test_what_dcm2niix_adds_to_a_name_is_no_other_subject(name):
+    assert subject_of(Path(f"{name}.nii.gz"), stack=True) == "P7_3"

@@ -1,13 +1,16 @@
 """What an image is: by the words of its names, by its headers, and where both contradict each other."""
 
 import json
+import re
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_t1t2.images.contrast import AGENT, Said, contrast_of, judged
+from napari_t1t2.images.contrast import AGENT, CONTRASTS, KINDS, STATED, Said, contrast_of, judged
 from napari_t1t2.images.folder import choose
+from napari_t1t2.images.pictures import FEW
 from napari_t1t2.images.read import read_all, read_image
 
 
@@ -238,3 +241,13 @@ def test_a_label_map_beside_bare_names_does_not_leave_these_out(tmp_path):
     chosen = choose(read_all(tmp_path), "T1")
     assert [v.name for v in chosen.volumes] == ["P1", "P2"]
     assert "its name or header says label map" in chosen.skipped[0].why
+
+
+def test_the_page_of_rules_names_what_the_code_knows():
+    page = (Path(__file__).parents[2] / "docs/formats.md").read_text(encoding="utf-8")
+    rules = page.partition("## What an image is taken for")[2].partition("## How slices")[0]
+    kinds = set(re.findall("`([^`]+)`", rules.partition("weighted image is called:")[2].partition(", or what")[0]))
+    assert kinds == {*KINDS, *STATED, "echo planar"}
+    assert all(contrast in rules.replace("\\", "") for contrast in CONTRASTS)
+    assert f'a "T2" of {3} ms' in rules and judged(Said(("T2",), te=3)) == "T2, but a TE of 3 ms, which no T2 has"
+    assert FEW == 10 and "up to ten channels" in page

@@ -479,7 +479,6 @@ def test_a_missing_decoder_is_named_with_its_remedy(tmp_path, monkeypatch):
         ({"Rows": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.11"}, "holds no image (Basic Text SR Storage)"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}, "a mask (Segmentation Storage), not an image"),
         ({"SOPClassUID": "1.2.840.10008.1.3.10"}, "the index of a disc (DICOMDIR)"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "a Siemens mosaic"),
         ({"PixelData": np.full(30, 7, np.uint16).tobytes()}, "every pixel is 7;"),
         ({"PixelData": np.arange(30, dtype=np.uint16) // 15 * 3}, "holds only the values 0 and 3: a mask"),
         ({"BitsAllocated": 13}, "cannot be decoded ("),

@@ -543,3 +543,87 @@ def test_a_header_that_disagrees_with_itself_is_said(tmp_path, qform_code, took,
     volume = read_nifti(tmp_path / "a.nii")
     assert f"its sform says voxels of 1x1x1, its pixdim 2.2x2.2x6: the {took} was taken" in volume.notes
     assert volume.spacing[2] == pytest.approx(side)
+
+
+VOXELS = np.random.default_rng(0).integers(0, 900, (6, 5, 4)).astype(np.int16)
+PIXDIM, QFORM, SFORM = 76, 252, 254  # where a NIfTI-1 header keeps them
+
+
+def patched(path: Path, *at: tuple[int, bytes], voxels=VOXELS, shift: float = 0) -> Path:
+    """A file of 1x1x3 mm with both forms, some bytes of its header replaced."""
+    affine = np.diag([1.0, 1, 3, 1])
+    image = nibabel.Nifti1Image(voxels, affine)
+    affine[0, 3] = shift
+    image.set_qform(affine, 1)
+    image.to_filename(path)
+    raw = bytearray(path.read_bytes())
+    for offset, value in at:
+        raw[offset : offset + len(value)] = value
+    path.write_bytes(raw)
+    return path
+
+
+def test_a_stack_that_was_counted_as_times_is_a_stack(tmp_path):
+    image = nibabel.Nifti1Image(VOXELS[:, :, None, :], np.diag([1.0, 1, 3, 1]))
+    image.to_filename(tmp_path / "P1_T1.nii")
+    for number in (0, 3):
+        volume = read_nifti(tmp_path / "P1_T1.nii", frame=number)
+        np.testing.assert_array_equal(volume.data, VOXELS.T)
+        assert volume.notes == ("its 4 volumes of one slice were taken for a stack",)
+
+
+def test_a_side_of_0_mm_is_no_side_of_1_mm(tmp_path):
+    zero, none = (PIXDIM + 12, bytes(4)), (SFORM, bytes(2))
+    volume = read_nifti(patched(tmp_path / "a.nii", zero, none))
+    assert (volume.spacing, volume.affine) == (None, None)
+    assert volume.notes == ("its header gives its voxels a side of 0 mm: their size was taken for unknown",)
+    volume = read_nifti(patched(tmp_path / "b.nii", zero))
+    assert volume.spacing == (3, 1, 1)
+    assert volume.notes == ("its pixdim gives its voxels a side of 0 mm: the sform was taken",)
+
+
+def test_forms_that_contradict_each_other_are_said(tmp_path):
+    mirrored = read_nifti(patched(tmp_path / "a.nii", (PIXDIM, np.float32(-1).tobytes())))
+    assert "take left for right of each other" in mirrored.notes[0]
+    assert read_nifti(patched(tmp_path / "b.nii", shift=9)).notes == (
+        "its sform and qform lie apart: the sform was taken",
+    )
+    assert read_nifti(patched(tmp_path / "c.nii", shift=0.2)).notes == ()
+
+
+def test_voxels_within_the_header_are_refused(tmp_path):
+    with pytest.raises(UnusableError, match=r"its voxels would begin within its header \(vox_offset 0\)"):
+        read_nifti(patched(tmp_path / "a.nii", (108, bytes(4))))
+
+
+@pytest.mark.parametrize(("frame", "looks"), [(0, "PD"), (1, "T2")])
+def test_of_a_bids_file_of_both_echoes_the_second_is_the_t2(tmp_path, frame, looks):
+    path = tmp_path / "sub-01_PDT2.nii"
+    nibabel.Nifti1Image(np.stack([VOXELS] * 2, axis=-1), np.eye(4)).to_filename(path)
+    assert read_nifti(path, frame=frame).looks == looks
+
+
+def test_many_volumes_without_a_word_and_those_with_directions_are_no_contrast(tmp_path):
+    for name, count in (("few", 4), ("many", 25), ("directions", 4)):
+        nibabel.Nifti1Image(np.stack([VOXELS] * count, axis=-1), np.eye(4)).to_filename(tmp_path / f"{name}.nii")
+    (tmp_path / "directions.bval").write_text("0 0 1000 1000")
+    nibabel.Nifti1Image(np.stack([VOXELS] * 3, axis=-1)[:, :, :, None], np.eye(4)).to_filename(tmp_path / "warp.nii")
+    looks = {name: read_nifti(tmp_path / f"{name}.nii").looks for name in ("few", "many", "directions", "warp")}
+    expected = {"few": "", "many": "series of 25 images", "directions": "diffusion", "warp": "series of 3 images"}
+    assert looks == expected
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "looks"),
+    [
+        ({"EchoTime": 98, "RepetitionTime": 5000}, "T2"),  # in ms, against BIDS
+        ({"SeriesDescription": "T1", "EchoTime": 4.6, "RepetitionTime": 9.6, "InversionTime": 900}, "T1"),
+        ({"SeriesDescription": "T1", "ImageTypeText": ["ORIGINAL", "PRIMARY", "P"]}, "phase"),
+        ({"SeriesDescription": "T1", "ComplexImageComponent": "PHASE"}, "phase"),
+        ({"SeriesDescription": "T1", "Modality": "CT"}, "CT"),
+    ],
+)
+def test_a_sidecar_is_read_as_it_was_meant(tmp_path, sidecar, looks):
+    nibabel.Nifti1Image(VOXELS, np.eye(4)).to_filename(tmp_path / "scan.nii")
+    (tmp_path / "scan.json").write_text(json.dumps(sidecar))
+    assert read_nifti(tmp_path / "scan.nii").looks == looks

@@ -47,7 +47,7 @@ REFUSED = {
     "broken/empty.png": "the file is empty",
     "broken/text_named.png": "cannot be decoded",
     "broken/truncated.png": "truncated",
-    "broken/truncated.tif": "cannot be decoded",
+    "broken/truncated.tif": "it is truncated after page 1",
 }
 
 
@@ -307,7 +307,7 @@ def test_a_stack_is_one_volume(tmp_path, head):
 @pytest.mark.parametrize("shape", [(2, 3, 44, 36), (4, 2, 2, 20, 20)])
 def test_a_tiff_of_more_axes_is_refused_with_its_shape(tmp_path, shape):
     tifffile.imwrite(tmp_path / "a.tif", np.random.default_rng(0).random(shape), photometric="minisblack")
-    with pytest.raises(UnusableError, match=r"a\.tif: shape .* is not one image or one stack; save one channel"):
+    with pytest.raises(UnusableError, match=r"a\.tif: shape .* is not one image or stack; save one channel"):
         read_image(tmp_path / "a.tif")
 
 
@@ -508,3 +508,133 @@ def test_linked_folders_are_followed_once_and_what_cannot_be_read_is_named(tmp_p
     said = {skipped.path.name: skipped.why for skipped in found.skipped}
     assert "a link to a file that is not there" in said["unfetched_T1.nii.gz"]
     assert "an archive" in said["more.zip"]
+
+
+STACK = np.random.default_rng(0).integers(0, 900, (12, 9, 7)).astype(np.uint16)
+OME = {"PhysicalSizeX": 900, "PhysicalSizeY": 0.8, "PhysicalSizeYUnit": "mm", "PhysicalSizeZ": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spacing"),
+    [
+        ({"imagej": True, "resolution": (1 / 0.9, 1 / 0.8), "metadata": {"unit": "mm", "spacing": 3}}, (3, 0.8, 0.9)),
+        ({"imagej": True, "resolution": (10 / 9, 10 / 8), "metadata": {"unit": "cm", "spacing": 0.3}}, (3, 8, 9)),
+        ({"imagej": True, "resolution": (1e-3, 1e-3), "metadata": {"unit": "\\u00B5m", "spacing": 2000}}, (2, 1, 1)),
+        ({"imagej": True, "resolution": (72, 72), "metadata": {"unit": "inch"}}, None),
+        ({"imagej": True, "metadata": {}}, None),
+        ({"ome": True, "metadata": OME | {"PhysicalSizeZUnit": "cm"}}, (3, 0.8, 0.9)),
+        ({"ome": True, "metadata": {"PhysicalSizeX": 900, "PhysicalSizeY": 800}}, (0.8, 0.8, 0.9)),
+        ({"ome": True, "metadata": {}}, None),
+        ({"resolution": (300, 300), "resolutionunit": "INCH", "metadata": {}}, None),
+    ],
+)
+def test_a_tiff_has_the_spacing_that_imagej_or_ome_gives_it_and_never_that_of_a_printer(tmp_path, kind, spacing):
+    kind["metadata"] |= {"axes": "ZYX"}
+    tifffile.imwrite(tmp_path / f"a{'.ome' * ('ome' in kind)}.tif", STACK, **kind)
+    volume = read_image(next(tmp_path.iterdir()))
+    assert volume.spacing == (spacing and pytest.approx(spacing)) and volume.notes == ()
+    np.testing.assert_array_equal(volume.data, STACK)
+
+
+def test_a_size_that_no_head_has_is_ignored_and_said(tmp_path):
+    size = {"axes": "ZYX", "PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0}
+    tifffile.imwrite(tmp_path / "a.ome.tif", STACK, metadata=size)
+    volume = read_image(tmp_path / "a.ome.tif")
+    assert volume.spacing is None
+    assert volume.notes == ("its pixels of 0.001x0.001 mm cannot be of a head: the size was ignored",)
+
+
+@pytest.mark.parametrize(("axis", "what"), [("C", "channels"), ("T", "time points")])
+def test_channels_and_times_are_no_slices_unless_they_are_many(tmp_path, axis, what):
+    tifffile.imwrite(tmp_path / "a.tif", STACK[:3], imagej=True, metadata={"axes": f"{axis}YX"})
+    with pytest.raises(UnusableError, match=f"its 3 {what} are no slices"):
+        read_image(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, metadata={"axes": f"{axis}YX"})
+    volume = read_image(tmp_path / "a.tif")
+    assert (volume.data.shape, volume.notes) == (STACK.shape, (f"its 12 {what} were taken for slices",))
+
+
+@pytest.mark.parametrize("how", ["never written", "cut off"])
+def test_a_tiff_with_missing_strips_is_named_and_not_black(tmp_path, how):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, STACK[0], rowsperstrip=3, compression="deflate")
+    raw = bytearray(path.read_bytes())
+    if how == "never written":
+        with tifffile.TiffFile(path) as tiff:
+            at = tiff.pages[0].tags["StripByteCounts"].valueoffset
+        raw[at : at + 2] = bytes(2)
+    path.write_bytes(raw if how == "never written" else raw[:-5])
+    with pytest.raises(UnusableError, match="1 of 3 strips of its pixels are missing"):
+        read_image(path)
+
+
+def test_no_library_says_anything_of_a_broken_picture(tmp_path, caplog, recwarn):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        for page in STACK:
+            tiff.write(page, contiguous=False)
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "c.tif").write_bytes(whole[:8] + b"x" * 400)
+    read = read_all(tmp_path)
+    assert len(read.skipped) == 3 and not caplog.records and not recwarn.list
+    assert not any("<" in s.why for s in read.skipped)
+    assert "it is truncated after page" in next(s.why for s in read.skipped if s.path.name == "a.tif")
+
+
+def test_complex_values_of_a_tiff_are_refused_by_name(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", (STACK[0] + 1j).astype(np.complex64))
+    with pytest.raises(UnusableError, match="its values are complex; save their magnitude"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_pages_that_were_written_one_by_one_are_one_stack_and_other_sizes_are_said(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        for page in STACK:
+            tiff.write(page, contiguous=False)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").data, STACK)
+    with tifffile.TiffWriter(tmp_path / "b.tif") as tiff:
+        for page in (STACK[0], STACK[1, :4, :4], STACK[2, :3, :3]):
+            tiff.write(page)
+    volume = read_image(tmp_path / "b.tif")
+    assert (volume.data.shape, volume.notes) == ((1, 9, 7), ("images of other sizes in it were left out: 2",))
+
+
+def test_colour_of_16_bits_keeps_them(tmp_path):
+    colour = np.stack([STACK[0] * 70, STACK[0] * 60, STACK[0] * 50], axis=-1)
+    tifffile.imwrite(tmp_path / "a.tif", colour, photometric="rgb")
+    volume = read_image(tmp_path / "a.tif")
+    np.testing.assert_allclose(volume.data[0], colour @ [0.299, 0.587, 0.114], atol=0.51)
+    assert volume.dtype == "uint16"
+
+
+def test_grey_of_16_bits_with_transparency_keeps_them(tmp_path):
+    import imagecodecs
+
+    grey = STACK[0] * 70
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(np.stack([grey, np.full_like(grey, 65535)], axis=-1)))
+    volume = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(volume.data[0], grey)
+    assert volume.notes == ("transparency was dropped",)
+
+
+def test_a_picture_that_moves_is_its_first_image_and_that_is_said(tmp_path, head):
+    first, *others = (Image.fromarray(head(k, "T1")) for k in range(3))
+    first.save(tmp_path / "a.png", save_all=True, append_images=others)
+    volume = read_image(tmp_path / "a.png")
+    assert volume.notes == ("the first of its 3 images was taken",)
+    np.testing.assert_array_equal(volume.data[0], head(0, "T1"))
+
+
+def test_of_what_dcm2niix_made_even_the_uneven_is_left_out(tmp_path):
+    for name in ("P1_T2_4", "P1_T2_4_Eq_1"):
+        nibabel.Nifti1Image(STACK.T.astype(np.int16), np.eye(4)).to_filename(tmp_path / f"{name}.nii.gz")
+    chosen = read_folder(tmp_path, "T2")
+    assert [v.name for v in chosen.volumes] == ["P1_T2_4_Eq_1"]
+    assert "made them even in the file _Eq_1 beside it" in chosen.skipped[0].why
+
+
+def test_the_first_echo_of_a_t2_that_says_no_times_is_not_taken_for_one(tmp_path):
+    for name in ("P1_T2_4_e1", "P1_T2_4_e2", "P1_T1_3"):
+        nibabel.Nifti1Image(STACK.T.astype(np.int16), np.eye(4)).to_filename(tmp_path / f"{name}.nii.gz")
+    assert [v.name for v in read_folder(tmp_path, "T2").volumes] == ["P1_T2_4_e2"]

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 
 from napari_t1t2.errors import Refusal
@@ -214,3 +215,15 @@ def test_the_slice_to_preview_reaches_the_child_with_the_next_step(config, count
     at[0] = 1.0
     assert next(run).losses["at"] == 1.0
     run.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="a closed terminal says nothing on Windows")
+def test_a_child_whose_terminal_is_closed_saves_and_ends(config):
+    sent = False
+    for event in train_in_process(replace(config, steps=1_000_000, report_every=1, save_every=1_000_000)):
+        if isinstance(event, Progress) and not sent:
+            child = next(c for c in psutil.Process().children() if "napari_t1t2.runs.process" in c.cmdline())
+            child.send_signal(signal.SIGHUP)
+            sent = True
+    assert isinstance(event, Finished) and event.reason == "stopped"
+    assert (config.run_folder / "checkpoint.pt").exists()

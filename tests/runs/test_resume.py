@@ -215,7 +215,7 @@ def test_a_folder_without_a_run_cannot_be_resumed(config):
 def test_a_run_without_checkpoint_cannot_be_resumed(config):
     sitting(config, until=2)
     (config.run_folder / "checkpoint.pt").unlink()
-    with pytest.raises(ValueError, match=r"has no checkpoint\.pt, so there is no run to resume"):
+    with pytest.raises(ValueError, match=r"without its checkpoint\.pt, so it cannot go on: take a new run folder"):
         next(train(config, resume=True))
 
 

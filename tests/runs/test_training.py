@@ -367,13 +367,16 @@ def test_a_link_in_place_of_the_losses_is_replaced_and_its_target_kept(config, t
     assert precious.read_text() == "mine"
 
 
-def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_is_kept(config, monkeypatch):
+@pytest.mark.parametrize(
+    "said", ["[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0", "basic_ios::clear: iostream error"]
+)
+def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_is_kept(config, monkeypatch, said):
     list(train(config))
     before = (config.run_folder / "checkpoint.pt").read_bytes()
 
     def full(state, path):
         path.write_bytes(b"as much as fits")
-        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+        raise RuntimeError(said)
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(Refusal, match=r"checkpoint\.pt: the disk is full: free some space"):
@@ -430,3 +433,14 @@ def test_time_spent_in_stop_is_not_training_time(config, monkeypatch):
 
     reports = of(Progress, list(train(config, stop=paused)))
     assert [report.seconds for report in reports] == [0.0, 0.0]
+
+
+def test_a_run_that_starts_from_a_model_has_its_networks_and_begins_better(trained, tmp_path, config):
+    started = replace(config, start=str(trained), run_folder=tmp_path / "warm", model=replace(config.model, channels=8))
+    assert [e for e in train(replace(started, steps=1)) if isinstance(e, Finished)]
+    old, new = load_model(trained), load_model(tmp_path / "warm")
+    assert new.config.channels == old.config.channels != 8
+    weights = [m.generators["t2"].state_dict() for m in (old, new)]
+    apart = max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0])
+    assert apart < 0.01  # one step of Adam away
+    assert read_about(tmp_path / "warm").card["began"] == "run"

@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..data.sources import finish
 from ..errors import Refusal, UnusableError
@@ -61,14 +61,15 @@ def calibrate(args: Namespace) -> int:
                 sentence = "; ".join(why[p] for p in pair if isinstance(p, Path) and p in why)
                 batch.add(Row(name, "failed", sentence=sentence))
         known = [calibration.calibrate(model, pairs, image=batch.image)]
+        wrong = {row.name for row in batch.rows if row.outcome == "failed"}
+        whole = [pair for pair in pairs if (pair[0].series or pair[0].name) not in wrong]
         if members:
-            wrong = {row.name for row in batch.rows if row.outcome == "failed"}
-            whole = [pair for pair in pairs if (pair[0].series or pair[0].name) not in wrong]
             known.append(calibration.calibrate(model, whole, members))
+        scores = calibration.scores_of(model, whole)
     if batch.stopped:
         print("Stopped: nothing was stored, as a calibration is of all pairs together.", file=sys.stderr)
         return batch.code()
-    about = calibration.store(model, known)
+    about = calibration.store(model, known, scores)
 
     for side, of_side in known[-1].items():
         print(f"{model.config.label(side)}: calibrated on {of_side.slices} slices")
@@ -84,8 +85,12 @@ def calibrate(args: Namespace) -> int:
 def evaluate(args: Namespace) -> int:
     """Score synthetic images against the real ones of the same name."""
     from ..synthesis.evaluation import SSIM_WINDOW, evaluate_volumes, mean, same_grid
+    from ..synthesis.lesions import Lesion, lesions_of, summary
 
     pairs, alone = pairs_in(args.fake, args.real)
+    if args.lesions and len(pairs) > 1:
+        raise Refusal("--lesions goes with one synthetic and one real image: give two files.")
+    lesions: list[Lesion] = []
     left_out = [f"no partner: {', '.join(alone)}"] if alone else []
     scores: dict[str, Score] = {}
     resampled: list[str] = []
@@ -102,6 +107,8 @@ def evaluate(args: Namespace) -> int:
                     if not same_grid(fake, real):
                         resampled.append(f"{real.series} was resampled onto the grid of {fake.series}")
                     scores[name] = one = evaluate_volumes(fake, real, match_intensities=args.match_intensities)
+                    if args.lesions:
+                        lesions = lesions_of(fake, real, _read(args.lesions, mask=True))
                     row.more = {key: getattr(one, key) for key in SCORES}
                 except UnusableError as error:
                     if len(pairs) == 1:
@@ -127,7 +134,13 @@ def evaluate(args: Namespace) -> int:
         print(remark, file=sys.stderr)
     if args.json:
         images = {name: asdict(one) for name, one in scores.items()}
-        found = {"ssim_window": SSIM_WINDOW, "mean": asdict(total), "images": images, "left_out": left_out}
+        found: dict[str, Any] = {
+            "ssim_window": SSIM_WINDOW,
+            "mean": asdict(total),
+            "images": images,
+            "left_out": left_out,
+        }
+        found |= {"lesions": [asdict(one) for one in lesions]} if args.lesions else {}
         print(json.dumps(found, indent=2))
         return batch.code()
     print(f"{len(scores)} images, {total.slices} slices; means over slices, MAE as a part of the data range")
@@ -135,13 +148,15 @@ def evaluate(args: Namespace) -> int:
     print(f"{'':16}{'PSNR dB':>9}{'SSIM 11x11':>12}{'MAE':>8}{'NMI':>8}")
     print(f"{'full frame':16}{total.psnr:9.2f}{total.ssim:12.3f}{total.mae:8.4f}{total.nmi:8.3f}")
     print(f"{total.region:16}{total.head_psnr:9.2f}{total.head_ssim:12.3f}{total.head_mae:8.4f}{total.head_nmi:8.3f}")
+    if lesions:
+        print(*(f"lesion {one.text()}" for one in lesions), summary(lesions), sep="\n")
     return batch.code()
 
 
-def _read(image: Path | Volume, *, flat: bool = False) -> Volume:
+def _read(image: Path | Volume, *, flat: bool = False, mask: bool = False) -> Volume:
     from ..images.read import load, read_image
 
-    return load(image) if isinstance(image, Volume) else read_image(image, flat=flat)
+    return load(image) if isinstance(image, Volume) else read_image(image, flat=flat, mask=mask)
 
 
 def pairs_in(

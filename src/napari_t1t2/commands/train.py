@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def train(args: Namespace) -> None:
-    """Train a CycleGAN on two folders; Ctrl-C saves and ends. Started by torchrun, its processes train one model."""
+    """Train a CycleGAN on two folders; Ctrl-C saves and ends. Processes of torchrun train one model (experimental)."""
     from ..model.ranks import joined
     from ..runs.folder import CHECKPOINT_FILE, load_config
 

@@ -201,7 +201,7 @@ def sources(
     skipped += [Skipped(v.path or Path(v.name), why) for v in volumes if (why := v.why_not())]
     volumes = [v for v in volumes if not v.why_not()]
     if not volumes:
-        raise Refusal("\n".join(map(str, skipped)))
+        raise Refusal(*map(str, skipped))
     return volumes, [], [], skipped
 
 

@@ -79,6 +79,7 @@ def aligned(t1: Slices, t2: Slices, exam: Exam) -> Exam:
         kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = made.alignment and asdict(made.alignment) | {"matrix": made.alignment.matrix.tolist()}
         with written_file(kept) as partial:
+            partial.touch(mode=0o600)
             partial.write_text(json.dumps({"alignment": found, "refused": made.refused}), encoding="utf-8")
     return made
 

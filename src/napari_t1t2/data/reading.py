@@ -109,7 +109,7 @@ def _try_each(work: Callable[[ItemT], MadeT], items: Iterable[ItemT]) -> list[Ma
         except Refusal as error:
             refused.append(str(error))
     if refused:
-        raise Refusal("\n".join(dict.fromkeys(refused)))
+        raise Refusal(*dict.fromkeys(refused))
     return made
 
 

@@ -156,13 +156,10 @@ def judged(said: Said) -> str:
     found = words or by_times or contrast_of(said.places, kinds=False)
     if found in ("T1", "T2") and said.te and (said.te <= 30 if found == "T2" else said.te >= 60):
         return f"{found}, but a TE of {said.te:g} ms, which no {found} has"
-    if (
-        found == "T1"
-        and not NO_AGENT.fullmatch(_plain(said.agent))
-        and not WITHOUT_AGENT.search(_plain(" ".join(said.texts)))
-    ):
-        return AGENT
-    return found
+    if found == "T2" and not said.te and FIRST_ECHO.search(said.texts[0]):
+        return "the first of several echoes"  # often a PD
+    given = not NO_AGENT.fullmatch(_plain(said.agent)) and not WITHOUT_AGENT.search(_plain(" ".join(said.texts)))
+    return AGENT if found == "T1" and given else found
 
 
 def reason(said: Said) -> str:

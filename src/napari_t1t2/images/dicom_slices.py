@@ -98,8 +98,7 @@ def is_dicom(path: Path) -> bool:
 def by_series(paths: Iterable[Path]) -> tuple[list[tuple[Path, ...]], list[Path]]:
     """The DICOM files of each series, whose slices belong to no other; and the files that are no DICOM.
 
-    What does not say its series is kept together. Beside images, DICOM that holds none is passed over: the index of a
-    disc, reports, presentation states.
+    What does not say its series is kept together. Beside images, DICOM that holds none, as reports, is passed over.
     """
     series: dict[str, list[Path]] = {}
     titles: dict[str, str] = {}
@@ -184,8 +183,7 @@ def slices_of(path: Path) -> list[Slice]:
         slices = [
             Slice(path, header, said, i, frame, notes) for i, (said, frame) in enumerate(zip(own, frames, strict=True))
         ]
-    groups = "PerFrameFunctionalGroupsSequence"
-    placed = places or len(frames) == 1 or groups in header  # else one position stands for many
+    placed = places or len(frames) == 1 or "PerFrameFunctionalGroupsSequence" in header  # else one stands for many
     return [_place(s) for s in slices] if placed else slices
 
 

@@ -35,6 +35,7 @@ class Intensity:
     dtype: str = "float32"
     per_stack: bool = False  # every stack was measured by itself, as scanners differ; single slices share a range
     headroom: float = 1.0  # so many medians of the head lie between low and high
+    each: bool = False  # a general model's: every image is measured by itself, single slices too
 
     def to_unit(self, data: Image) -> Image:
         """Units to [-1, 1]; what lies outside is clipped.
@@ -203,7 +204,7 @@ def range_for(sample: Image | Sequence[Image], slices: int, trained: Intensity) 
     training range. Data that plainly come in other units are measured by themselves in any case.
     """
     own = measure([sample] if isinstance(sample, np.ndarray) else sample).with_headroom(trained.headroom)
-    if trained.per_stack and slices > 1:
+    if trained.each or (trained.per_stack and slices > 1):
         return own, own.remark()
     span, reach = trained.high - trained.low, own.high - trained.low
     alike = trained.low - span / 4 <= own.low <= max(0, trained.low + NEGATIVE * span)  # above 0 there is an offset

@@ -32,11 +32,14 @@ DISAGREE = 0.02  # of a voxel's side, between the sform and pixdim
 CIFTI = range(3000, 3100)  # intent codes of NIfTI-2 files that hold values on a surface
 
 
-def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0, voxels: bool = True) -> Volume:
+def read_nifti(
+    path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0, mask: bool = False, voxels: bool = True
+) -> Volume:
     """Read one NIfTI-1 or -2, Analyze, MGH or MGZ file in its own storage order; of a 4D one, volume `frame`.
 
-    Masks are refused, and so is an image of one value unless `flat` allows it. Without `voxels` only the header is
-    looked at, and the data are as `unread`. Raises `UnusableError` with a sentence where the file cannot be used.
+    Masks are refused unless one is asked for, and so is an image of one value unless `flat` allows it. Without `voxels`
+    only the header is looked at, and the data are as `unread`. Raises `UnusableError` with a sentence where the file
+    cannot be used.
     """
     with opened_nifti(path) as (image, notes):
         provenance = _provenance_of(image, beside := said_beside(path))
@@ -53,7 +56,7 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
     filled: tuple[str, ...] = ()
     if voxels:
         data, filled = make_finite(data, path.name)
-        refuse_blank(data, path.name, flat=flat)
+        refuse_blank(data, path.name, flat=flat, two_values=mask)
     return Volume(
         data=data,
         name=stem(path),
@@ -104,10 +107,10 @@ def _looks_of_volume(path: Path, looks: str, volumes: tuple[int, ...], number: i
     """What one of the volumes of a 4D file looks like, where the file looks so."""
     if looks == "PDT2" and volumes == (2,) and number < 2:
         return ("PD", "T2")[number]  # by echo time, which rises
-    if math.prod(volumes) > 1 and path.with_name(f"{stem(path)}.bval").is_file():
+    count = math.prod(volumes)
+    if count > 1 and path.with_name(f"{stem(path)}.bval").is_file():
         return "diffusion"
-    several = math.prod(volumes) > MANY or (len(volumes) > 1 and math.prod(volumes) > 1)  # 5D: vectors
-    return f"series of {math.prod(volumes)} images" if several and not looks else looks
+    return f"series of {count} images" if not looks and count > (1 if volumes[1:] else MANY) else looks  # 5D: vectors
 
 
 def sidecar_of(path: Path) -> Path:
@@ -163,8 +166,7 @@ def _load(path: Path, file: BinaryIO) -> tuple[Any, tuple[str, ...]]:
     if 540 in (int.from_bytes(size, "little"), int.from_bytes(size, "big")):
         kind = nibabel.Nifti2Image
     image = kind.from_stream(stream)
-    stream.seek(0)
-    image = _with_zeros(image, stream)
+    _restore_zeros(image, stream)
     if not image.dataobj.offset:
         raise UnusableError(f"{path.name}: its voxels would begin within its header (vox_offset 0); export it again.")
     if "intent_code" in image.header and image.header["intent_code"] in CIFTI:
@@ -174,13 +176,12 @@ def _load(path: Path, file: BinaryIO) -> tuple[Any, tuple[str, ...]]:
     return image, (f"it is {'' if zipped else 'not '}compressed, against its name",)
 
 
-def _with_zeros(image: Any, header: Any) -> Any:
-    """The image with the sides of 0 mm that its header, an open file, gives voxels: nibabel makes them 1 mm."""
+def _restore_zeros(image: Any, stream: Any) -> None:
+    """Put back the sides of 0 mm that the header of an open file gives its voxels: nibabel makes them 1 mm."""
+    stream.seek(0)
     if "pixdim" in image.header:
-        stored = type(image.header).from_fileobj(header, check=False)
-        sides, lengths = (image.header["pixdim"][1:4], image.header["dim"][1:4])
-        sides[(stored["pixdim"][1:4] == 0) & (lengths > 1)] = 0
-    return image
+        stored = type(image.header).from_fileobj(stream, check=False)
+        image.header["pixdim"][1:4][(stored["pixdim"][1:4] == 0) & (image.header["dim"][1:4] > 1)] = 0
 
 
 def _affine_of(image: Any) -> tuple[Affine | None, tuple[str, ...]]:

@@ -20,8 +20,8 @@ from .volume import VOXEL
 
 FEW = 10  # channels or time points, at most; more are slices whose axis has the wrong name
 MM = {  # units of length, as ImageJ and OME spell them
-    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1.0) | dict.fromkeys(("cm", "centimeter"), 10.0),
-    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer"), 1e-3) | {"nm": 1e-6, "m": 1e3},
+    **{"mm": 1.0, "millimeter": 1.0, "millimetre": 1.0, "cm": 10.0, "centimeter": 10.0, "m": 1000.0},
+    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer"), 0.001),
 }
 Spacing = tuple[float, float, float]
 GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})  # Pillow's modes of one channel
@@ -68,7 +68,7 @@ def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...], Spacing | 
         if not tiff.series:
             raise UnusableError(f"{path.name}: the TIFF holds no image.")
         series = tiff.series[0]
-        _refuse_missing_strips(series, path)
+        _refuse_missing(tiff, path)
         refuse_bomb(path, series.nbytes, series.nbytes + 4 * series.size)
         data, axes, page = series.asarray(), series.axes, series.keyframe
         others = tiff.series[1:]
@@ -88,32 +88,30 @@ def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...], Spacing | 
     for axis, what in (("C", "channels"), ("T", "time points")):
         if axis in axes and (count := data.shape[axes.index(axis)]) > 1:
             if count <= FEW or data.ndim > 3:
-                raise UnusableError(
-                    f"{path.name}: its {count} {what} are no slices: save one of them (a stack has axes ZYX)."
-                )
+                raise UnusableError(f"{path.name}: its {count} {what} are no slices (axis Z): save one of them.")
             notes += (f"its {count} {what} were taken for slices",)
     data = data.squeeze() if data.ndim > 3 else data
     if data.ndim not in (2, 3) or not data.size:
-        raise UnusableError(
-            f"{path.name}: shape {data.shape} is not one image or one stack; save one channel and time."
-        )
+        raise UnusableError(f"{path.name}: shape {data.shape} is not one image or stack; save one channel and time.")
     if spacing and not all(VOXEL[0] <= mm <= VOXEL[1] for mm in spacing):
         notes += (f"its pixels of {spacing[1]:.3g}x{spacing[2]:.3g} mm cannot be of a head: the size was ignored",)
         spacing = None
     return data, notes, spacing
 
 
-def _refuse_missing_strips(series: tifffile.TiffPageSeries, path: Path) -> None:
-    """Raises `UnusableError` where parts of the pixels were never written, which would be black."""
+def _refuse_missing(tiff: tifffile.TiffFile, path: Path) -> None:
+    """Raises `UnusableError` where pages were cut off, or parts of the pixels never written, which would be black."""
     size, missing, parts = path.stat().st_size, 0, 0
-    for page in series.pages:
+    for page in tiff.series[0].pages:
         places = [] if page is None else list(zip(page.dataoffsets, page.databytecounts, strict=False))
         parts += len(places) or 1
         missing += sum(not (at and count and at + count <= size) for at, count in places) if places else 1
     if missing:
-        raise UnusableError(
-            f"{path.name}: {missing} of {parts} strips of its pixels are missing; save or copy it again."
-        )
+        raise UnusableError(f"{path.name}: {missing} of {parts} strips of its pixels are missing; copy it again.")
+    if (following := tiff.pages.next_page_offset) is not None:
+        tiff.filehandle.seek(following)
+        if any(tiff.filehandle.read(tiff.tiff.offsetsize)):
+            raise UnusableError(f"{path.name}: it is truncated after page {len(tiff.pages)}; copy it again.")
 
 
 def _spacing_of(tiff: tifffile.TiffFile) -> Spacing | None:
@@ -121,10 +119,8 @@ def _spacing_of(tiff: tifffile.TiffFile) -> Spacing | None:
     if tiff.is_ome and tiff.ome_metadata:
         images = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
         pixels = (images[0] if isinstance(images, list) else images)["Pixels"]
-        sides = [
-            float(pixels.get(f"PhysicalSize{a}", 0)) * MM.get(str(pixels.get(f"PhysicalSize{a}Unit", "µm")), 0)
-            for a in "ZYX"
-        ]
+        units = (MM.get(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")), 0) for axis in "ZYX")
+        sides = [mm * float(pixels.get(f"PhysicalSize{axis}", 0)) for mm, axis in zip(units, "ZYX", strict=True)]
     elif tiff.is_imagej and (said := tiff.imagej_metadata):
         mm = MM.get(str(said.get("unit", "")).replace("\\u00B5", "µ"), 0)
         tags = [tiff.pages[0].tags.get(f"{axis}Resolution") for axis in "YX"]  # type: ignore[union-attr]

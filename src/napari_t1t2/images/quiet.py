@@ -21,7 +21,7 @@ _readers = 0
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hush nibabel, pydicom, NumPy and warnings: what matters of an odd header is in the notes.
+    """Hush nibabel, pydicom, tifffile, Pillow, NumPy and warnings: what matters of an odd header is in the notes.
 
     Threads share loggers and warnings: the first reader to come hushes them, the last to go gives them back.
     """
@@ -29,7 +29,7 @@ def quiet() -> Iterator[None]:
     with _lock:
         if not _readers:
             _hushed.enter_context(warnings.catch_warnings(action="ignore"))
-            for log in map(logging.getLogger, ("nibabel.global", "pydicom")):
+            for log in map(logging.getLogger, ("nibabel.global", "pydicom", "tifffile", "PIL")):
                 _hushed.callback(setattr, log, "disabled", log.disabled)
                 log.disabled = True
         _readers += 1
@@ -52,7 +52,13 @@ def decoding(path: Path) -> Iterator[None]:
     except UnusableError:
         raise
     except Exception as error:
-        said = str(error).replace(f' of "{path}"', "").replace(f" {str(path)!r}", "").split("plugins: ")[-1]
+        said = (
+            str(error)
+            .replace(f' of "{path}"', "")
+            .replace(f" {str(path)!r}", "")
+            .split("plugins: ")[-1]
+            .split(" <_io")[0]
+        )
         reason = " ".join(said.split())[:160].rstrip(".:") or type(error).__name__
         why = f"cannot be decoded ({reason}); is it damaged, or of another kind than its name says?"
         if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):

@@ -56,15 +56,11 @@ def read_files(paths: Sequence[Path], *, frame: int = 0) -> tuple[list[Volume], 
 
 
 def sources_in(paths: Sequence[Path]) -> list[Source]:
-    """What can be read one after the other: pictures and volumes each alone, then the files of each DICOM series.
-
-    Documents beside images are passed over.
-    """
+    """What can be read one after the other: pictures and volumes alone, then each DICOM series; documents are left."""
     images = [p for p in paths if p.suffix.casefold() not in SIDECARS and not is_second_half(p)] or paths
     series, unknown = by_series(path for path in images if not is_known(path))
-    alone = {path for path in unknown if path.suffix.casefold() not in DOCUMENTS}
-    if not series and not any(map(is_known, images)):
-        alone = set(unknown)  # no image at all: then all are named
+    some = series or any(map(is_known, images))  # else all are named
+    alone = {path for path in unknown if not some or path.suffix.casefold() not in DOCUMENTS}
     return [(path,) for path in images if is_known(path) or path in alone] + series
 
 
@@ -186,15 +182,17 @@ def _why_impossible(volume: Volume) -> str:
     return f"its voxels are {sides} mm, which no scan of a head has; correct the header."
 
 
-def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0, voxels: bool = True) -> Volume:
+def read_image(
+    path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0, mask: bool = False, voxels: bool = True
+) -> Volume:
     """Read one PNG, JPEG, BMP, TIFF, NIfTI, MGH or DICOM file; a stack becomes a volume.
 
     Colour becomes grey and is noted. An image of one value is refused unless `flat` allows it; of a 4D file, the
-    volume numbered `frame` is read; without `voxels`, of NIfTI only the header. Raises `UnusableError` with a sentence
-    where the file cannot be used.
+    volume numbered `frame` is read; without `voxels`, of NIfTI only the header. A NIfTI mask is refused unless it is
+    asked for. Raises `UnusableError` with a sentence where the file cannot be used.
     """
     if is_nifti(path):
-        return read_nifti(path, contrast, flat=flat, frame=frame, voxels=voxels)
+        return read_nifti(path, contrast, flat=flat, frame=frame, mask=mask, voxels=voxels)
     refuse_missing(path)
     if not is_known(path):
         read, refused = read_dicoms([path])

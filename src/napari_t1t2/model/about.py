@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FORMAT = "2"
 MODEL_FILE = "model.safetensors"
+SAMPLE = Path(__file__).parents[1] / "sample.safetensors"  # the general model, called by the name:
+SAMPLE_NAME = "sample"
 LONGEST = 100 * 2**20  # bytes of a header, as safetensors has it
 SIDES: tuple[Side, Side] = ("t1", "t2")
 
@@ -34,6 +36,7 @@ class About:
     seen: frozenset[str] = frozenset()  # `data.seen.fingerprint` of the volumes it was trained on, and their slices
     familiar: Mapping[Side, Known] = field(default_factory=dict)  # how its slices look; empty in older files
     calibration: dict[str, Any] = field(default_factory=dict)  # by side, what `trust.Calibration` holds
+    card: dict[str, Any] = field(default_factory=dict)  # what `card.Card` shows and nothing else here says
 
     def to_header(self) -> dict[str, str]:
         """As safetensors keeps it: strings only."""
@@ -48,6 +51,7 @@ class About:
             "seen": " ".join(sorted(self.seen)),
             "familiar": json.dumps(to_json(self.familiar), separators=(",", ":")),
             "calibration": json.dumps(self.calibration),
+            "card": json.dumps(self.card, ensure_ascii=False),
             "notice": "Makes synthetic images. Not for diagnosis.",
         }
 
@@ -70,6 +74,7 @@ class About:
                 frozenset(header["seen"].split()),
                 from_json(json.loads(header.get("familiar", "{}"))),
                 json.loads(header.get("calibration", "{}")),
+                dict(json.loads(header.get("card", "{}"))),
             )
         except (AttributeError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise Refusal(f"{path} describes itself in a way this version cannot read ({error}).") from error
@@ -83,7 +88,12 @@ def read_about(path: Path) -> About:
 
 
 def model_file(path: Path) -> Path:
-    """The model file of a run folder, or the file itself. Raises `Refusal` where there is none."""
+    """The model file of a run folder, or the file itself; "sample" is the general model that comes with the package.
+
+    Raises `Refusal` where there is none.
+    """
+    if path == Path(SAMPLE_NAME) and not (path.is_file() or (path / MODEL_FILE).is_file()):
+        return SAMPLE
     path = path / MODEL_FILE if path.is_dir() else path
     if not path.is_file():
         raise Refusal(f"{path} does not exist: give a run folder, or a {MODEL_FILE} that training has written.")

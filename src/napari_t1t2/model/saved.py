@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -13,13 +14,16 @@ from safetensors.torch import load, save
 from torch import nn
 
 from ..atomic import locked, written_file
-from ..config import ModelConfig, Precision, Side
+from ..config import ModelConfig, Precision, Side, TrainConfig
 from ..errors import Refusal
-from .about import About, header_of, model_file
+from .about import SAMPLE, About, header_of, model_file, read_about
 from .cpu_layers import arrange
 from .cyclegan import CycleGAN
+from .exported import read_onnx
 from .memory import ran_out
 from .networks import UNetGenerator
+
+NETWORKS = ("channels", "levels", "tone_curve", "gate", "depth", "upsample")  # settings that weights fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,13 @@ class Model:
     def config(self) -> ModelConfig:
         """The shape of the networks and the names of the contrasts."""
         return self.about.config
+
+    def generator(self, side: Side) -> nn.Module:
+        """The network that makes a contrast. Raises `Refusal` where the file holds the other direction alone."""
+        if side not in self.generators:
+            makes = " and ".join(self.config.label(made) for made in self.generators)
+            raise Refusal(f"{self.about.path} makes {makes} only: give the model that it was exported from.")
+        return self.generators[side]
 
 
 def save_model(path: Path, gan: CycleGAN, about: About) -> None:
@@ -55,6 +66,9 @@ def load_model(path: Path, device: torch.device | str = "cpu", precision: Precis
     """
     path = model_file(path)
     content = path.read_bytes()
+    if path.suffix.casefold() == ".onnx":
+        about, exported = read_onnx(path, content)
+        return Model(about, sha256(content).hexdigest(), exported, precision)
     about = About.of_header(path, header_of(path, BytesIO(content)))
     generators: dict[Side, nn.Module] = {}
     names: dict[Side, str] = {"t2": "t1_to_t2.", "t1": "t2_to_t1."}
@@ -73,12 +87,27 @@ def load_model(path: Path, device: torch.device | str = "cpu", precision: Precis
     return Model(about, sha256(content).hexdigest(), generators, precision)
 
 
+def with_networks_of(start: str, config: TrainConfig) -> TrainConfig:
+    """A config with the network settings of the model that its training begins from."""
+    like = read_about(Path(start)).config
+    return replace(config, model=replace(config.model, **{name: getattr(like, name) for name in NETWORKS}))
+
+
+def begin_from(start: str, gan: CycleGAN) -> None:
+    """Give the generators the weights of a model; the discriminators begin anew. Raises `Refusal`."""
+    model = load_model(Path(start))
+    for side, own in (("t2", gan.t1_to_t2), ("t1", gan.t2_to_t1)):
+        own.load_state_dict(model.generator(cast("Side", side)).state_dict())
+
+
 def describe_anew(model: Model, about: About) -> None:
     """Give the file of a model another description, and leave its weights as they are.
 
     Raises `Refusal` where the model is being trained, or is another one than when it was read.
     """
     path = model.about.path
+    if path == SAMPLE:
+        raise Refusal(f"{path} belongs to the program: copy it to a folder of yours, and give that file.")
     busy = f"{path.parent} is being trained in: wait until that has ended, then try again."
     with locked(path.parent, busy, leave=False):
         content = path.read_bytes()

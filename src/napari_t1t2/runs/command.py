@@ -68,6 +68,6 @@ def run_command(arguments: Sequence[str], *, stop: Callable[[], bool] = lambda: 
             ended.set()
             watcher.join()
         if code == 2:
-            raise Refusal("\n".join(refused))
+            raise Refusal(*refused)
         if code and not stop():
             raise ChildProcessError(f"The command ended with exit code {code}: " + " ".join(refused))

@@ -25,13 +25,14 @@ from ..errors import Refusal
 from ..events import Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from ..images.intensity import Intensity
 from ..model.about import MODEL_FILE, About, read_about
+from ..model.card import noted
 from ..model.checkpoint import Position, read_checkpoint, save_checkpoint
 from ..model.cyclegan import CycleGAN
 from ..model.device import computes_in_bfloat16
 from ..model.known import learning
 from ..model.memory import pages_kept
 from ..model.ranks import ALONE, Ranks
-from ..model.saved import save_model
+from ..model.saved import begin_from, save_model, with_networks_of
 from .folder import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -107,6 +108,8 @@ def _train(
     preview_at: Callable[[], float],
     stack: ExitStack,
 ) -> Iterator[TrainEvent]:
+    if config.start and not resume:
+        config = with_networks_of(config.start, config)
     # Set up: the images, the networks, and where a resumed run stands.
     run, device = config.run_folder, ranks.device(config.device)
     if config.threads:
@@ -134,6 +137,8 @@ def _train(
     gan = CycleGAN(config, ranks).to(device).train()
     if saved:
         saved.restore(gan)
+    elif config.start:
+        begin_from(config.start, gan)
     else:
         gan.start(falling=learned.falling)
     ranks.agree(list(gan.parameters()))  # machines may draw other numbers from one seed
@@ -173,7 +178,7 @@ def _train(
         guard.check_weights(step, saved_at)
         guard.check_images(step, saved_at)
         if ranks.first:
-            about = replace(learned.about, step=step)
+            about = replace(learned.about, step=step, card=learned.about.card | {"minutes": round(seconds / 60, 2)})
             run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
             save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window, schedule.began), about)
             with uninterrupted(), gan.averaged():
@@ -297,6 +302,7 @@ def _read(
     paired = [Bank(images, config, device, 5, part=part, moved=True) for images in pairs.images if len(images)]
     patients = [len({s.subjects[i] for i in s.owners[n]} - {""}) for s, n in zip((t1, t2), parts.train, strict=True)]
     about = About(config.run_folder / MODEL_FILE, replace(config.model, pixel=pixel), ranges, 0, seen, familiar)
+    about = replace(about, card=noted(config, ((t1, parts.train[0]), (t2, parts.train[1])), pairs.count, before))
     return Learned(
         banks[0],
         banks[1],

@@ -23,9 +23,9 @@ from ..images.read import load
 from ..images.volume import Image, Volume
 from ..model.about import About
 from ..model.saved import Model, describe_anew
-from .evaluation import same_grid
+from .evaluation import Score, evaluate_volumes, mean, same_grid
 from .familiarity import CONTRAST, judge
-from .translation import batches
+from .translation import batches, translate
 from .uncertainty import Calibration, UncertaintyMap, regression_terms, slices_from, weights_sha256
 
 BINS = 40  # of equally many pixels
@@ -196,10 +196,36 @@ def _refuse_wrong_pairs(pairs: Sequence[tuple[Volume, Volume]]) -> None:
         )
 
 
-def store(model: Model, forms: Sequence[dict[Side, Calibration]]) -> About:
-    """Write calibrations, of the model alone and with an ensemble, into the model's file, the weights as they are."""
+def scores_of(model: Model, pairs: Sequence[tuple[Volume, Volume]]) -> dict[str, dict[str, float]]:
+    """For the model's card, both ways inside the head: of some synthetic images, and of the source as it is.
+
+    Intensities are matched first, as MR units are arbitrary.
+    """
+    found = {}
+    for source, side in enumerate(("t2", "t1")):
+        each: tuple[list[Score], list[Score]] = [], []
+        for n in evenly(len(pairs), JUDGED):
+            one, real = map(load, pairs[n][:: 1 - 2 * source])
+            for scores, image in zip(each, (translate(one, model, to=side), one), strict=True):
+                scores.append(evaluate_volumes(image, real, match_intensities=True))
+        synthetic, nothing = map(mean, each)
+        ways = model.config.t1_label, model.config.t2_label
+        found[" to ".join(ways[:: 1 - 2 * source])] = {
+            "psnr": synthetic.head_psnr,
+            "ssim": synthetic.head_ssim,
+            "source_psnr": nothing.head_psnr,
+            "source_ssim": nothing.head_ssim,
+            "slices": synthetic.slices,
+        }
+    return found
+
+
+def store(
+    model: Model, forms: Sequence[dict[Side, Calibration]], scores: dict[str, dict[str, float]] | None = None
+) -> About:
+    """Write calibrations, of the model alone and with an ensemble, and scores into the model's file."""
     known: dict[str, Any] = {side: [asdict(form[side]) for form in forms] for side in forms[0]}
-    about = replace(model.about, calibration=known)
+    about = replace(model.about, calibration=known, card=model.about.card | {"scores": scores or {}})
     describe_anew(model, about)
     return about
 

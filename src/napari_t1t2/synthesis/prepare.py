@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 TRAINED_ON = "The model was trained on this image: the result says nothing about how it does on new ones."
 NOT_FAMILIAR = "This model holds no description of its training images, so unusual input cannot be detected."
+GENERAL = (
+    "The general model made this: it was not trained on images like yours. A model of your own is closer, and can be "
+    "checked on held-out patients."
+)
 OF_SYNTHETIC = "It is synthetic itself: what is made of it is even further from a scan."
 SAMPLED = 32  # slices of lazy data that its range is measured on
 
@@ -81,6 +85,7 @@ def prepare(
     label = model.config.label(to)
     already = volume.looks.casefold() == label.casefold()
     remarks = (
+        GENERAL if model.about.card.get("general") else None,
         None if model.about.familiar else NOT_FAMILIAR,
         unusual,
         unusual_spacing(model, spacing),
@@ -107,6 +112,7 @@ def provenance(model: Model, to: Side, source: str) -> Provenance:
         model=f"{model.about.path.resolve().parent.name}/{model.about.path.name}",
         model_sha256=model.sha256,
         step=model.about.step,
+        general_model=model.about.card.get("general") or None,
         source=source,
         version=__version__,
         precision=None if model.precision == "float32" else model.precision,

@@ -117,7 +117,7 @@ def batches(
 
     The source is (N, 1, H, W), or with its depth (N, 2, H, W), and the result (N, 1, H, W), in [-1, 1].
     """
-    network = model.generators[side]
+    network = model.generator(side)
     device = next(network.parameters()).device
     frame = Frame.of(
         seen.shape[1:],

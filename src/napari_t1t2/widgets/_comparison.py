@@ -150,3 +150,30 @@ def _shape(layer: Layer) -> tuple[int, ...]:
 
 def _times(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
+
+
+def have_one_unit(fake: Layer, real: Layer) -> bool:
+    """Whether two layers may share contrast limits: of one contrast, and about as bright."""
+    contrasts = {str(one.metadata.get("contrast", "")).casefold() for one in (fake, real)}
+    ratio = max(fake.contrast_limits[1], 1e-9) / max(real.contrast_limits[1], 1e-9)
+    return len(contrasts) == 1 and bool(1 / GAIN <= ratio <= GAIN)
+
+
+def warnings(fake: Layer, real: Layer) -> Iterator[str]:
+    """What the layers say of themselves that the numbers do not."""
+    if not fake.metadata.get("synthetic"):
+        yield f"{fake.name!r} is not marked as synthetic; it is scored as if it were."
+    if real.metadata.get("synthetic"):
+        yield f"{real.name!r} is synthetic itself: a score against it says nothing about the real anatomy."
+    if fake.metadata.get("seen_in_training"):
+        yield (
+            f"The model was trained on the image that {fake.name!r} was made from: the score says nothing about how it "
+            "does on new ones."
+        )
+
+
+def likeness(layer: Layer, fake: Layer) -> tuple[bool, ...]:
+    """The greater, the likelier it is the scan that a synthetic image should look like."""
+    contrasts = {str(one.metadata.get("contrast", "")).casefold() for one in (layer, fake)}
+    scan = layer is not fake, not layer.metadata.get("synthetic")
+    return *scan, len(contrasts) == 1, layer.data.shape == fake.data.shape

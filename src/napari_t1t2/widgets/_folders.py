@@ -98,7 +98,7 @@ def look(
         if len(made) == 2 and not stop():
             yield from as_paired(wanted, made, model, stop)
     if refused:
-        raise UnusableError("\n".join(refused))
+        raise UnusableError(*refused)
 
 
 def look_at_sample(

@@ -155,13 +155,16 @@ def _mm(layer: Layer) -> npt.NDArray[np.float64]:
 def beside(viewer: napari.Viewer, about: dict[str, Any]) -> dict[str, Any]:
     """Where pictures that lie nowhere go in a window of volumes in mm: right of these, as napari cannot mix units.
 
+    All pictures lie over each other.
+
     Arguments for a new layer in place of `about`; its metadata say that its mm are no size.
     """
     in_mm = [layer for layer in viewer.layers if hasattr(layer, "units") and not np.isnan(_mm(layer)).any()]
     if "units" in about or not in_mm:
         return about
     low, high = (np.r_[0, 0, 0, end][-3:] for end in viewer.layers.extent.world)
-    place = {"translate": (low[0], low[1], high[2] + 10), "units": ("mm",) * 3}
+    first = next((layer.translate[-3:] for layer in in_mm if BESIDE in layer.metadata), (*low[:2], high[2] + 10))
+    place = {"translate": tuple(first), "units": ("mm",) * 3}
     return about | place | {"metadata": about.get("metadata", {}) | {BESIDE: True}}
 
 

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QPushButton, QWidget
 from .. import __version__
 from ..errors import Refusal
 from ..provenance import Provenance
-from ._comparison import GAIN, Evaluated, Source, Stage, evaluated
+from ._comparison import Evaluated, Source, Stage, evaluated, have_one_unit, likeness, warnings
 from ._form import name_row, narrow, stack
 from ._job import JobWidget
 from ._layers import place_of, provenance_of, refuse_no_image
@@ -150,7 +150,7 @@ class EvaluateWidget(JobWidget):
             )
         one, other = (Source.of(layer, fake, self.tell) for layer in (fake, real))
         drawn = Source.of(region, fake, self.tell) if isinstance(region, Labels) else None
-        for sentence in _warnings(fake, real):
+        for sentence in warnings(fake, real):
             self.tell(sentence)
         label, match = self.form["label"].value, self.form["match_intensities"].value
         self._compared, self._matched = (fake, real), match
@@ -234,7 +234,7 @@ class EvaluateWidget(JobWidget):
             return
         with self.form["same_limits"].changed.blocked():
             if (fake, real) != self.view.layers:
-                self.form["same_limits"].value = _have_one_unit(fake, real)
+                self.form["same_limits"].value = have_one_unit(fake, real)
         try:
             self.view.show(fake, real, way, same=self.form["same_limits"].value, at=self.form["at"].value)
         except Refusal as error:
@@ -333,32 +333,5 @@ class EvaluateWidget(JobWidget):
                 self.form[name].reset_choices()
             if images:
                 fake = own.get("synthetic", max(images, key=lambda layer: bool(layer.metadata.get("synthetic"))))
-                real = own.get("real", max(images, key=lambda layer: _likeness(layer, fake)))
+                real = own.get("real", max(images, key=lambda layer: likeness(layer, fake)))
                 self.form["synthetic"].value, self.form["real"].value = fake, real
-
-
-def _have_one_unit(fake: Layer, real: Layer) -> bool:
-    """Whether two layers may share contrast limits: of one contrast, and about as bright."""
-    contrasts = {str(one.metadata.get("contrast", "")).casefold() for one in (fake, real)}
-    ratio = max(fake.contrast_limits[1], 1e-9) / max(real.contrast_limits[1], 1e-9)
-    return len(contrasts) == 1 and bool(1 / GAIN <= ratio <= GAIN)
-
-
-def _warnings(fake: Layer, real: Layer) -> Iterator[str]:
-    """What the layers say of themselves that the numbers do not."""
-    if not fake.metadata.get("synthetic"):
-        yield f"{fake.name!r} is not marked as synthetic; it is scored as if it were."
-    if real.metadata.get("synthetic"):
-        yield f"{real.name!r} is synthetic itself: a score against it says nothing about the real anatomy."
-    if fake.metadata.get("seen_in_training"):
-        yield (
-            f"The model was trained on the image that {fake.name!r} was made from: the score says nothing about how it "
-            "does on new ones."
-        )
-
-
-def _likeness(layer: Layer, fake: Layer) -> tuple[bool, ...]:
-    """The greater, the likelier it is the scan that a synthetic image should look like."""
-    contrasts = {str(one.metadata.get("contrast", "")).casefold() for one in (layer, fake)}
-    scan = layer is not fake, not layer.metadata.get("synthetic")
-    return *scan, len(contrasts) == 1, layer.data.shape == fake.data.shape

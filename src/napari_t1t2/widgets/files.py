@@ -49,7 +49,7 @@ def read_layers(path: Paths) -> list[LayerData]:
     volumes, skipped = read_files(files)
     refused = together((s.path.name, s.why) for s in skipped)
     if not volumes:
-        raise UnusableError("\n".join(refused) or f"{path} holds no NIfTI, MGH or DICOM file: choose another.")
+        raise UnusableError(*(refused or [f"{path} holds no NIfTI, MGH or DICOM file: choose another."]))
     if refused:
         show_warning("\n".join(refused))
     if notes := together((v.name, note) for v in volumes for note in v.notes):

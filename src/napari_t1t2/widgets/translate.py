@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 FULL, ON_SCREEN = "full resolution", "level on screen"
 OF_SOURCE = ("world", "stored_towards", "files", "uid", "subject", BESIDE)  # what the new layer must know
-REFRESH = 0.2  # seconds between two looks at a layer that fills
+REFRESH = 1.0  # seconds between two drawings of a layer that fills; the slice on screen is drawn when it is there
 
 
 class TranslateWidget(JobWidget):
