@@ -94,7 +94,7 @@ def evaluate(args: Namespace) -> int:
     left_out = [f"no partner: {', '.join(alone)}"] if alone else []
     scores: dict[str, Score] = {}
     resampled: list[str] = []
-    with Batch(len(pairs), args.report, SCORES, log=sys.stderr if args.json else sys.stdout) as batch:
+    with Batch(len(pairs), args.report, SCORES, log=sys.stderr) as batch:
         for name, pair in pairs.items():
             with batch.image(name) as row:
                 fake, real = _read(pair[0], flat=True), _read(pair[1])

@@ -54,8 +54,7 @@ def calibrate(
     whole: list[Couplet] = []
     for n, pair in enumerate(pairs):
         with image(pair[0].series or pair[0].name):
-            _refuse_unlike(*(volumes := (load(pair[0]), load(pair[1]))))
-            whole.append(Couplet.of(model, pair, volumes, [ranges.get(n) for ranges in shared]))
+            whole.append(_read(model, pair, [ranges.get(n) for ranges in shared]))
     if not whole:
         raise Refusal("None of the pairs can be used: see above, or --report, why.")
     pairs = [one.pair for one in whole]
@@ -63,6 +62,12 @@ def calibrate(
     _refuse_wrong_pairs(pairs)
     bare = replace(model, about=replace(model.about, calibration={}))
     return {side: _fit(list(_samples(UncertaintyMap(bare, side, members), whole, SLICES)), members) for side in SIDES}
+
+
+def _read(model: Model, pair: tuple[Volume, Volume], shared: Sequence[tuple[Intensity, str | None] | None]) -> Couplet:
+    volumes = load(pair[0]), load(pair[1])
+    _refuse_unlike(*volumes)
+    return Couplet.of(model, pair, volumes, shared)
 
 
 def _refuse_unlike(t1: Volume, t2: Volume) -> None:
