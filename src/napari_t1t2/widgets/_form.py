@@ -120,7 +120,7 @@ class Folded(QWidget):
         self.title.setCheckable(True)
         self.title.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.title.setArrowType(Qt.ArrowType.RightArrow)
-        self.title.setStyleSheet("QToolButton { border: none; }")
+        self.title.setStyleSheet("QToolButton { border: none; } QToolButton:focus { text-decoration: underline; }")
         self.content = content
         stack(self, self.title, content)
         content.hide()
