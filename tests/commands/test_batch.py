@@ -125,6 +125,15 @@ def test_a_result_older_than_its_input_is_not_passed_over(heads, translated):
     assert code == 2 and "sub-1_desc-synthetic_T2w.nii.gz exists" in said and "of an older input" in said
 
 
+def test_what_tells_its_source_is_not_passed_over_for_an_anonymous_one(heads, translated):
+    translated(heads[0])
+    code, said, _ = translated(heads[0], "--anonymous")
+    assert code == 2 and "sub-0_desc-synthetic_T2w.nii.gz exists" in said
+    assert translated(heads[0], "--anonymous", "--overwrite")[0] == 0
+    code, _, rows = translated(heads[0], "--anonymous")
+    assert code == 0 and {row["outcome"] for row in rows} == {"passed over"}
+
+
 def test_an_uncertainty_map_that_is_missing_is_made_and_a_whole_one_is_passed_over(heads, translated, tmp_path):
     translated(heads[0])
     code, _, rows = translated(heads[0], "--uncertainty")

@@ -103,6 +103,14 @@ def test_each_image_says_its_source_as_bids_does_and_lies_where_it_lies(translat
     assert read_image(path).provenance.source == f"bids:raw:{scan}"
 
 
+def test_an_image_that_was_stopped_after_its_uncertainty_map_is_made_again(translate):
+    _, out = translate("--uncertainty")
+    for name in (MADE[0], MADE[0].replace(".nii.gz", ".json")):
+        (out / name).unlink()
+    said, _ = translate("--uncertainty")
+    assert (out / MADE[0]).is_file() and "1 of 2" in said  # and the broken one
+
+
 @pytest.mark.skipif(not VALIDATOR, reason="bids-validator-deno (PyPI) is not installed")
 @pytest.mark.parametrize("place", ["made", "raw/derivatives/napari-t1t2"])
 def test_the_validator_accepts_the_data_set(translate, tmp_path, place):
