@@ -20,6 +20,7 @@ from napari_t1t2.data import reading as module
 from napari_t1t2.data.batches import Bank
 from napari_t1t2.data.reading import read_both, reading
 from napari_t1t2.data.stored import StoredSlices, coded
+from napari_t1t2.errors import Refusal
 from napari_t1t2.events import Finished, Reading, Started
 from napari_t1t2.runs.training import train
 
@@ -258,7 +259,7 @@ def test_what_is_only_half_written_is_neither_taken_nor_left(config, cache, litt
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "coded", broken)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(Refusal, match="no space"):
             read_both(config)
     assert built(cache) == []
     read_both(config)

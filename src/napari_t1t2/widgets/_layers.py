@@ -163,7 +163,9 @@ def beside(viewer: napari.Viewer, about: dict[str, Any]) -> dict[str, Any]:
     if "units" in about or not in_mm:
         return about
     low, high = (np.r_[0, 0, 0, end][-3:] for end in viewer.layers.extent.world)
-    first = next((layer.translate[-3:] for layer in in_mm if BESIDE in layer.metadata), (*low[:2], high[2] + 10))
+    first = next(
+        (layer.translate[-3:] for layer in viewer.layers if BESIDE in layer.metadata), (*low[:2], high[2] + 10)
+    )
     place = {"translate": tuple(first), "units": ("mm",) * 3}
     return about | place | {"metadata": about.get("metadata", {}) | {BESIDE: True}}
 
