@@ -42,6 +42,7 @@ def main() -> None:
     """Write, validate, read back, print."""
     parser = ArgumentParser(description="Whether what is written as DICOM is valid, and read by others as we mean it.")
     parser.add_argument("data", type=Path, nargs="?")
+    args = parser.parse_args()
     warnings.simplefilter("ignore")
     readers: dict[str, Callable[[Path], Read]] = {"ours": by_us, "GDCM": by_gdcm, "dcm2niix": by_dcm2niix}
     print(
@@ -51,7 +52,7 @@ def main() -> None:
     worst: dict[str, list[float]] = {name: [0, 0, 0] for name in readers}
     complaints: Counter[str] = Counter()
     refused: list[str] = []
-    for name, root in corpora(parser.parse_args().data):
+    for name, root in corpora(args.data):
         counts = np.zeros(6, int)
         for volume in volumes_in(root):
             with tempfile.TemporaryDirectory() as folder:

@@ -216,12 +216,16 @@ def test_the_window_says_it_before_the_result_and_marks_the_layer(knowing, qtbot
     from napari.components import ViewerModel
 
     viewer, told = ViewerModel(), []
-    monkeypatch.setattr(TranslateWidget, "tell", lambda _, sentence: told.append((sentence, len(viewer.layers))))
+
+    def tell(_: TranslateWidget, sentence: str) -> None:
+        told.append((sentence, viewer.layers[-1].metadata["complete"]))
+
+    monkeypatch.setattr(TranslateWidget, "tell", tell)
     widget = TranslateWidget(viewer)
     qtbot.addWidget(widget)
     widget.form["model"].value = knowing
     viewer.layers.selection.active = viewer.add_image(scans("T2", range(1, 5)), metadata={"contrast": "T1"})
     widget.go.click()
     widget.wait(60)
-    assert any("looks like the T2 images" in sentence and layers == 1 for sentence, layers in told)
+    assert any("looks like the T2 images" in sentence and not complete for sentence, complete in told)
     assert viewer.layers[-1].metadata["unfamiliar"] is True

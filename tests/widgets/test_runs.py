@@ -12,8 +12,9 @@ from napari_t1t2.widgets.train import TrainWidget
 
 @pytest.fixture
 def run(trained):
-    """A run in the folder of all runs."""
-    memory.home.mkdir()
+    """A run in the folder of all runs, with its images beside it."""
+    for contrast in ("T1", "T2"):
+        shutil.copytree(trained.parent / contrast, memory.home / contrast)
     return shutil.copytree(trained, memory.home / "first")
 
 
