@@ -16,6 +16,7 @@ from napari_t1t2.images.folder import choose
 from napari_t1t2.images.read import read_all, read_files, read_folder, read_image
 from napari_t1t2.images.volume import Volume, spacing_of
 from napari_t1t2.images.write import write_image
+from napari_t1t2.model.saved import load_model
 from napari_t1t2.provenance import Provenance
 from napari_t1t2.synthesis.calibration import calibrate
 from napari_t1t2.widgets._layers import layer_of
@@ -150,9 +151,9 @@ def test_the_commands_refuse_an_expected_error_whatever_it_is_called(trained, tm
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_calibrated_with_an_expected_error(tmp_path):
+def test_nothing_is_calibrated_with_an_expected_error(trained):
     with pytest.raises(Refusal, match="is synthetic, so no error can be learned from it"):
-        calibrate(None, [(volume(), volume(ERRORS))])
+        calibrate(load_model(trained), [(volume(), volume(ERRORS))])
 
 
 def test_a_half_filled_image_is_not_translated(trained, tmp_path, capsys):

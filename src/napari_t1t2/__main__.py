@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 Folders hold PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM files; T1 and T2 need not pair, and may lie in one folder.
-Exit codes: 0 done, also when stopped with Ctrl-C (the run is saved); 2 could not be done, with the reason.
+Exit codes: 0 done, also when a training is stopped with Ctrl-C (the run is saved); 1 some of several images failed;
+2 could not be done, with the reason; 130 stopped with Ctrl-C: what is done is kept.
 Synthetic images are not for diagnosis."""
 
 
@@ -49,8 +50,11 @@ def main(argv: list[str] | None = None) -> int:
         logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own sentence names the file
         if args.command is not train and int(os.environ.get("RANK", 0)) and "TORCHELASTIC_RUN_ID" in os.environ:
             return 0  # only training takes several processes: of all else, torchrun's first one does it alone
-        if volumes := args.command(args):  # of the demo, where there is a screen
-            _show(volumes)
+        result = args.command(args)
+        if isinstance(result, int):  # the exit code of a batch
+            return result
+        if result:  # of the demo, where there is a screen
+            _show(result)
     except KeyboardInterrupt:
         print("napari-t1t2: interrupted; what was finished is kept.", file=sys.stderr)
         return 130
@@ -97,6 +101,7 @@ def _parser() -> ArgumentParser:
             _flag(checks, _named(config_class, name), get_type_hints(config_class)[name])
 
     _volume_number(checks)
+    checks.add_argument("--json", action="store_true", help="print one JSON document, see docs/scripting.md")
 
     trains = command(train, "train")
     _folders(trains)
@@ -144,6 +149,7 @@ def _parser() -> ArgumentParser:
         help="write a map of the expected error beside each result",
     )
     _ensemble(translates)
+    _report(translates)
     translates.add_argument("--overwrite", action="store_true", help="replace files that exist")
     anonymous = "write nothing that tells whose images these are (DICOM PS3.15); names of files other than DICOM stay"
     translates.add_argument("--anonymous", action="store_true", help=anonymous)
@@ -160,6 +166,7 @@ def _parser() -> ArgumentParser:
     calibrates.add_argument("t1", type=_path, metavar="T1", help="file or folder, not trained on")
     calibrates.add_argument("t2", type=_path, metavar="T2", help="of the same heads, paired by name, on one grid")
     _ensemble(calibrates)
+    _report(calibrates)
     _flag(calibrates, _named(TrainConfig, "device"), get_type_hints(TrainConfig)["device"], default="auto")
 
     evaluates = command(evaluate, "evaluate")
@@ -171,6 +178,7 @@ def _parser() -> ArgumentParser:
         action="store_true",
         help="first scale the synthetic image so that both heads have the same median: MR units are arbitrary",
     )
+    _report(evaluates)
     evaluates.add_argument(
         "--lesions", type=_path, metavar="MASK", help="say how much of each lesion of this mask the synthetic one shows"
     )
@@ -218,6 +226,11 @@ def _ensemble(parser: ArgumentParser) -> None:
         metavar="RUN",
         help="models trained with other seeds, for the uncertainty map",
     )
+
+
+def _report(parser: ArgumentParser) -> None:
+    text = "write a CSV file with a row for each input: what became of it, in how many seconds"
+    parser.add_argument("--report", type=_path, metavar="FILE", help=text)
 
 
 def _folders(parser: ArgumentParser) -> None:

@@ -39,6 +39,8 @@ class Provenance:
     source: str | None = None  # what it was made from
     version: str | None = None  # of napari-t1t2
     precision: str | None = None  # of the convolutions, where it is not float32
+    planes: str | None = None  # "three" where the results of three planes were averaged
+    volume_number: int | None = None  # that was asked for of 4D files, where it is not 0
     unfamiliar: bool | None = None  # whether the source looks unlike the training images
     seen_in_training: bool | None = None  # whether a slice of the source is, value for value, one of the training
     source_synthetic: bool | None = None

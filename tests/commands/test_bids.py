@@ -49,9 +49,9 @@ def put(root: Path, head, name: str) -> Path:
 
 @pytest.fixture
 def translate(trained, raw, tmp_path, capsys):
-    """Runs the command on the data set; gives what it said of it, and the derivative data set."""
+    """Runs the command on the data set, with its one broken scan; gives what it said, and the derivative data set."""
 
-    def run(*flags: str, code: int = 0, out: Path = tmp_path / "made", to: str = "T2") -> tuple[str, Path]:
+    def run(*flags: str, code: int = 1, out: Path = tmp_path / "made", to: str = "T2") -> tuple[str, Path]:
         words = ["translate", raw, "--model", trained, "--to", to, "--bids", out, *flags]
         assert main([str(word) for word in words]) == code
         said = capsys.readouterr()
@@ -103,6 +103,14 @@ def test_each_image_says_its_source_as_bids_does_and_lies_where_it_lies(translat
     assert read_image(path).provenance.source == f"bids:raw:{scan}"
 
 
+def test_an_image_that_was_stopped_after_its_uncertainty_map_is_made_again(translate):
+    _, out = translate("--uncertainty")
+    for name in (MADE[0], MADE[0].replace(".nii.gz", ".json")):
+        (out / name).unlink()
+    said, _ = translate("--uncertainty")
+    assert (out / MADE[0]).is_file() and "1 of 2" in said  # and the broken one
+
+
 @pytest.mark.skipif(not VALIDATOR, reason="bids-validator-deno (PyPI) is not installed")
 @pytest.mark.parametrize("place", ["made", "raw/derivatives/napari-t1t2"])
 def test_the_validator_accepts_the_data_set(translate, tmp_path, place):
@@ -132,7 +140,7 @@ def test_a_second_run_makes_what_is_missing_and_touches_nothing_else(translate, 
 
 def test_the_other_way_makes_a_t1(translate, raw, tmp_path, head):
     put(raw, head, "sub-09/anat/sub-09_T2w.nii.gz")
-    said, out = translate(to="T1", out=tmp_path / "t1")
+    said, out = translate(to="T1", out=tmp_path / "t1", code=0)
     assert images(out) == ["sub-09/anat/sub-09_desc-synthetic_T1w.nii.gz"]
     assert "has a T1w already: sub-01, sub-02, sub-03 ses-a, sub-03 ses-b, sub-04, sub-06" in said
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..atomic import written_file
 from ..config import other
+from ..data.sources import finish
 from ..errors import Refusal
 from ..images.contrast import WEIGHTED, contrast_of
 from ..images.names import ending_of, natural, stem
 from ..images.nifti import read_sidecar
-from ..images.read import read_files
-from ..images.volume import Volume
+from ..images.read import look_over
+from ..images.volume import Skipped, Volume
 
 if TYPE_CHECKING:
     from ..config import Side
@@ -52,21 +53,25 @@ class Plan:
         who = " ".join(part for part in path.parts if part.startswith(("sub-", "ses-")) and "_" not in part)
         self.passed_over.setdefault(why.rstrip("."), []).append(who)
 
-    def read(self, frame: int) -> tuple[list[Volume], list[str]]:
-        """The scans, and who was passed over, by the reasons; those among them whose scan cannot be used."""
-        volumes, skipped = read_files(list(self.jobs), frame=frame)
+    def read(self, frame: int) -> tuple[list[Volume], list[str], list[Skipped], list[Skipped]]:
+        """The scans, to be loaded one by one; who was passed over, by the reasons; what is left out, what is broken."""
+        volumes, skipped = finish(look_over(list(self.jobs), frame=frame, places=False))
         for one in skipped:
             self.pass_over(one.path, f"its {self.given} cannot be used: {one.why}")
-        kept = []
+        kept, left_out = [], []
         for volume, path in ((v, v.path or Path(v.name)) for v in volumes):
-            if why := volume.why_not():
+            why = volume.why_not()
+            if not why and volume.looks != WEIGHTED[self.given]:
+                why = f"looks like {volume.looks or 'nothing known'}"
+            if why:
                 self.pass_over(path, f"its {self.given} {why}")
-            elif volume.looks != WEIGHTED[self.given]:
-                self.pass_over(path, f"its {self.given} looks like {volume.looks or 'nothing known'}")
+                left_out.append(Skipped(path, why))
             else:
                 kept.append(volume)
         notes = [f"passed over, {why}: {', '.join(who)}" for why, who in self.passed_over.items()]
-        return kept, notes if kept else [*notes, f"Nobody in {self.root} is left to translate."]
+        if not kept:
+            notes.append(f"Nobody in {self.root} is left to translate.")
+        return kept, notes, left_out, skipped
 
     def targets(self, volumes: Sequence[Volume]) -> list[Path]:
         """Where the synthetic image of each goes."""

@@ -9,20 +9,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.sources import finish
 from ..errors import Refusal, UnusableError
 from ..images.clues import paired
 from ..images.contrast import contrast_of
-from ..images.dicom import read_dicoms
 from ..images.dicom_slices import is_dicom
 from ..images.folder import files_in
 from ..images.names import READABLE, holds_expected_error, is_nifti, refuse_expected_error
+from ..images.pixels import evenly
+from ..images.read import look_over
 from ..images.volume import Volume
+from .batch import TOLD, Batch, Row
 
 if TYPE_CHECKING:
     from ..synthesis.evaluation import Score
 
 
-def calibrate(args: Namespace) -> None:
+SCORES = ("psnr", "ssim", "mae", "nmi", "head_psnr", "head_ssim", "head_mae", "head_nmi")  # columns of the report
+
+
+def calibrate(args: Namespace) -> int:
     """Learn how large a model's errors are, on held-out images of both contrasts, and store it in the model's file."""
     from ..model.device import pick_device
     from ..model.saved import load_model
@@ -33,12 +39,37 @@ def calibrate(args: Namespace) -> None:
     found, alone = pairs_in(args.t1, args.t2, (model.config.t1_label, model.config.t2_label))
     if alone:
         print(f"left out, no partner: {', '.join(alone)}", file=sys.stderr)
-    pairs = [(_read(t1), _read(t2)) for t1, t2 in found.values()]
+    if len(found) > calibration.PAIRS and not any(
+        p.suffix.casefold() in READABLE for p, _ in found.values() if isinstance(p, Path)
+    ):
+        few = [list(found)[i] for i in evenly(len(found), calibration.PAIRS)]
+        print(f"{len(few)} of {len(found)} pairs are looked at, spread over all of them", file=sys.stderr)
+        found = {name: found[name] for name in few}
+    files = [image for pair in found.values() for image in pair if isinstance(image, Path)]
+    outlines, skipped = finish(look_over(files, places=False))
+    by_path, why = {v.path: v for v in outlines}, {one.path: str(one) for one in skipped}
+    if len(found) == 1 and skipped:
+        raise UnusableError(str(skipped[0]))
 
-    known = [calibration.calibrate(model, pairs)]
-    if members:
-        known.append(calibration.calibrate(model, pairs, members))
-    about = calibration.store(model, known, calibration.scores_of(model, pairs))
+    with Batch(len(found), args.report) as batch:
+        pairs: list[tuple[Volume, Volume]] = []
+        for name, pair in found.items():
+            t1, t2 = (image if isinstance(image, Volume) else by_path.get(image) for image in pair)
+            if t1 and t2:
+                pairs.append((t1, t2))
+            else:
+                sentence = "; ".join(why[p] for p in pair if isinstance(p, Path) and p in why)
+                batch.add(Row(name, "failed", sentence=sentence))
+        known = [calibration.calibrate(model, pairs, image=batch.image)]
+        wrong = {row.name for row in batch.rows if row.outcome == "failed"}
+        whole = [pair for pair in pairs if (pair[0].series or pair[0].name) not in wrong]
+        if members:
+            known.append(calibration.calibrate(model, whole, members))
+        scores = calibration.scores_of(model, whole)
+    if batch.stopped:
+        print("Stopped: nothing was stored, as a calibration is of all pairs together.", file=sys.stderr)
+        return batch.code()
+    about = calibration.store(model, known, scores)
 
     for side, of_side in known[-1].items():
         print(f"{model.config.label(side)}: calibrated on {of_side.slices} slices")
@@ -48,9 +79,10 @@ def calibrate(args: Namespace) -> None:
                 file=sys.stderr,
             )
     print(f"Stored in {about.path}" + (", for the model alone and for the ensemble" if members else ""))
+    return batch.end("Calibrated with pairs:")
 
 
-def evaluate(args: Namespace) -> None:
+def evaluate(args: Namespace) -> int:
     """Score synthetic images against the real ones of the same name."""
     from ..synthesis.evaluation import SSIM_WINDOW, evaluate_volumes, mean, same_grid
     from ..synthesis.lesions import Lesion, lesions_of, summary
@@ -62,28 +94,39 @@ def evaluate(args: Namespace) -> None:
     left_out = [f"no partner: {', '.join(alone)}"] if alone else []
     scores: dict[str, Score] = {}
     resampled: list[str] = []
-    for name, pair in pairs.items():
-        try:
-            fake, real = _read(pair[0], flat=True), _read(pair[1])
-            if why := fake.why_not() or real.why_not():
-                raise UnusableError(f"{(fake if fake.why_not() else real).series} {why}")
-            if real.synthetic:
-                raise UnusableError(f"{real.series}: it is synthetic, so nothing can be scored against it.")
-            if not same_grid(fake, real):
-                resampled.append(f"{real.series} was resampled onto the grid of {fake.series}")
-            scores[name] = evaluate_volumes(fake, real, match_intensities=args.match_intensities)
-            if args.lesions:
-                lesions = lesions_of(fake, real, _read(args.lesions, mask=True))
-        except UnusableError as error:
-            if len(pairs) == 1:
-                raise
-            left_out.append(str(error))
-        except Refusal as error:
-            which = " against ".join(str(i if isinstance(i, Path) else i.name) for i in pair)
-            raise Refusal(f"{which}: {error}") from error
+    with Batch(len(pairs), args.report, SCORES, log=sys.stderr) as batch:
+        for name, pair in pairs.items():
+            with batch.image(name) as row:
+                fake, real = _read(pair[0], flat=True), _read(pair[1])
+                row.target = real.series
+                try:
+                    if why := fake.why_not() or real.why_not():
+                        raise UnusableError(f"{(fake if fake.why_not() else real).series} {why}")
+                    if real.synthetic:
+                        raise UnusableError(f"{real.series}: it is synthetic, so nothing can be scored against it.")
+                    if not same_grid(fake, real):
+                        resampled.append(f"{real.series} was resampled onto the grid of {fake.series}")
+                    scores[name] = one = evaluate_volumes(fake, real, match_intensities=args.match_intensities)
+                    if args.lesions:
+                        lesions = lesions_of(fake, real, _read(args.lesions, mask=True))
+                    row.more = {key: getattr(one, key) for key in SCORES}
+                except UnusableError as error:
+                    if len(pairs) == 1:
+                        raise
+                    row.outcome, row.sentence = "left out", str(error)
+                except Refusal as error:
+                    which = " against ".join(str(i if isinstance(i, Path) else i.name) for i in pair)
+                    raise Refusal(f"{which}: {error}") from error
+    left_out += [row.sentence for row in batch.rows if row.outcome in ("left out", "failed")]
 
-    for line in (*(f"left out: {what}" for what in left_out), *resampled):
+    for line in (*(f"left out: {what}" for what in left_out[:TOLD]), *resampled[:TOLD]):
         print(line, file=sys.stderr)
+    if more := sum(max(0, len(lines) - TOLD) for lines in (left_out, resampled)):
+        print(f"and {more} more; --json lists all that is left out, --report FILE has a row for each", file=sys.stderr)
+    if batch.stopped:
+        print(f"Stopped after {len(scores)} of {len(pairs)} pairs; the scores are of these.", file=sys.stderr)
+        if not scores:
+            return batch.code()
     if not scores:
         raise Refusal(f"No pair of files in {args.fake} and {args.real} can be scored.")
     total = mean(list(scores.values()))
@@ -99,7 +142,7 @@ def evaluate(args: Namespace) -> None:
         }
         found |= {"lesions": [asdict(one) for one in lesions]} if args.lesions else {}
         print(json.dumps(found, indent=2))
-        return
+        return batch.code()
     print(f"{len(scores)} images, {total.slices} slices; means over slices, MAE as a part of the data range")
     print(f"SSIM window: {SSIM_WINDOW} (Wang et al. 2004)")
     print(f"{'':16}{'PSNR dB':>9}{'SSIM 11x11':>12}{'MAE':>8}{'NMI':>8}")
@@ -107,12 +150,13 @@ def evaluate(args: Namespace) -> None:
     print(f"{total.region:16}{total.head_psnr:9.2f}{total.head_ssim:12.3f}{total.head_mae:8.4f}{total.head_nmi:8.3f}")
     if lesions:
         print(*(f"lesion {one.text()}" for one in lesions), summary(lesions), sep="\n")
+    return batch.code()
 
 
 def _read(image: Path | Volume, *, flat: bool = False, mask: bool = False) -> Volume:
-    from ..images.read import read_image
+    from ..images.read import load, read_image
 
-    return image if isinstance(image, Volume) else read_image(image, flat=flat, mask=mask)
+    return load(image) if isinstance(image, Volume) else read_image(image, flat=flat, mask=mask)
 
 
 def pairs_in(
@@ -121,7 +165,7 @@ def pairs_in(
     """Synthetic and real images that belong together, of two files or folders, and the names of those left alone.
 
     Or the two `contrasts` of the same heads: sub-01_T1w.nii.gz and sub-01_T2w.nii.gz, even of one folder.
-    A file is given to be read; a DICOM series is read. Raises `Refusal` with a sentence.
+    A file is given to be read; a DICOM series as an outline. Raises `Refusal` with a sentence.
     """
     for path in (fake, real):
         if not path.exists():
@@ -150,6 +194,7 @@ def _images_in(folder: Path) -> dict[Path, Path | Volume]:
     """The image files of a folder, to be read one by one, by their place in it; of DICOM, the series."""
     files = [path for path in files_in(folder) if not holds_expected_error(path)]
     known = [path for path in files if is_nifti(path) or path.suffix.casefold() in READABLE]
-    series, _ = read_dicoms([path for path in files if path not in known and is_dicom(path)])
+    others = set(files) - set(known)
+    series, _ = finish(look_over([path for path in files if path in others and is_dicom(path)]))
     placed: dict[Path, Path | Volume] = {path.relative_to(folder): path for path in known}
     return placed | {Path(volume.name.replace("/", "_")): volume for volume in series}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..events import Progress
@@ -24,21 +24,23 @@ def progress_text(event: Progress) -> str:
 class ProgressLine:
     """The line that says how far a job is; `end` it before printing anything else."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: IO[str] | None = None) -> None:
+        self._log = log  # standard output, unless another is given
         self._bar: Any = None
         self._shown_at = 0.0
 
     def show(self, text: str, fraction: float, *, last: bool = False) -> None:
         """Say how far it is, or, in a log, if it is time (or the last)."""
-        if sys.stdout.isatty():
+        log = self._log or sys.stdout
+        if log.isatty():
             if self._bar is None:
                 from tqdm import tqdm  # 0.1 s, which --help need not wait for
 
-                self._bar = tqdm(total=1.0, bar_format=BAR, file=sys.stdout, dynamic_ncols=True)
+                self._bar = tqdm(total=1.0, bar_format=BAR, file=log, dynamic_ncols=True)
             self._bar.n = min(fraction, 1.0)
             self._bar.set_description_str(text)
         elif last or time.monotonic() - self._shown_at >= EVERY:
-            print(text, flush=True)
+            print(text, file=log, flush=True)
             self._shown_at = time.monotonic()
 
     def end(self) -> None:

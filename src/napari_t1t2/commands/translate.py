@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import other
+from ..data.sources import finish
 from ..errors import Refusal
-from ..images.names import is_nifti, refuse_expected_error
-from ..images.read import read_files, read_folder
+from ..images.contrast import CONTRASTS
+from ..images.folder import choose, files_in, named
+from ..images.names import is_known, is_nifti, refuse_expected_error
+from ..images.nifti import read_sidecar
+from ..images.read import load, look_over, provenance_in
 from ..images.volume import Skipped, Volume
 from ..images.write import check_ending, name_for
+from .batch import Batch, Row
 from .bids import plan_for
 from .progress import ProgressLine
 
@@ -24,13 +31,13 @@ if TYPE_CHECKING:
     from ..provenance import Provenance
 
 
-def translate(args: Namespace) -> None:
+def translate(args: Namespace) -> int:
     """Translate images into the other contrast: files to files, or a folder to a folder."""
-    from ..images.intensity import ranges_for
+    from ..images.intensity import shared_ranges
     from ..images.write import write_image
     from ..model.device import describe, pick_device
     from ..model.saved import load_model
-    from ..synthesis.prepare import prepare
+    from ..synthesis.prepare import prepare, provenance
     from ..synthesis.translation import blank, translate_prepared
     from ..synthesis.uncertainty import UncertaintyMap
 
@@ -46,44 +53,124 @@ def translate(args: Namespace) -> None:
     bids = plan_for(args, model, to) if args.bids else None
     given = model.config.label(other(to))
     read = bids.read(args.frame) if bids else sources(args.inputs, given, series=args.series, frame=args.frame)
-    volumes, notes = [replace(v, anonymous=args.anonymous) for v in read[0]], read[1]
+    volumes, (notes, left_out, broken) = [replace(v, anonymous=args.anonymous) for v in read[0]], read[1:]
+    chosen = args.inputs[0].is_dir() and not args.series
     print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
-    goal = args.inputs[0], args.out, model, to
-    targets = bids.targets(volumes) if bids else targets_for(volumes, *goal, overwrite=args.overwrite)
-    beside = error_targets(targets, overwrite=args.overwrite) if error_map else []
-    ranges = ranges_for(volumes, model.about.ranges[other(to)])
+    origins = Origins(model.sha256, to_label := model.config.label(to), args.planes, args.frame, model.precision)
+    passed: set[Path] = set()
 
-    line = ProgressLine()
-    print(f"Translating to {model.config.label(to)} on {describe(device)}")
+    @cache
+    def ours(volume: Volume, path: Path) -> bool:
+        expected = provenance(model, to, source_of(volume))
+        expected = bids.say_source(expected, volume) if bids else expected
+        return not args.overwrite and origins.made(volume, path, expected)
+
+    goal = args.inputs[0], args.out, model, to
+    targets = bids.targets(volumes) if bids else targets_for(volumes, *goal, overwrite=args.overwrite, ours=ours)
+    beside = error_targets(volumes, targets, overwrite=args.overwrite, ours=ours) if error_map else []
+    ensemble = error_map.describe().get("ensemble") if error_map else None
+    for i, (volume, target) in enumerate(zip(volumes, targets, strict=True)):
+        map_there = not error_map or origins.is_map(beside[i], ensemble)
+        if map_there and is_whole(target) and ours(volume, target):
+            passed.add(target)
+    shared = shared_ranges(volumes, model.about.ranges[other(to)])
+    print(f"Translating to {to_label} on {describe(device)}", flush=True)
     told: set[str] = set()
     says: list[Provenance] = []
-    for done, (volume, target, shared) in enumerate(zip(volumes, targets, ranges, strict=True)):
-        # look at it: each remark is told once, of the first image that it is true of
-        looked = prepare(volume, model, to, shared=shared, error_map=error_map)
-        for remark in dict.fromkeys(looked.remarks):
-            if remark not in told:
-                print(f"{volume.path}: {remark}", file=sys.stderr)
-        told.update(looked.remarks)
-        if bids:
-            looked = replace(looked, provenance=bids.say_source(looked.provenance, volume))
-        says.append(looked.provenance)
+    with Batch(len(volumes) + len(broken), args.report) as batch:
+        for outcome, ones in (("left out", left_out), ("failed", broken)):
+            for one in ones:
+                batch.add(Row(str(one.path), outcome, sentence=one.why))
+        for i, (outline, target) in enumerate(zip(volumes, targets, strict=True)):
+            name = name_of(outline, args.inputs[0])
+            if target in passed:
+                batch.add(Row(name, "passed over", str(target)))
+                continue
+            with batch.image(name) as row:
+                # look at it: each remark is told once, of the first image that it is true of
+                volume = load(outline)
+                if chosen and volume.looks != outline.looks and volume.looks not in CONTRASTS:
+                    row.outcome, row.sentence = "left out", f"its values are those of a {volume.looks}"
+                    continue
+                looked = prepare(volume, model, to, shared=shared.get(i), error_map=error_map)
+                for remark in (*(note for note in volume.notes if note not in outline.notes), *looked.remarks):
+                    if (kind := re.sub(r"[\d.]+", "#", remark)) not in told:
+                        batch.say(f"{volume.path}: {remark}")
+                        told.add(kind)
+                planes, number = "three" if args.planes == "three" else None, args.frame or None
+                said = replace(looked.provenance, planes=planes, volume_number=number)
+                looked = replace(looked, provenance=bids.say_source(said, outline) if bids else said)
 
-        # translate and write
-        errors = (error_map, blank(volume.data.shape)) if error_map else None
-        made = translate_prepared(volume, model, to, looked, planes=args.planes, errors=errors)
-        write_image(target, made)
-        if errors:
-            name = f"expected error of {made.name}"
-            write_image(beside[done], replace(made, data=errors[1], name=name), looked.of_errors(errors[0]))
-        part = (done + 1) / len(volumes)
-        line.show(f"{done + 1} of {len(volumes)}: {target}", part, last=part == 1)
-    line.end()
+                # translate and write
+                errors = (error_map, blank(volume.data.shape)) if error_map else None
+                made = translate_prepared(volume, model, to, looked, planes=args.planes, errors=errors)
+                if errors:
+                    title = f"expected error of {made.name}"
+                    write_image(beside[i], replace(made, data=errors[1], name=title), looked.of_errors(errors[0]))
+                write_image(target, made)
+                row.target = str(target)
+                says.append(looked.provenance)
 
     # what holds for some of many
     unfamiliar, seen = (sum(bool(getattr(s, key)) for s in says) for key in ("unfamiliar", "seen_in_training"))
     for count, what in ((unfamiliar, "do not look like the training images"), (seen, "were trained on")):
         if count and len(volumes) > 1:
-            print(f"{count} of {len(volumes)} images {what}; their files say so.", file=sys.stderr)
+            print(f"{count} of {len(says)} images {what}; their files say so.", file=sys.stderr)
+    for row in batch.rows:
+        if row.outcome == "left out" and row.seconds:
+            print(f"left out {row.name}: {row.sentence}", file=sys.stderr)
+    return batch.end(f"Written to {args.bids or args.out}:")
+
+
+@dataclass(frozen=True)
+class Origins:
+    """What makes a result the same as another: the model and the settings."""
+
+    model_sha256: str
+    contrast: str
+    planes: str
+    volume_number: int
+    precision: str
+
+    def made(self, volume: Volume, path: Path, expected: Provenance) -> bool:
+        """Whether a file is what this model with these settings makes of a volume, and not older than that."""
+        said = provenance_in(path)
+        if said is None or path.stat().st_mtime < max(p.stat().st_mtime for p in inputs_of(volume)):
+            return False
+        asked = replace(expected, planes="three" if self.planes == "three" else None)
+        asked = replace(asked, volume_number=self.volume_number or None)
+        if volume.anonymous:  # then one that tells its source is not the same
+            asked = replace(asked, source=None)
+        keys = ("model_sha256", "planes", "volume_number", "precision", *(["source"] if said.source else []))
+        return all(getattr(said, key) == getattr(asked, key) for key in keys) and said.complete is not False
+
+    def is_map(self, path: Path, ensemble: list[str] | None) -> bool:
+        """Whether a file is the uncertainty map of this model and ensemble."""
+        said = provenance_in(path) if path.exists() else None
+        return said is not None and said.kind == "expected error" and said.ensemble == ensemble
+
+
+def is_whole(target: Path) -> bool:
+    """Whether all files of a result are there: of a NIfTI, its sidecar is written last."""
+    return target.exists() and (not is_nifti(target) or read_sidecar(target) is not None)
+
+
+def inputs_of(volume: Volume) -> tuple[Path, ...]:
+    """The files of a volume."""
+    return volume.files or tuple(filter(None, (volume.path,)))
+
+
+def source_of(volume: Volume) -> str:
+    """What a result says that it was made from."""
+    return volume.path.name if volume.path else volume.name
+
+
+def name_of(volume: Volume, given: Path) -> str:
+    """What an image is called in the batch: its place in the folder; a DICOM series by its name."""
+    path = volume.path
+    if volume.files or path is None:
+        return volume.series or volume.name
+    return path.relative_to(given).as_posix() if path.is_relative_to(given) and path != given else path.name
 
 
 FILES = (".png", ".tif", ".tiff", ".nii", ".nii.gz")  # endings that no folder for results has
@@ -91,31 +178,47 @@ FILES = (".png", ".tif", ".tiff", ".nii", ".nii.gz")  # endings that no folder f
 
 def sources(
     inputs: Sequence[Path], contrast: str, *, series: str = "", frame: int = 0
-) -> tuple[list[Volume], list[str]]:
-    """The volumes of one folder that look like a contrast, or of files; and what to tell of them.
+) -> tuple[list[Volume], list[str], list[Skipped], list[Skipped]]:
+    """The volumes of one folder that look like a contrast, or of files, what to tell, what is left out, what is broken.
 
-    Raises `Refusal` with a sentence: of files, each must be usable.
+    They are outlines, to be loaded one by one. Raises `Refusal` with a sentence where there is nothing to use.
     """
     refuse_expected_error(inputs)
     folder = next((path for path in inputs if path.is_dir()), None)
     if folder and len(inputs) > 1:
         raise Refusal(f"{folder} is a folder: give one folder, or files.")
+    line = ProgressLine()
+    paths = files_in(folder) if folder else list(inputs)
+    volumes, skipped = finish(
+        look_over(paths, frame=frame, places=False),
+        lambda at: line.show(f"looking at {at[0]} of {at[1]} files", at[0] / at[1]),
+    )
+    line.end()
     if folder:
-        read = read_folder(folder, contrast, series=series, frame=frame)
-        return read.volumes, read.notes()
-    volumes, skipped = read_files(inputs, frame=frame)
+        read = choose(named(folder, volumes, skipped), contrast, series)
+        broken = [one for one in skipped if is_known(one.path) and not one.why.endswith("leave it out.")]
+        return read.volumes, read.notes(), [one for one in read.skipped if one not in broken], broken
     skipped += [Skipped(v.path or Path(v.name), why) for v in volumes if (why := v.why_not())]
-    if skipped:
+    volumes = [v for v in volumes if not v.why_not()]
+    if not volumes:
         raise Refusal(*map(str, skipped))
-    return volumes, []
+    return volumes, [], [], skipped
 
 
 def targets_for(
-    volumes: Sequence[Volume], given: Path, out: Path, model: Model, to: Side, *, overwrite: bool = False
+    volumes: Sequence[Volume],
+    given: Path,
+    out: Path,
+    model: Model,
+    to: Side,
+    *,
+    overwrite: bool = False,
+    ours: Callable[[Volume, Path], bool] = lambda *_: False,
 ) -> list[Path]:
     """Where the synthetic version of each volume goes: below `out` as they lie below `given`, or to the file `out`.
 
-    Raises `Refusal` with a sentence for whatever could not be written.
+    What is there is replaced where `ours` says that it was made of the volume. Raises `Refusal` with a sentence for
+    whatever could not be written.
     """
     folder = given if given.is_dir() else None
     made = [replace(v, dtype=model.about.ranges[to].dtype) for v in volumes]
@@ -130,24 +233,35 @@ def targets_for(
         target = out if one_file else out / deeper / name_for(volume, model.config.label(to))
         if target.resolve() in inputs:
             raise Refusal(f"{target} is one of the inputs: give another --out.")
-        if target.is_dir() and any(target.iterdir()):
+        if target.is_dir() and any(target.iterdir()) and (overwrite or not ours(volume, target)):
             raise Refusal(f"{target} exists, and DICOM series are never replaced: give another --out.")
-        if target.exists() and not target.is_dir() and not overwrite:
-            raise Refusal(f"{target} exists: give --overwrite to replace it, or another --out.")
+        if not target.is_dir():
+            _refuse_existing(target, volume, overwrite, ours)
         if target in targets:
             raise Refusal(f"Two inputs would both become {target}: rename one, or translate them one by one.")
         targets[target] = None
     return list(targets)
 
 
-def error_targets(targets: Sequence[Path], *, overwrite: bool = False) -> list[Path]:
-    """Where the error to expect of each result goes: beside it. Raises `Refusal` where a file is there already."""
+def error_targets(
+    volumes: Sequence[Volume],
+    targets: Sequence[Path],
+    *,
+    overwrite: bool = False,
+    ours: Callable[[Volume, Path], bool] = lambda *_: False,
+) -> list[Path]:
+    """Where the error to expect of each result goes: beside it. Raises `Refusal` as `targets_for`."""
     beside: list[Path] = []
-    for target in targets:
+    for volume, target in zip(volumes, targets, strict=True):
         begin, dot, ending = target.name.partition(".nii") if is_nifti(target) else (target.stem, "", target.suffix)
         bids = begin.replace("_desc-synthetic_", "_desc-expectedError_")
         path = target.with_name((bids if bids != begin else f"{begin}_expected-error") + dot + ending)
-        if path.exists() and not overwrite:
-            raise Refusal(f"{path} exists: give --overwrite to replace it, or another --out.")
+        _refuse_existing(path, volume, overwrite, ours)
         beside.append(path)
     return beside
+
+
+def _refuse_existing(path: Path, volume: Volume, overwrite: bool, ours: Callable[[Volume, Path], bool]) -> None:
+    if path.exists() and not overwrite and not ours(volume, path):
+        by = " and was made by another model, with other settings or of an older input" if provenance_in(path) else ""
+        raise Refusal(f"{path} exists{by}: give --overwrite to replace it, or another --out.")

@@ -7,6 +7,7 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,11 @@ def aligned(t1: Slices, t2: Slices, exam: Exam) -> Exam:
             partial.touch(mode=0o600)
             partial.write_text(json.dumps({"alignment": found, "refused": made.refused}), encoding="utf-8")
     return made
+
+
+def kept_alignments() -> list[Path]:
+    """The files in which `aligned` has kept what it found."""
+    return sorted((home().parent / "alignments").glob("*.json"))
 
 
 def _looked_at(t1: Slices, t2: Slices, exam: Exam) -> dict[str, Any]:

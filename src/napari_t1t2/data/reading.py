@@ -306,7 +306,7 @@ def _asked(config: TrainConfig, files: dict[Path, list[Path]]) -> dict[str, Any]
     """All that shapes the slices, but for what is in the files; of the folders' own place, what names are made of."""
     m = config.model
     return {
-        "version": [__version__, 3],  # the second one is that of the record
+        "version": [__version__, 4],  # the second one is that of the record
         "t1": [m.t1_label, config.t1_series, list(files).index(config.t1_folder)],
         "t2": [m.t2_label, config.t2_series, list(files).index(config.t2_folder)],
         "volumes": [config.t1_volume, config.t2_volume],

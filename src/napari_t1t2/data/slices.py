@@ -16,14 +16,13 @@ from ..images.clues import pair_key
 from ..images.folder import Folder
 from ..images.frame import Frame
 from ..images.intensity import Intensity, glimpse, measure_set
-from ..images.plane import Plane, View
+from ..images.plane import Plane, View, plane_of
 from ..images.read import Part, Source
-from ..images.volume import Affine, Image, Volume
+from ..images.volume import Affine, Image, Outline, Volume
 from .seen import fingerprint
 from .stored import Images
 
 Shown = npt.NDArray[np.bool_]  # of each slice of a volume, whether it shows anatomy
-THINNED = 8  # pixels along each side of a slice that stand for it, where there are more slices than memory holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +41,7 @@ class Slices:
     keys: tuple[str, ...] = ()  # of each volume: equal for what pairs up by name
     found: str = ""  # what the folder held, in one line
     files: tuple[str, ...] = ()  # of each volume, relative to the folder; of a DICOM series the first and how many
+    taken: tuple[dict[str, Any], ...] = ()  # of each volume: what it was taken as, and why
     left_out: tuple[tuple[str, str], ...] = ()  # files of the folder, and why each was not used
 
     def summary(self) -> str:
@@ -114,16 +114,12 @@ def prepare(folder: Folder, model: ModelConfig, pixel: float = 0.0) -> Slices:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SeenVolume(Volume):
+class SeenVolume(Outline):
     """A volume that was looked at, with what must be known of it once its voxels are let go."""
 
-    source: Source = ()
-    number: int = 0  # among the volumes of its source
-    frame: int = 0  # the volume number that the source was read with
     fingerprint: str  # and those of its slices
     glimpse: Intensity | Image
     ends: tuple[float, float]  # the lowest and the highest value
-    held: bool = True
 
     @classmethod
     def of(cls, volume: Volume, plane: Plane, source: Source = (), number: int = 0, frame: int = 0) -> Self:
@@ -134,12 +130,9 @@ class SeenVolume(Volume):
         return cls(**known, fingerprint=fingerprint(volume, plane))
 
     def let_go(self) -> Self:
-        """The same without voxels: it keeps its shape, and of a single slice some hundred pixels."""
-        kept = self.glimpse
-        if not isinstance(kept, Intensity):
-            rows, columns = (max(1, side // THINNED) for side in kept.shape[1:])
-            kept = kept[:, ::rows, ::columns].copy()
-        return replace(self, data=np.broadcast_to(np.float32(np.nan), self.data.shape), glimpse=kept, held=False)
+        """The same without voxels, and without those that a glimpse of a single slice holds."""
+        bare = super().let_go()
+        return bare if bare.sample is None else replace(bare, glimpse=bare.sample)
 
 
 def seen_in(held: Folder | Part) -> list[SeenVolume]:
@@ -207,6 +200,7 @@ class Plan:
             intensity=self.intensity,
             notes=tuple(f"{where.name}: {note}" for note in notes),
             files=tuple(_file_of(v, where) for v in volumes),
+            taken=tuple(_told(v, where) for v in volumes),
             left_out=tuple((_below(s.path, where), s.why) for s in self.folder.skipped),
             places=np.concatenate([np.flatnonzero(s) for s in shown]),
             affines=tuple(
@@ -222,6 +216,22 @@ def _file_of(volume: Volume, folder: Path) -> str:
     """Where a volume lies below the folder; a DICOM series by its first file and how many there are."""
     name = _below(volume.path or Path(volume.name), folder)
     return f"{name} and {len(volume.files) - 1} more" if len(volume.files) > 1 else name
+
+
+def _told(volume: Volume, folder: Path) -> dict[str, Any]:
+    """What a volume was taken as and why, as `check` tells it; shape and spacing are (Z, Y, X)."""
+    return {
+        "series": volume.series or volume.name,
+        "contrast": volume.contrast,
+        "looks": volume.looks,
+        "why": volume.why,
+        "shape": list(volume.data.shape),
+        "spacing": volume.spacing and [round(mm, 4) for mm in volume.spacing],
+        "plane": plane_of(volume.affine),
+        "subject": volume.subject,
+        "file": _below(volume.path or Path(volume.name), folder),
+        "files": max(1, len(volume.files)),
+    }
 
 
 def _below(path: Path, folder: Path) -> str:

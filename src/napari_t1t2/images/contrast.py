@@ -162,6 +162,22 @@ def judged(said: Said) -> str:
     return AGENT if found == "T1" and given else found
 
 
+def reason(said: Said) -> str:
+    """What `judged` goes by: the first of the header's statements, texts, times and places that tells something."""
+    if said.kind:
+        return f"kind of object: {said.kind}"
+    stated = {value.strip().upper() for value in said.image_type}
+    if any(values & stated for values in STATED.values()):
+        return f"ImageType {'/'.join(said.image_type)}"
+    if text := next((text for text in said.texts if contrast_of([text])), ""):
+        return f"named {text!r}"
+    times = [f"{name} {time:g} ms" for name, time in (("TE", said.te), ("TR", said.tr), ("TI", said.ti)) if time]
+    if _contrast_by_times(said):
+        return f"by {', '.join(times)}"
+    place = next((place for place in said.places if contrast_of([place], kinds=False)), "")
+    return f"lies in {place!r}" if place and judged(said) else "other tags of the header" if judged(said) else ""
+
+
 def contrast_of(texts: Iterable[str], *, kinds: bool = True) -> str:
     """The contrast, or the kind that is none, that the first text to say something names; else empty.
 
@@ -171,7 +187,12 @@ def contrast_of(texts: Iterable[str], *, kinds: bool = True) -> str:
 
 
 def of_sidecar(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple[str, ...]) -> str:
-    """The same from what a JSON sidecar says (BIDS: times in seconds) beside the names of its file."""
+    """The same as `judged` from what the names and the sidecar of a file say."""
+    return judged(said_by(texts, sidecar, places))
+
+
+def said_by(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple[str, ...]) -> Said:
+    """What a JSON sidecar (BIDS: times in seconds) says beside the names of its file."""
 
     def seconds(key: str, longest: float) -> float | None:
         value = sidecar.get(key)
@@ -185,7 +206,7 @@ def of_sidecar(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple
 
     kinds = [sidecar.get(key) for key in ("ImageType", "ImageTypeText", "ComplexImageComponent")]
     described = tuple(words(key) for key in ("SeriesDescription", "ProtocolName", "SequenceName"))
-    said = Said(
+    return Said(
         (*texts, *described),
         tuple(str(value) for kind in kinds for value in (kind if isinstance(kind, list) else [kind or ""])),
         te=seconds("EchoTime", 1),
@@ -197,7 +218,6 @@ def of_sidecar(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple
         body=words("BodyPartExamined"),
         places=places,
     )
-    return judged(said)
 
 
 def _contrast_by_times(said: Said) -> str:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnusableError
-from .contrast import Said, judged
+from .contrast import Said, judged, reason
 from .dicom_header import provenance_of
 from .dicom_slices import SAME, Slice, slices_of, title_of
 from .names import natural
 from .pixels import refuse_blank
+from .plane import plane_of
 from .quiet import quiet
 from .volume import Affine, Image, Skipped, Volume, spacing_of
 
@@ -218,12 +219,13 @@ def _make_volume(stack: list[Slice], scout: bool) -> Volume:
     spacing = (_step_of(first), float(pixel[0]), float(pixel[1])) if pixel is not None else None
     if affine is not None:
         spacing = spacing_of(affine)
-    slices = f"{count} {_plane_of(affine)} slice{'s' * (count > 1)}".replace("  ", " ")
+    slices = f"{count} {plane_of(affine)} slice{'s' * (count > 1)}".replace("  ", " ")
     return Volume(
         data=data,
         name=f"{number} {what}".strip(),
         series=", ".join([f"{number}: {what}" if number else what, *times, slices]),
         looks=judged(said),
+        why=reason(said),
         spacing=spacing,
         affine=affine,
         dtype=dtype,
@@ -317,12 +319,6 @@ def _affine_of(stack: list[Slice]) -> Affine | None:
 def _step_of(s: Slice) -> float:
     """Mm to the next slice, where positions do not tell."""
     return abs(s.number("SpacingBetweenSlices") or s.number("SliceThickness") or 1.0)
-
-
-def _plane_of(affine: Affine | None) -> str:
-    if affine is None:
-        return ""
-    return ("sagittal", "coronal", "axial")[int(np.abs(np.cross(affine[:3, 0], affine[:3, 1])).argmax())]
 
 
 def _files_of(stack: list[Slice]) -> tuple[Path, ...]:

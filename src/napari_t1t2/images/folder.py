@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import UnusableError
 from .clues import bare_name, bids_label, folder_of_head
 from .contrast import CONTRASTS, contrast_of
@@ -39,7 +41,10 @@ class Folder:
         sizes = ", ".join(f"{n} of {rows}x{columns}" for (rows, columns), n in self.sizes().items())
         spacings = dict.fromkeys("x".join(f"{mm:.3g}" for mm in v.spacing) for v in self.volumes if v.spacing)
         types = ", ".join(dict.fromkeys(v.dtype for v in self.volumes))
-        lows, highs = zip(*(ends or [(v.data.min(), v.data.max()) for v in self.volumes]), strict=True)
+        ends = (
+            ends or [(v.data.min(), v.data.max()) for v in self.volumes if getattr(v, "held", True)] or [(np.nan,) * 2]
+        )
+        lows, highs = zip(*ends, strict=True)
         mm = f"; {', '.join(spacings)} mm" if spacings else ""
         return f"{len(self.volumes)} images; slices: {sizes}{mm}; {types}; values {min(lows):g} to {max(highs):g}"
 

@@ -177,6 +177,17 @@ def _sharing(volumes: Sequence[Volume]) -> list[list[int]]:
     return list(groups.values())
 
 
+def shared_ranges(volumes: Sequence[Volume], trained: Intensity) -> dict[int, tuple[Intensity, str | None]]:
+    """`ranges_for` of the loose slices that share one, by index; of those let go, some pixels suffice."""
+    found: dict[int, tuple[Intensity, str | None]] = {}
+    for members in _sharing(volumes):
+        if len(members) > 1:
+            seen = [getattr(volumes[i], "sample", None) for i in members]
+            pixels = [volumes[i].data if some is None else some for i, some in zip(members, seen, strict=True)]
+            found |= dict.fromkeys(members, range_for(pixels, 1, trained))
+    return found
+
+
 def ranges_for(volumes: Sequence[Volume], trained: Intensity) -> list[tuple[Intensity, str | None]]:
     """Of each new volume what `range_for` gives: a stack by itself, loose slices of one stored type together."""
     found: dict[int, tuple[Intensity, str | None]] = {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,12 +17,12 @@ import numpy.typing as npt
 from ..errors import UnusableError, shown
 from ..provenance import Provenance
 from .clues import subject_of
-from .contrast import of_sidecar
+from .contrast import judged, reason, said_by
 from .limits import Unzipped, refuse_bomb
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
 from .pixels import kind_of, make_finite, refuse_blank, to_grey
 from .quiet import decoding
-from .volume import Affine, Image, Volume, spacing_of
+from .volume import Affine, Image, Volume, spacing_of, unread
 
 SIDES = {"L": "left", "R": "right", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # codes of a header that is not in mm
@@ -30,28 +32,37 @@ DISAGREE = 0.02  # of a voxel's side, between the sform and pixdim
 CIFTI = range(3000, 3100)  # intent codes of NIfTI-2 files that hold values on a surface
 
 
-def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0, mask: bool = False) -> Volume:
+def read_nifti(
+    path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0, mask: bool = False, voxels: bool = True
+) -> Volume:
     """Read one NIfTI-1 or -2, Analyze, MGH or MGZ file in its own storage order; of a 4D one, volume `frame`.
 
-    Masks are refused unless one is asked for, and so is an image of one value unless `flat` allows it. Raises
-    `UnusableError` with a sentence where the file cannot be used.
+    Masks are refused unless one is asked for, and so is an image of one value unless `flat` allows it. Without `voxels`
+    only the header is looked at, and the data are as `unread`. Raises `UnusableError` with a sentence where the file
+    cannot be used.
     """
     with opened_nifti(path) as (image, notes):
         provenance = _provenance_of(image, beside := said_beside(path))
         affine, placed = _affine_of(image)
-        stored = math.prod(image.shape) * image.get_data_dtype().itemsize
-        refuse_bomb(path, stored, 4 * math.prod(image.shape[:3]))
-        data, dtype, made = _read_voxels(image.dataobj, path.name, frame)
-        of_volume = _looks_of_volume(
-            path, of_sidecar((stem(path),), beside, (path.parent.name,)), image.shape[3:], frame
-        )
-    data, filled = make_finite(data, path.name)
-    refuse_blank(data, path.name, flat=flat, two_values=mask)
+        columns, rows, planes = _sides(image.shape, path.name)
+        found = unread((planes, rows, columns)), image.get_data_dtype().name, tuple[str, ...]()
+        if voxels:
+            stored = math.prod(image.shape) * image.get_data_dtype().itemsize
+            refuse_bomb(path, stored, 4 * math.prod(image.shape[:3]))
+            found = _read_voxels(image.dataobj, path.name, frame)
+        said = said_by((stem(path),), beside, (path.parent.name,))
+        looks = _looks_of_volume(path, judged(said), image.shape[3:], frame)
+    data, dtype, made = found
+    filled: tuple[str, ...] = ()
+    if voxels:
+        data, filled = make_finite(data, path.name)
+        refuse_blank(data, path.name, flat=flat, two_values=mask)
     return Volume(
         data=data,
         name=stem(path),
         contrast=contrast,
-        looks=kind_of(data) or of_volume,
+        looks=(of_values := kind_of(data) if voxels else "") or looks,
+        why="its values" if of_values else reason(said),
         spacing=None if affine is None else spacing_of(affine),
         affine=affine,
         dtype=dtype,
@@ -60,6 +71,35 @@ def read_nifti(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         series=shown(path.name),
         provenance=provenance,
         notes=notes + placed + made + filled,
+    )
+
+
+def glance_at_nifti(path: Path) -> Volume | None:
+    """What names and the first bytes of a 3D NIfTI-1 file tell, without its place: 30 times as fast as its header.
+
+    None where more must be looked at.
+    """
+    try:
+        with path.open("rb") as file:
+            begin = file.read(1024)
+        if begin[:2] == b"\x1f\x8b":
+            begin = zlib.decompressobj(31).decompress(begin, 352)
+        order = "<" if begin[:2] == b"\x5c\x01" else ">"
+        count, *sides = struct.unpack(f"{order}8h", begin[40:56])
+    except (OSError, zlib.error, struct.error):
+        return None
+    if begin[344:347] != b"n+1" or any(begin[348:352]) or count != 3 or min(sides[:3]) < 1 or len(begin) < 352:
+        return None  # perhaps an extension of our own
+    said = said_by((stem(path),), beside := said_beside(path), (path.parent.name,))
+    return Volume(
+        data=unread((sides[2], sides[1], sides[0])),
+        name=stem(path),
+        looks=judged(said),
+        why=reason(said),
+        path=path,
+        subject=subject_of(path, stack=True),
+        series=shown(path.name),
+        provenance=Provenance.from_sidecar(beside),
     )
 
 
@@ -204,6 +244,16 @@ def _is_regular(affine: Affine) -> bool:
     return bool(abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-6)
 
 
+def _sides(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
+    """Columns, rows and planes of a volume."""
+    if len(shape) < 2 or 0 in shape:
+        raise UnusableError(f"{name}: shape {shape} is not that of an image; export the volume again.")
+    columns, rows, planes = (*shape, 1, 1)[:3]
+    if planes == 1 and len(shape) == 4:
+        planes = shape[3]  # slices that a converter counted in the wrong place: X, Y, 1, Z
+    return columns, rows, planes
+
+
 def _read_voxels(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[str, ...]]:
     """One volume, (Z, Y, X); the type it was stored in; and what was done to it.
 
@@ -212,11 +262,7 @@ def _read_voxels(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[
     from nibabel.openers import ImageOpener
 
     dtype: np.dtype[Any] = proxy.dtype
-    columns, rows, planes = (*proxy.shape, 1, 1)[:3]
-    if planes == 1 and len(proxy.shape) == 4:
-        planes = proxy.shape[3]  # slices that a converter counted in the wrong place: X, Y, 1, Z
-    if len(proxy.shape) < 2 or 0 in proxy.shape:
-        raise UnusableError(f"{name}: shape {proxy.shape} is not that of an image; export the volume again.")
+    columns, rows, planes = _sides(proxy.shape, name)
     volumes = math.prod(proxy.shape[2:]) // planes
     if volumes == 1:
         number = 0  # numbers are for 4D files

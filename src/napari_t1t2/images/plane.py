@@ -85,3 +85,10 @@ def stored_towards(affine: Affine) -> str:
     from nibabel.orientations import aff2axcodes
 
     return "".join(aff2axcodes(affine))[::-1]
+
+
+def plane_of(affine: Affine | None) -> str:
+    """The plane in which slices are stored; empty where that is not known."""
+    if affine is None:
+        return ""
+    return ("sagittal", "coronal", "axial")[int(np.abs(np.cross(affine[:3, 0], affine[:3, 1])).argmax())]

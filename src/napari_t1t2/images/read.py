@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import UnusableError, shown
+from ..provenance import Provenance
 from .clues import subject_of
 from .contrast import contrast_of
 from .dicom import in_order, read_dicoms, read_stacks
+from .dicom_header import provenance_of
 from .dicom_slices import by_series
 from .folder import Folder, choose, files_in, named
 from .names import DOCUMENTS, SIDECARS, TIFF, is_known, is_nifti, is_second_half, refuse_missing
-from .nifti import read_nifti
+from .nifti import glance_at_nifti, read_nifti, read_sidecar
 from .pictures import picture_provenance, read_picture, read_tiff
 from .pixels import kind_of, make_finite, refuse_blank
-from .quiet import decoding
-from .volume import VOXEL, Skipped, Volume
+from .quiet import decoding, quiet
+from .volume import VOXEL, Outline, Skipped, Volume
 
 LOSSY = frozenset({".jpg", ".jpeg"})  # nobody keeps labels in these
 Source = tuple[Path, ...]  # files that are read together
+HELD = 128 * 2**20  # bytes of voxels that may be held by those who go file by file
 
 
 def read_folder(folder: Path, contrast: str = "", *, series: str = "", frame: int = 0) -> Folder:
@@ -69,21 +73,98 @@ class Part:
     orders: list[Any] = field(default_factory=list)
 
 
-def read_source(source: Source, *, frame: int = 0) -> Part:
-    """Read one of `sources_in`."""
+def read_source(source: Source, *, frame: int = 0, voxels: bool = True) -> Part:
+    """Read one of `sources_in`; without `voxels`, of NIfTI and its like only the header."""
     path = source[0]
     found: Sequence[tuple[Any, Volume]] = []
     if not is_known(path):
         found, skipped = read_stacks(source)
     else:
         try:
-            found, skipped = [(None, read_image(path, frame=frame))], []
+            found, skipped = [(None, read_image(path, frame=frame, voxels=voxels))], []
         except UnusableError as error:
             skipped = [Skipped(path, str(error).removeprefix(f"{path.name}: "))]
     odd = [(v.path or Path(v.name), _why_impossible(v)) for _, v in found]
     skipped += [Skipped(path, why) for path, why in odd if why]
     kept = [one for one, (_, why) in zip(found, odd, strict=True) if not why]
     return Part([v for _, v in kept], skipped, [order for order, _ in kept if order])
+
+
+def look_over(
+    paths: Sequence[Path], *, frame: int = 0, places: bool = True
+) -> Generator[tuple[int, int], None, tuple[list[Volume], list[Skipped]]]:
+    """`read_files` for more than memory holds: `Outline`s, whose voxels `load` reads one after the other.
+
+    Where all fit into `HELD`, they are read at once. Of more, NIfTI are told by their headers and names, and others
+    are read and let go; without `places`, of most NIfTI only names, shape and contrast are told. Yields how many
+    sources are done, of how many.
+    """
+    sources = sources_in(paths)
+    parts: list[Part] = []
+    size, full = 0, False
+    for source in sources:
+        held = not is_nifti(source[0])
+        glance = None if places or held else glance_at_nifti(source[0])
+        read = Part([glance], []) if glance else read_source(source, frame=frame, voxels=False)
+        if not held and any(len(v.data) == 1 for v in read.volumes):  # single slices share a range
+            read, held = read_source(source, frame=frame), True
+        known: list[Volume] = [_outline(v, source, n, frame, held=held) for n, v in enumerate(read.volumes)]
+        parts.append(replace(read, volumes=known))
+        size += sum(v.data.nbytes for v in known)
+        if size > HELD:
+            for i in range(len(parts) - 1 if full else 0, len(parts)):
+                parts[i] = replace(parts[i], volumes=[let_go(v) for v in parts[i].volumes])
+            full = True
+        yield len(parts), len(sources)
+    if not full:
+        for i, source in enumerate(sources):
+            if is_nifti(source[0]):
+                read = read_source(source, frame=frame)
+                parts[i] = replace(read, volumes=[_outline(v, source, n, frame) for n, v in enumerate(read.volumes)])
+    return gathered(parts)
+
+
+def _outline(volume: Volume, source: Source, number: int, frame: int, *, held: bool = True) -> Outline:
+    known = {f.name: getattr(volume, f.name) for f in fields(Volume)}
+    return Outline(**known, source=source, number=number, frame=frame, held=held)
+
+
+def let_go(volume: Volume) -> Volume:
+    """A volume without its voxels, where these can be read again."""
+    return volume.let_go() if isinstance(volume, Outline) else volume
+
+
+def load(volume: Volume) -> Volume:
+    """A volume with its voxels, which are read where it is an outline; it keeps the names that its folder gave it.
+
+    Raises `UnusableError` where they cannot be read, or are no longer those of the outline.
+    """
+    if not isinstance(volume, Outline):
+        return volume
+    again: Volume = volume
+    if not volume.held:
+        part = read_source(volume.source, frame=volume.frame)
+        if len(part.volumes) <= volume.number:
+            found = part.skipped[0] if part.skipped else f"{volume.source[0].name}: it changed meanwhile; try again."
+            raise UnusableError(str(found))
+        again = part.volumes[volume.number]
+    known = {f.name: getattr(volume, f.name) for f in fields(Volume)}
+    of_voxels = ("data", "dtype", "looks", "affine", "spacing", "provenance", "notes")
+    return Volume(**known | {name: getattr(again, name) for name in of_voxels})
+
+
+def provenance_in(path: Path) -> Provenance | None:
+    """What a file, or a folder of DICOM, says of itself, without its voxels; None where that is nothing of ours."""
+    with suppress(Exception), quiet():  # whatever broken or foreign files lead to
+        first = min(path.iterdir()) if path.is_dir() else path
+        if is_nifti(first):
+            return read_sidecar(first) or read_nifti(first, voxels=False).provenance
+        if is_known(first):
+            return picture_provenance(first)
+        from pydicom import dcmread
+
+        return provenance_of(dcmread(first, stop_before_pixels=True))
+    return None
 
 
 def gathered(parts: Sequence[Part]) -> tuple[list[Volume], list[Skipped]]:
@@ -101,15 +182,17 @@ def _why_impossible(volume: Volume) -> str:
     return f"its voxels are {sides} mm, which no scan of a head has; correct the header."
 
 
-def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0, mask: bool = False) -> Volume:
+def read_image(
+    path: Path, contrast: str = "", *, flat: bool = False, frame: int = 0, mask: bool = False, voxels: bool = True
+) -> Volume:
     """Read one PNG, JPEG, BMP, TIFF, NIfTI, MGH or DICOM file; a stack becomes a volume.
 
     Colour becomes grey and is noted. An image of one value is refused unless `flat` allows it; of a 4D file, the
-    volume numbered `frame` is read. A NIfTI mask is refused unless it is asked for. Raises `UnusableError` with a
-    sentence where the file cannot be used.
+    volume numbered `frame` is read; without `voxels`, of NIfTI only the header. A NIfTI mask is refused unless it is
+    asked for. Raises `UnusableError` with a sentence where the file cannot be used.
     """
     if is_nifti(path):
-        return read_nifti(path, contrast, flat=flat, frame=frame, mask=mask)
+        return read_nifti(path, contrast, flat=flat, frame=frame, mask=mask, voxels=voxels)
     refuse_missing(path)
     if not is_known(path):
         read, refused = read_dicoms([path])
@@ -126,7 +209,8 @@ def read_image(path: Path, contrast: str = "", *, flat: bool = False, frame: int
         data=stack,
         name=path.stem,
         contrast=contrast,
-        looks=(path.suffix.casefold() not in LOSSY and kind_of(stack)) or contrast_of([path.stem]),
+        looks=(of_values := path.suffix.casefold() not in LOSSY and kind_of(stack)) or contrast_of([path.stem]),
+        why="its values" if of_values else f"named {path.stem!r}" if contrast_of([path.stem]) else "",
         spacing=spacing,
         dtype=data.dtype.name,
         path=path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from ..provenance import Provenance
 
 Image = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]  # (4, 4)
+THINNED = 8  # pixels along each side of a slice that stand for it, where there are more slices than memory holds
 VOXEL = 0.02, 100.0  # mm, the smallest and largest side that is believed
 
 
@@ -29,6 +31,7 @@ class Volume:
     name: str
     contrast: str = ""  # what the user says it is
     looks: str = ""  # what its name and headers say it is; see `clues`
+    why: str = ""  # it looks so: which name or header says it
     spacing: tuple[float, float, float] | None = None
     affine: Affine | None = None  # (X, Y, Z, 1) index to RAS+ mm
     dtype: str = "float32"
@@ -55,6 +58,25 @@ class Volume:
         return self.provenance.why_not() if self.provenance else None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outline(Volume):
+    """A volume as its names and headers tell of it. Where it is not `held`, its data are `unread`."""
+
+    source: tuple[Path, ...] = ()  # files that are read together
+    number: int = 0  # among the volumes of its source
+    frame: int = 0  # the volume number that the source is read with
+    held: bool = True
+    sample: Image | None = None  # of a single slice that was let go, some of its pixels
+
+    def let_go(self) -> Self:
+        """The same without voxels: it keeps its shape, and of a single slice some hundred pixels."""
+        kept = None
+        if len(self.data) == 1 and self.held:
+            rows, columns = (max(1, side // THINNED) for side in self.data.shape[1:])
+            kept = self.data[:, ::rows, ::columns].copy()
+        return replace(self, data=unread(self.data.shape), held=False, sample=self.sample if kept is None else kept)
+
+
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """A file that could not be used, and why, as a sentence."""
@@ -64,6 +86,11 @@ class Skipped:
 
     def __str__(self) -> str:
         return shown(f"{self.path.name}: {self.why}")
+
+
+def unread(shape: tuple[int, ...]) -> Image:
+    """What stands for voxels that are on disk: NaN of their shape, which take no memory."""
+    return np.broadcast_to(np.float32(np.nan), shape)
 
 
 def spacing_of(affine: Affine) -> tuple[float, float, float]:

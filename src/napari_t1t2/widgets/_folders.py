@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..config import ModelConfig, Side, TrainConfig
+from ..data.sources import EVERY, report
 from ..errors import Refusal, UnusableError
 from ..events import Reading
-from ..images.folder import Folder, choose
+from ..images.folder import Folder, choose, files_in, named
 from ..images.intensity import measure
+from ..images.pixels import evenly
 from ..images.plane import View
-from ..images.read import read_all
-from ..images.volume import spacing_of
+from ..images.read import load, look_over
+from ..images.volume import Outline, Skipped, spacing_of
 from ._layers import layer_of
 from ._memory import Chosen
 from ._series import Series
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from ..images.volume import Image, Volume
 
 PAIRS = 64  # of slices that are shown
+SLICES = 1000  # loose ones that are shown, where a folder holds more than is held
 SHOWN = 5  # layers of a contrast: a folder may hold a hundred heads
 LayerData = tuple["Image", dict[str, Any], Literal["image"]]
 
@@ -67,8 +71,10 @@ def look(
         path, label = chosen.folder, chosen.label
         try:
             key = path, chosen.volume
-            everything[key] = everything.get(key) or read_all(path, frame=chosen.volume)
-            used[side] = choose(everything[key], label, chosen.series)
+            if key not in everything:
+                steps = look_over(files_in(path), frame=chosen.volume)
+                everything[key] = named(path, *(yield from _reading(steps, stop)))
+            used[side] = first_loaded(choose(everything[key], label, chosen.series))
         except UnusableError as error:
             refused.append(str(error))
             continue
@@ -81,10 +87,13 @@ def look(
         }
         layers, of = layers_of(used[side], everything[key], label, origin)
         some = [f"{label}: {len(layers)} of {of} are shown as layers"] if len(layers) < of else []
+        if unread := sum(not is_read(v) for v in used[side].volumes):
+            some.append(f"{label}: of {unread} images only the headers were looked at.")
         yield Loaded(side, chosen, layers, [f"{label}: {used[side].summary()}", *some], used[side].notes())
     folders = {path: folder for (path, _), folder in everything.items()}  # of several volume numbers the series are one
     yield Found([one for folder in folders.values() for one in series_of(folder, wanted, used)])
     if prepared and used and not stop():
+        used = {side: replace(of, volumes=[v for v in of.volumes if is_read(v)]) for side, of in used.items()}
         made = yield from as_prepared(wanted, used, model)
         if len(made) == 2 and not stop():
             yield from as_paired(wanted, made, model, stop)
@@ -103,10 +112,58 @@ def look_at_sample(
     yield from look(wanted, model, prepared=prepared, stop=stop)
 
 
+def _reading(
+    steps: Generator[tuple[int, int], None, tuple[list[Volume], list[Skipped]]], stop: Callable[[], bool]
+) -> Generator[Reading, None, tuple[list[Volume], list[Skipped]]]:
+    """Look at files one after the other, and say every second how far it is."""
+    said = time.monotonic()
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            found: tuple[list[Volume], list[Skipped]] = end.value
+            return found
+        if time.monotonic() >= said + EVERY:
+            yield from report(Reading(done, total, "reading"), stop)
+            said = time.monotonic()
+
+
+def is_read(volume: Volume) -> bool:
+    """Whether its voxels are in memory."""
+    return not isinstance(volume, Outline) or volume.held
+
+
+def first_loaded(folder: Folder) -> Folder:
+    """The folder with the voxels of the volumes that are shown; of more, their headers must do.
+
+    Loose slices are shown all, as one stack: those of a folder so large that they were let go are thinned out.
+    """
+    volumes: list[Volume] = []
+    skipped = list(folder.skipped)
+    shown, slices = 0, sum(is_loose(v) for v in folder.volumes)
+    some = set(evenly(slices, SLICES).tolist())
+    at = -1
+    for v in folder.volumes:
+        at += is_loose(v)
+        wanted = at in some if is_loose(v) else shown < SHOWN
+        if is_read(v) or not wanted:
+            volumes.append(v)
+            shown += is_read(v) and not is_loose(v)
+            continue
+        try:
+            read = load(v)
+        except UnusableError as error:
+            skipped.append(Skipped(v.path or folder.path, str(error).removeprefix(f"{v.path and v.path.name}: ")))
+            continue
+        shown += not is_loose(v)
+        volumes.append(read)
+    return Folder(folder.path, volumes, skipped)
+
+
 def layers_of(folder: Folder, everything: Folder, label: str, origin: dict[str, Any]) -> tuple[list[LayerData], int]:
     """The first volumes, and the loose slices as a stack of each size; and how many there are of both."""
-    volumes = [v for v in folder.volumes if not is_loose(v)]
-    loose = Folder(folder.path, [v for v in folder.volumes if is_loose(v)], [])
+    volumes = [v for v in folder.volumes if not is_loose(v) and is_read(v)]
+    loose = Folder(folder.path, [v for v in folder.volumes if is_loose(v) and is_read(v)], [])
     layers: list[LayerData] = []
     for v in volumes[:SHOWN]:
         data, about, kind = layer_of(v)
@@ -114,7 +171,7 @@ def layers_of(folder: Folder, everything: Folder, label: str, origin: dict[str, 
         layers.append((data, about | {"visible": not layers}, kind))  # else they hide each other
     sizes = list(loose.sizes())
     layers += [stack_of(loose, size, label, origin) for size in sizes[: SHOWN - len(layers)]]
-    return layers, len(volumes) + len(sizes)
+    return layers, sum(not is_loose(v) for v in folder.volumes) + len(sizes)
 
 
 def is_loose(volume: Volume) -> bool:
