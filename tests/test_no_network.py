@@ -52,11 +52,11 @@ def test_check_train_translate_and_evaluate_ask_for_no_address(run, made_data, t
     run("train", t1, t2, "--run", tmp_path / "run", "--steps", 2, *small)
     run("translate", t1, "--model", tmp_path / "run", "--to", "T2", "--out", tmp_path / "out", "--uncertainty")
     run("evaluate", tmp_path / "out", t2)
-    assert list(Path(tmp_path / "out").glob("*.nii*"))
+    assert list(Path(tmp_path / "out").rglob("*.nii*"))
 
 
 @pytest.mark.slow
 def test_the_demo_asks_for_no_address(run, tmp_path):
     pytest.importorskip("nilearn")
-    run("demo", "--out", tmp_path / "demo", "--minutes", 0.3, "--no-window")
+    run("demo", "--out", tmp_path / "demo", "--minutes", 0.15, "--no-window")
     assert (tmp_path / "demo" / "side-by-side.png").exists()

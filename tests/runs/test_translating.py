@@ -168,8 +168,9 @@ def test_a_folder_is_translated_by_the_command_line_which_says_how_far_it_is(tra
     lines = list(run_command(arguments))
     assert max(line.done for line in lines) == 8 == max(line.total for line in lines)
     assert len(list((tmp_path / "out").iterdir())) == 8
-    with pytest.raises(Refusal, match="exists"):
-        list(run_command(arguments))
+    assert any("8 had been made before" in line.text for line in run_command(arguments))
+    with pytest.raises(Refusal, match=r"invalid choice"):
+        list(run_command(["translates"]))
 
 
 def test_a_command_that_is_stopped_ends_and_is_no_failure(monkeypatch, tmp_path):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import IO, TYPE_CHECKING, Any
 
+from ..runs.command import EVERY_VARIABLE
+
 if TYPE_CHECKING:
     from ..events import Progress
 
-EVERY = 10.0  # seconds between the lines of a log
+EVERY = float(os.environ.get(EVERY_VARIABLE, 10))  # seconds between the lines of a log
 BAR = "{percentage:3.0f}% |{bar:12}| {desc}"
 
 

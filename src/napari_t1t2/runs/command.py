@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event, Thread
+from typing import Any
 
 from ..errors import Refusal
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "napari_t1t2")
-HOW_FAR = re.compile(r"([\d,]+) of ([\d,]+):")
+HOW_FAR = re.compile(r"([\d,]+) of ([\d,]+)[:,]")
+EVERY_VARIABLE = "NAPARI_T1T2_LOG_EVERY"  # seconds between two lines that say how far a command is
 PATIENCE = 30.0  # seconds in which a stopped command must have ended
 
 
@@ -36,15 +37,14 @@ def run_command(arguments: Sequence[str], *, stop: Callable[[], bool] = lambda: 
     Raises `Refusal` with what the command said where it could not be done.
     """
     ended = Event()
-    nothing, pipe, together = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
-    with subprocess.Popen(
-        (*COMMAND, *arguments), stdin=nothing, stdout=pipe, stderr=together, text=True, errors="replace"
-    ) as child:
+    each = os.environ | {EVERY_VARIABLE: "0"}
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen((*COMMAND, *arguments), **pipes, text=True, errors="replace", env=each) as child:
 
         def watch() -> None:
             while not ended.wait(0.1):
                 if stop():
-                    child.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
+                    child.terminate()  # SIGINT is ignored by what a shell starts in the background
                     if not ended.wait(PATIENCE):
                         child.kill()
                     return
