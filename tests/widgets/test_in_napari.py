@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from napari_t1t2.provenance import Provenance
 from napari_t1t2.synthesis.prepare import TRAINED_ON
 
 pytestmark = pytest.mark.slow
@@ -47,3 +48,17 @@ def test_the_sample_opens_from_the_menu(viewer):
     pytest.importorskip("nilearn", reason="the sample heads need nilearn (extra demo)")
     viewer.open_sample("napari-t1t2", "heads")
     assert [layer.metadata["contrast"] for layer in viewer.layers] == ["T1", "T2"]
+
+
+def test_layers_are_known_again_though_napari_hands_out_a_new_proxy_each_time(viewer, head):
+    widget = open_widget(viewer, "Evaluate")
+    viewer.add_image(head, name="scan", metadata={"contrast": "T2"})
+    viewer.add_image(head + 1.0, name="made", metadata=Provenance(contrast="T2").to_dict() | {"contrast": "T2"})
+    widget.form["synthetic"].value, widget.form["real"].value = viewer.layers["made"], viewer.layers["scan"]
+    widget.form["view"].value = "difference"
+    assert widget.view.layer.colormap.name == "blue-black-orange"
+    widget.form["view"].value = "separate layers"
+    for _ in range(2):
+        widget.go.click()
+        widget.wait(60)
+    assert sum("difference" in layer.name for layer in viewer.layers) == 1

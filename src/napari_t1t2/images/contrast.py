@@ -186,11 +186,6 @@ def contrast_of(texts: Iterable[str], *, kinds: bool = True) -> str:
     return next((said for text in texts if (said := _of_bids(text) or _of_words(text, kinds))), "")
 
 
-def of_sidecar(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple[str, ...]) -> str:
-    """The same as `judged` from what the names and the sidecar of a file say."""
-    return judged(said_by(texts, sidecar, places))
-
-
 def said_by(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple[str, ...]) -> Said:
     """What a JSON sidecar (BIDS: times in seconds) says beside the names of its file."""
 

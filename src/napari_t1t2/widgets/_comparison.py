@@ -51,7 +51,7 @@ class Source:
             )
         alike = (1, *shape)[-3:] == (1, *wanted)[-3:]
         # labels were drawn where they are seen; an image of another shape that lies nowhere could be anything
-        placed = layer is fake or share_space(layer, fake) or (isinstance(layer, Labels) and not alike)
+        placed = layer == fake or share_space(layer, fake) or (isinstance(layer, Labels) and not alike)
         if not alike and (layer.ndim != fake.ndim or not placed):
             raise Refusal(
                 f"{layer.name!r} is {_times(shape)} and {fake.name!r} {_times(wanted)}, and they do not both say where "
@@ -175,5 +175,5 @@ def warnings(fake: Layer, real: Layer) -> Iterator[str]:
 def likeness(layer: Layer, fake: Layer) -> tuple[bool, ...]:
     """The greater, the likelier it is the scan that a synthetic image should look like."""
     contrasts = {str(one.metadata.get("contrast", "")).casefold() for one in (layer, fake)}
-    scan = layer is not fake, not layer.metadata.get("synthetic")
+    scan = layer != fake, not layer.metadata.get("synthetic")
     return *scan, len(contrasts) == 1, layer.data.shape == fake.data.shape

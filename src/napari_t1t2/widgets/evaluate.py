@@ -138,7 +138,7 @@ class EvaluateWidget(JobWidget):
         fake, real, region = (self.form[name].value for name in ("synthetic", "real", "region"))
         if fake is None or real is None:
             raise Refusal("There is no layer to evaluate: open a synthetic image and the real one.")
-        if fake is real:
+        if fake == real:
             raise Refusal(f"{fake.name!r} is chosen twice: choose the real image that it should look like.")
         for layer in (fake, real):
             refuse_no_image(layer)
@@ -229,7 +229,7 @@ class EvaluateWidget(JobWidget):
         """Show both as was chosen; say why not where that cannot be."""
         fake, real, way = (self.form[name].value for name in ("synthetic", "real", "view"))
         self.form["at"].enabled = way in ("curtain", "checkerboard")
-        if way not in WAYS or fake is None or real is None or fake is real:
+        if way not in WAYS or fake is None or real is None or fake == real:
             self.view.close()
             return
         with self.form["same_limits"].changed.blocked():
@@ -250,12 +250,10 @@ class EvaluateWidget(JobWidget):
         differences, errors = DIFFERENCES[self.form["colours"].value]
         for layer in self._viewer.layers:
             kind = said.kind if isinstance(layer, ImageLayer) and (said := provenance_of(layer)) else ""
-            if kind == "difference" or layer is self.view.layer:
-                layer.colormap = (
-                    differences if kind == "difference" or self.form["view"].value == "difference" else "gray"
-                )
-            elif kind == "expected error":
-                layer.colormap = errors
+            if kind in ("difference", "expected error"):
+                layer.colormap = differences if kind == "difference" else errors
+        if self.view.layer is not None:  # which is a comparison, not a difference
+            self.view.layer.colormap = differences if self.form["view"].value == "difference" else "gray"
 
     def _on_planes(self) -> None:
         """Open the window of three planes: what was given to the network, what it made, the error to expect."""
@@ -294,7 +292,7 @@ class EvaluateWidget(JobWidget):
             self.histogram.hide()
             self.copy.setEnabled(False)
             self.status.setText("")
-            for layer in [layer for layer in self._viewer.layers if layer is self._difference]:
+            for layer in [layer for layer in self._viewer.layers if layer == self._difference]:
                 self._viewer.layers.remove(layer)
         self._on_layers()
 
@@ -320,7 +318,7 @@ class EvaluateWidget(JobWidget):
 
     def _on_choice(self, name: str, layer: Layer | None) -> None:
         self._own[name] = layer
-        if name == "synthetic" and self._own.get("real") is layer:
+        if name == "synthetic" and self._own.get("real") == layer:
             del self._own["real"]
         self._on_layers()
 
