@@ -164,7 +164,7 @@ def write_torchscript(path: Path, about: About, network: nn.Module, side: Side) 
     x = torch.zeros(2, channels, TESTED * 2, TESTED * 2)
     with written_file(path) as partial, torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the layers check shapes in Python
-        traced = torch.jit.trace(plain(network), (x,), check_trace=False)
+        traced = torch.jit.trace(plain(network), (x,), check_trace=False)  # type: ignore[no-untyped-call]
         torch.jit.save(traced, str(partial), _extra_files={"metadata.json": json.dumps(described).encode()})
 
 
