@@ -137,7 +137,7 @@ def test_a_checkpoint_without_its_config_is_told_the_way_out(config):
 def test_damaged_losses_are_named(config, content):
     sitting(config, until=2)
     (config.run_folder / "losses.csv").write_bytes(content)
-    with pytest.raises(Refusal, match=r"losses\.csv cannot be read .*: move it out of the run, then resume"):
+    with pytest.raises(Refusal, match=r"losses\.csv cannot be read .*: move it out of the run, then try again"):
         list(train(config, resume=True))
 
 
