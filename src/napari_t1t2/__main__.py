@@ -152,8 +152,16 @@ def _parser() -> ArgumentParser:
         "--uncertainty",
         "--trust",  # its name before
         dest="uncertainty",
-        action="store_true",
+        action="store_const",
+        const="expected error",
         help="write a map of the expected error beside each result",
+    )
+    translates.add_argument(
+        "--interval",
+        dest="uncertainty",
+        action="store_const",
+        const="interval",
+        help="or of half the width of the interval that holds 90 %% of voxels; the model must be calibrated",
     )
     _ensemble(translates)
     _report(translates)

@@ -236,6 +236,76 @@ def test_the_command_line_calibrates_and_writes_both_files(trained, tmp_path, t1
     assert "1 had been made before" in capsys.readouterr().out
 
 
+def new_pair(head, subject="a"):
+    """A head of two contrasts that the model has not seen, value for value."""
+    both = (volume(head, contrast) for contrast in ("T1", "T2"))
+    return tuple(replace(v, data=v.data * np.float32(1.01), subject=subject) for v in both)
+
+
+def with_calibration(model, calibration):
+    return replace(model, about=replace(model.about, calibration=calibration))
+
+
+def test_an_interval_holds_nine_tenths_of_the_voxels_it_was_calibrated_on(model, head):
+    t1, t2 = new_pair(head)
+    calibrated = with_calibration(model, {"t2": [vars_of(calibrate(model, [(t1, t2)])["t2"])]})
+    half = uncertainty(t1.data, UncertaintyMap(calibrated, "t2", interval=True))
+    met = np.abs(translate(t1.data, model, to="t2") - t2.data)
+    assert np.mean((met <= half)[t1.data > 0]) == pytest.approx(0.9, abs=0.03)
+    assert (half >= uncertainty(t1.data, UncertaintyMap(calibrated, "t2"))).mean() > 0.9  # a mean is less than most
+
+
+def test_an_interval_of_too_few_heads_says_so(model, head):
+    pairs = [new_pair(head, subject) for subject in "abc"]
+    for heads, remark in ((1, "on 1 of the 3 heads needed"), (3, None)):
+        known = {side: [vars_of(one)] for side, one in calibrate(model, pairs[:heads]).items()}
+        said = UncertaintyMap(with_calibration(model, known), "t2", interval=True).remark
+        assert remark in said if remark else said is None
+
+
+def test_a_model_that_is_not_calibrated_promises_no_interval(model, head):
+    whole = vars_of(calibrate(model, [new_pair(head)])["t2"])
+    older = {name: value for name, value in whole.items() if name not in ("within", "heads")}
+    for known in ({}, {"t2": [older]}):
+        with pytest.raises(ValueError, match="not calibrated for intervals: run `napari-t1t2 calibrate`"):
+            UncertaintyMap(with_calibration(model, known), "t2", interval=True)
+
+
+def test_the_command_line_writes_half_the_width_of_intervals_as_no_image(
+    trained, tmp_path, t1_folder, t2_folder, capsys
+):
+    shutil.copytree(trained, tmp_path / "model")
+    args = [
+        "translate",
+        t1_folder,
+        "--model",
+        tmp_path / "model",
+        "--to",
+        "T2",
+        "--out",
+        tmp_path / "out",
+        "--interval",
+    ]
+    assert main([str(a) for a in args]) == 2
+    assert "not calibrated for intervals" in capsys.readouterr().err
+    assert main([str(a) for a in ("calibrate", tmp_path / "model", t1_folder, t2_folder)]) == 0
+    assert main([str(a) for a in args]) == 0
+    with Pillow.open(tmp_path / "out" / "Image #5_interval.png") as picture:
+        says = json.loads(picture.info["Description"])
+    assert says["kind"] == "expected error" and says["meaning"].startswith("Half the width of the interval about each")
+    again = [
+        "translate",
+        tmp_path / "out" / "Image #5_interval.png",
+        "--model",
+        trained,
+        "--to",
+        "T2",
+        "--out",
+        tmp_path,
+    ]
+    assert main([str(a) for a in again]) == 2
+
+
 def test_a_picture_gets_its_uncertainty_map_beside_it(trained, tmp_path, t1_folder):
     args = ("translate", t1_folder, "--model", trained, "--to", "T2", "--out", tmp_path / "out", "--trust")
     assert main([str(a) for a in args]) == 0

@@ -47,7 +47,8 @@ def translate(args: Namespace) -> int:
     device = pick_device(args.device)
     model, *members = (load_model(path, device, args.precision) for path in (args.model, *args.ensemble))
     to = model.config.side(args.to)
-    error_map = UncertaintyMap(model, args.to, members) if args.uncertainty else None
+    interval = args.uncertainty == "interval"
+    error_map = UncertaintyMap(model, args.to, members, interval=interval) if args.uncertainty else None
 
     # what is translated, and where it goes
     bids = plan_for(args, model, to) if args.bids else None
@@ -67,7 +68,8 @@ def translate(args: Namespace) -> int:
 
     goal = args.inputs[0], args.out, model, to
     targets = bids.targets(volumes) if bids else targets_for(volumes, *goal, overwrite=args.overwrite, ours=ours)
-    beside = error_targets(volumes, targets, overwrite=args.overwrite, ours=ours) if error_map else []
+    title = error_map.title if error_map else ""
+    beside = error_targets(volumes, targets, title, overwrite=args.overwrite, ours=ours) if error_map else []
     ensemble = error_map.describe().get("ensemble") if error_map else None
     for i, (volume, target) in enumerate(zip(volumes, targets, strict=True)):
         map_there = not error_map or origins.is_map(beside[i], ensemble)
@@ -105,8 +107,8 @@ def translate(args: Namespace) -> int:
                 errors = (error_map, blank(volume.data.shape)) if error_map else None
                 made = translate_prepared(volume, model, to, looked, planes=args.planes, errors=errors)
                 if errors:
-                    title = f"expected error of {made.name}"
-                    write_image(beside[i], replace(made, data=errors[1], name=title), looked.of_errors(errors[0]))
+                    of_errors = replace(made, data=errors[1], name=f"{title} of {made.name}")
+                    write_image(beside[i], of_errors, looked.of_errors(errors[0]))
                 write_image(target, made)
                 row.target = str(target)
                 says.append(looked.provenance)
@@ -246,16 +248,18 @@ def targets_for(
 def error_targets(
     volumes: Sequence[Volume],
     targets: Sequence[Path],
+    title: str = "expected error",
     *,
     overwrite: bool = False,
     ours: Callable[[Volume, Path], bool] = lambda *_: False,
 ) -> list[Path]:
-    """Where the error to expect of each result goes: beside it. Raises `Refusal` as `targets_for`."""
+    """Where the map of that title of each result goes: beside it. Raises `Refusal` as `targets_for`."""
+    first, *rest = title.split()
     beside: list[Path] = []
     for volume, target in zip(volumes, targets, strict=True):
         begin, dot, ending = target.name.partition(".nii") if is_nifti(target) else (target.stem, "", target.suffix)
-        bids = begin.replace("_desc-synthetic_", "_desc-expectedError_")
-        path = target.with_name((bids if bids != begin else f"{begin}_expected-error") + dot + ending)
+        bids = begin.replace("_desc-synthetic_", f"_desc-{first}{''.join(rest).title()}_")
+        path = target.with_name((bids if bids != begin else f"{begin}_{'-'.join((first, *rest))}") + dot + ending)
         _refuse_existing(path, volume, overwrite, ours)
         beside.append(path)
     return beside

@@ -16,7 +16,8 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".r
 HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
 NIFTI = (".nii", ".nii.gz", *HALVES, ".mgh", ".mgz")
 KINDS = "PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM"  # what can be read
-EXPECTED_ERROR = ("_desc-expectedError_", "_expected-error.")  # in the names of files that hold the error to expect
+# in the names of files that hold the error to expect of an image, or half the width of its intervals
+EXPECTED_ERROR = ("_desc-expectedError_", "_expected-error.", "_desc-interval_", "_interval.")
 
 
 def natural(path: Path) -> list[tuple[int, int, str]]:

@@ -26,7 +26,7 @@ from ..model.saved import Model, describe_anew
 from .evaluation import Score, evaluate_volumes, mean, same_grid
 from .familiarity import CONTRAST, judge
 from .translation import batches, translate
-from .uncertainty import Calibration, UncertaintyMap, regression_terms, slices_from, weights_sha256
+from .uncertainty import COVERAGE, Calibration, UncertaintyMap, regression_terms, slices_from, weights_sha256
 
 BINS = 40  # of equally many pixels
 SLICES = 40  # to calibrate a direction with, spread over all there are
@@ -61,7 +61,9 @@ def calibrate(
     _refuse_swapped(model, whole)
     _refuse_wrong_pairs(pairs)
     bare = replace(model, about=replace(model.about, calibration={}))
-    return {side: _fit(list(_samples(UncertaintyMap(bare, side, members), whole, SLICES)), members) for side in SIDES}
+    maps = {side: UncertaintyMap(bare, side, members) for side in SIDES}
+    heads = len({one.pair[0].subject for one in whole})
+    return {side: _fit(list(_samples(map_, whole, SLICES)), members, heads) for side, map_ in maps.items()}
 
 
 def _read(model: Model, pair: tuple[Volume, Volume], shared: Sequence[tuple[Intensity, str | None] | None]) -> Couplet:
@@ -235,8 +237,8 @@ def store(
     return about
 
 
-def _fit(known: Sequence[Sample], members: Sequence[Model]) -> Calibration:
-    """The logarithm of the error by least squares, then the mean error of bins of that score, made to grow with it."""
+def _fit(known: Sequence[Sample], members: Sequence[Model], heads: int) -> Calibration:
+    """The logarithm of the error by least squares; then mean and quantile of bins of that score, made to grow."""
     taken = [s.head | (np.arange(s.head.size).reshape(s.head.shape) % AIR_TAKEN == 0) for s in known]
     terms = np.concatenate([s.terms[t] for s, t in zip(known, taken, strict=True)]).astype(np.float64)
     error = np.concatenate([s.error[t] for s, t in zip(known, taken, strict=True)]).astype(np.float64)
@@ -244,6 +246,7 @@ def _fit(known: Sequence[Sample], members: Sequence[Model]) -> Calibration:
     weights = np.linalg.solve(terms.T @ terms + slight, terms.T @ np.log(error + 0.01))
     score = terms @ weights
     parts = [part for part in np.array_split(np.argsort(score, kind="stable"), BINS) if len(part)]
+    held = [float(np.quantile(error[p], min(1, COVERAGE * (1 + 1 / len(p))), method="higher")) for p in parts]
     return Calibration(
         weights=weights.tolist(),
         scores=[float(score[part].mean()) for part in parts],
@@ -251,4 +254,6 @@ def _fit(known: Sequence[Sample], members: Sequence[Model]) -> Calibration:
         ensemble=sorted(weights_sha256(member) for member in members),
         slices=len(known),
         seen=sum(s.seen for s in known),
+        within=isotonic_regression(held).x.tolist(),
+        heads=heads,
     )

@@ -8,7 +8,7 @@ disagree (ensemble, Lakshminarayanan et al. 2017). Slices whose truth is known t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from typing import Any
 
@@ -32,6 +32,8 @@ TURN = 5.0  # degrees
 SHIFT = (3, 2)  # pixels; no multiple of what the U-Net halves
 FLOOR = 1e-3  # below it, in [-1, 1], a sign tells nothing
 TERMS = 10  # of the regression with the signs of one model
+COVERAGE = 0.9  # of the pixels inside an interval
+FEW = 3  # heads; with fewer, how much heads differ is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,13 @@ class Calibration:
     ensemble: list[str]  # weights of the members beside the model, `weights_sha256`, sorted; others give other signs
     slices: int
     seen: int = 0  # of these, from images that the model was trained on; errors on new ones are larger
+    within: list[float] = field(default_factory=list)  # beside `scores`: what `COVERAGE` of the errors did not exceed
+    heads: int = 0  # that the slices are of
 
-    def expect(self, terms: Image) -> Image:
-        """The error to expect, (...), of terms (..., T)."""
+    def expect(self, terms: Image, *, interval: bool = False) -> Image:
+        """The error to expect, (...), of terms (..., T), or half the width of the interval."""
         score = terms @ np.asarray(self.weights, np.float32)
-        found: Image = np.interp(score, self.scores, self.errors).astype(np.float32)
+        found: Image = np.interp(score, self.scores, self.within if interval else self.errors).astype(np.float32)
         return found
 
     @classmethod
@@ -56,7 +60,7 @@ class Calibration:
         """Those that a model file holds for one side, without what another version stored and this one cannot use."""
         names = {field.name for field in fields(cls)}
         forms = [{k: v for k, v in form.items() if k in names} for form in stored if isinstance(form, dict)]
-        whole = [cls(**form) for form in forms if names - {"seen"} <= form.keys()]
+        whole = [cls(**form) for form in forms if names - {"seen", "within", "heads"} <= form.keys()]
         return [form for form in whole if len(form.weights) == TERMS + bool(form.ensemble)]
 
 
@@ -64,12 +68,15 @@ class UncertaintyMap:
     """The error to expect, slice by slice: an `ErrorMap` for `stream`.
 
     It is that of what `model` makes `to`, a contrast by its name; `members` are models of other seeds, trained on the
-    same images. A model that was calibrated, but not with these members, is taken alone, and `remark` says so. Raises
-    `Refusal` where the members see images in another way, or one is the model itself or another member.
+    same images. A model that was calibrated, but not with these members, is taken alone, and `remark` says so. With
+    `interval` it is half the width of the interval that holds `COVERAGE` of the pixels of images like those calibrated
+    on: split conformal prediction (Papadopoulos et al. 2002), among pixels of like signs. Raises `Refusal` where the
+    members see images in another way, or one is the model itself or another member, or no interval is known.
     """
 
-    def __init__(self, model: Model, to: str, members: Sequence[Model] = ()) -> None:
-        self.side = model.config.side(to)
+    def __init__(self, model: Model, to: str, members: Sequence[Model] = (), *, interval: bool = False) -> None:
+        self.side, self.interval = model.config.side(to), interval
+        self.title = "interval" if interval else "expected error"
         for member in members:
             if member.config != model.config or member.about.ranges != model.about.ranges:
                 raise Refusal(
@@ -89,17 +96,36 @@ class UncertaintyMap:
                 f"{model.about.path.parent.name} was not calibrated with this ensemble: the uncertainty map is that of "
                 "the model alone. Run `napari-t1t2 calibrate` with the same --ensemble to use it."
             )
+        if interval:
+            self._promise()
+
+    def _promise(self) -> None:
+        """Refuse an interval that nothing was calibrated for; say where it was on too little."""
+        known = self.calibration
+        if not known or not known.within:
+            raise Refusal(
+                f"{self.model.about.path} is not calibrated for intervals: run `napari-t1t2 calibrate` with held-out "
+                "images first."
+            )
+        if known.heads < FEW or known.seen:
+            short = (
+                f"{known.seen} slices it was trained on" if known.seen else f"{known.heads} of the {FEW} heads needed"
+            )
+            sentence = f"The interval was calibrated on {short}: of a new head it may hold less than {COVERAGE:.0%}."
+            self.remark = f"{self.remark} {sentence}" if self.remark else sentence
 
     @property
     def most(self) -> float:
-        """The largest error that is expected of any pixel, as a part of the target's range."""
-        return (self.calibration.errors[-1] if self.calibration else 0.0) or 0.5
+        """The largest that is said of any pixel, as a part of the target's range."""
+        known = self.calibration
+        return ((known.within if self.interval else known.errors)[-1] if known else 0.0) or 0.5
 
     def expected(self, x: Tensor, y: Tensor) -> Image:
         """The absolute error to expect, (N, H, W), as a part of the target's range, of `batches`."""
         signs = self.signs(x, y)
         if self.calibration:
-            return self.calibration.expect(regression_terms(signs, slices_from(x), slices_from(y)))
+            terms = regression_terms(signs, slices_from(x), slices_from(y))
+            return self.calibration.expect(terms, interval=self.interval)
         summed: Image = np.add.reduce(signs) / 2  # [-1, 1] is two wide
         return summed
 
@@ -125,12 +151,15 @@ class UncertaintyMap:
         contrast, known = self.model.config.label(self.side), self.calibration
         meaning = RANKING
         if known:
+            what = "Absolute error to expect of"
+            if self.interval:
+                what = f"Half the width of the interval about each voxel that holds {COVERAGE:.0%} of"
             meaning = (
-                f"Absolute error to expect of the synthetic {contrast}, in its units; calibrated on {known.slices} "
-                f"slices whose {contrast} was known, {known.seen} of them from images the model was trained on."
+                f"{what} the synthetic {contrast}, in its units; calibrated on {known.slices} slices whose {contrast} "
+                f"was known, {known.seen} of them from images the model was trained on."
             )
         return {
-            "contrast": f"expected error of {contrast}",
+            "contrast": f"{self.title} of {contrast}",
             "meaning": meaning,
             "calibrated": known is not None,
             "ensemble": [member.sha256 for member in self.members],
