@@ -140,7 +140,7 @@ def attack(name: str, case: Case, home: Path, data: Path, every: int, until: flo
     assert code == 0, said
     here.rename(whole)
     found: Counter[str] = Counter()
-    for number, n in ((number, n) for number in (errno.ENOSPC, errno.EIO) for n in range(1, writes + 1, every)):
+    for n, number in ((n, number) for n in range(1, writes + 1, every) for number in (errno.ENOSPC, errno.EIO)):
         if time.monotonic() > until:
             break
         shutil.rmtree(here, ignore_errors=True)

@@ -53,7 +53,7 @@ def translated(trained, tmp_path, capsys):
         given = [folder, "--model", model, "--to", "T2", "--out", tmp_path / "out", "--report", report, *more]
         code = main(["translate", *map(str, given)])
         printed = capsys.readouterr()
-        rows = list(csv.DictReader(report.open(encoding="utf-8"))) if report.exists() else []
+        rows = list(csv.DictReader(report.read_text(encoding="utf-8").splitlines())) if report.exists() else []
         return code, printed.out + printed.err, rows
 
     return run
@@ -177,7 +177,7 @@ def test_calibrating_holds_few_volumes_at_once(heads, trained, alive, tmp_path, 
     truncate(heads[0] / "sub-3_T1w.nii.gz")
     assert main(["calibrate", *map(str, (model, *heads)), "--report", str(tmp_path / "r.csv")]) == 1
     assert 2 <= alive[0] <= 6
-    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
     assert sorted(row["outcome"] for row in rows) == ["done"] * 7 + ["failed"]
 
 
@@ -187,7 +187,7 @@ def test_one_broken_pair_does_not_end_evaluating(heads, made, capsys, tmp_path):
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     assert len(found["images"]) == 7 and "sub-3_T2w.nii.gz" in found["left_out"][0]
-    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
     assert [bool(row["psnr"]) for row in rows] == [True] * 3 + [False] + [True] * 4
 
 
