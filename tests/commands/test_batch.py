@@ -1,8 +1,10 @@
 """Many images: file by file, with a report; one that fails does not end a batch, and a stopped one goes on."""
 
 import csv
+import errno
 import json
 import os
+import re
 import shutil
 import weakref
 from dataclasses import replace
@@ -15,7 +17,9 @@ from PIL import Image
 
 import napari_t1t2.images.read as read
 from napari_t1t2.__main__ import main
+from napari_t1t2.commands import batch
 from napari_t1t2.data.sources import finish
+from napari_t1t2.errors import Refusal
 from napari_t1t2.images.intensity import Intensity, ranges_for, shared_ranges
 from napari_t1t2.images.read import load, look_over, read_all
 from napari_t1t2.synthesis import translation
@@ -281,3 +285,24 @@ def test_pictures_beside_one_that_is_broken_are_translated(t1_folder, translated
     code, said, rows = translated(t1_folder)
     assert "skipped broken.png" in said
     assert code == 1 and sum(row["outcome"] == "done" for row in rows) == 9
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_report_that_cannot_be_begun_is_named_and_leaves_the_one_of_before(tmp_path, monkeypatch):
+    report = tmp_path / "r.csv"
+    report.write_bytes(before := f"{','.join(batch.ROW)}\r\nearlier\r\n".encode())
+    monkeypatch.setattr(Path, "write_text", full)
+    said = rf"^{re.escape(str(report))}: the disk is full"
+    with pytest.raises(Refusal, match=said), batch.Batch(1, report):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["r.csv"] and report.read_bytes() == before
+
+
+def test_a_row_that_the_disk_does_not_take_names_the_report(tmp_path, monkeypatch):
+    said = rf"^{re.escape(str(tmp_path / 'r.csv'))}: the disk is full"
+    with pytest.raises(Refusal, match=said), batch.Batch(1, tmp_path / "r.csv") as rows:
+        monkeypatch.setattr(rows, "_flush", full)
+        rows.add(batch.Row("one"))
