@@ -118,6 +118,11 @@ def test_each_command_is_explained_somewhere():
     assert "make demo" in whole
 
 
+def test_the_page_of_the_api_is_that_of_the_docstrings():
+    made = runpy.run_path(str(ROOT / "scripts/api.py"))
+    assert made["page"]() == text_of(ROOT / "docs/api.md"), "run: python scripts/api.py"
+
+
 def test_the_tables_of_settings_are_those_of_the_config():
     made = runpy.run_path(str(ROOT / "scripts/settings.py"))
     page = text_of(ROOT / "docs/settings.md")

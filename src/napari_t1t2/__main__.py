@@ -212,7 +212,9 @@ def _parser() -> ArgumentParser:
     exports = command(export, "export")
     exports.add_argument("model", type=_path, metavar="RUN_OR_FILE", help="run folder, model file, or sample")
     exports.add_argument("--to", required=True, metavar="CONTRAST", help="the direction: what it makes, such as T2")
-    exports.add_argument("--out", type=_path, required=True, metavar="PATH", help=".onnx, or .zip for bioimage.io")
+    exports.add_argument(
+        "--out", type=_path, required=True, metavar="PATH", help=".onnx, .ts for TorchScript, .zip for bioimage.io"
+    )
     exports.add_argument("--overwrite", action="store_true", help="replace a file that exists")
 
     caches = command(cache, "cache")

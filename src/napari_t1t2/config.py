@@ -239,6 +239,13 @@ class TrainConfig(Checked):
         low=0.0,
         advanced=True,
     )
+    air_weight: float = setting(
+        10.0,
+        "Air weight, multiplied with the structure weight: how strictly nothing is drawn around the head. Without it, "
+        "scalp and bone may swap.",
+        low=0.0,
+        advanced=True,
+    )
     identity_weight: float = setting(
         0.0,
         "Identity loss: a real T2 given to the T1-to-T2 generator should come out unchanged. It discourages changing "
@@ -304,7 +311,7 @@ class TrainConfig(Checked):
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_dict`."""
         paths = {k: Path(v) for k, v in values.items() if k.endswith("_folder")}
-        before = {"pairs": "names" if values.get("paired_weight") else "off"}  # there were `pairs`
+        before = {"pairs": "names" if values.get("paired_weight") else "off", "air_weight": 0.0}  # there were these
         if "frame" in values:  # a number for both, before there was one of each
             before |= dict.fromkeys(("t1_volume", "t2_volume"), values["frame"])
             values = {name: value for name, value in values.items() if name != "frame"}
@@ -324,22 +331,10 @@ def preset(name: PresetName) -> TrainConfig:
         case "notebook":
             model = ModelConfig(size=64, channels=64, levels=6, tone_curve=False, upsample="transposed", mirror=False)
             return replace(
-                laptop,
-                model=model,
-                crop=0,
-                batch=32,
-                adversarial="bce",
-                disc_channels=64,
-                disc_norm=True,
-                coarse=1,
-                cycle_weight=10.0,
-                structure_weight=0.0,
-                cycle_warmup=0.0,
-                learning_rate=2e-4,
-                identity_weight=5.0,
-                minutes=30.0,
-                report_every=1,
-            )
+                laptop, model=model, crop=0, batch=32, minutes=30.0, report_every=1,
+                adversarial="bce", disc_channels=64, disc_norm=True, coarse=1, learning_rate=2e-4,
+                cycle_weight=10.0, cycle_warmup=0.0, structure_weight=0.0, identity_weight=5.0,
+            )  # fmt: skip
         case "gpu":
             model = ModelConfig(channels=64)
             return replace(

@@ -6,7 +6,16 @@ import torch
 
 from napari_t1t2.events import Progress
 from napari_t1t2.model.cyclegan import CycleGAN, frozen
-from napari_t1t2.model.losses import ImagePool, cross_entropy, forgiving_l1, least_squares, self_similarity, structure
+from napari_t1t2.model.losses import (
+    ImagePool,
+    around_head,
+    cross_entropy,
+    forgiving_l1,
+    intrusion,
+    least_squares,
+    self_similarity,
+    structure,
+)
 from napari_t1t2.runs.training import train
 
 
@@ -146,6 +155,31 @@ def test_the_structure_alone_can_be_learned(config):
     alone = {"adversarial_weight": 0.0, "cycle_weight": 0.0, "identity_weight": 0.0, "structure_weight": 1.0}
     reports = [e for e in train(replace(config, **alone)) if isinstance(e, Progress)]
     assert all(report.losses["structure"] > 0 for report in reports)
+
+
+def ball(radius, brightness, side=64):
+    """A disc of tissue in air with a ventricle as dark as air, (1, 1, side, side)."""
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    tissue = (np.hypot(y, x) < radius) & (np.hypot(y, x - 0.1) > 0.15)
+    return torch.from_numpy(np.where(tissue, brightness, -1).astype(np.float32))[None, None]
+
+
+def test_what_is_drawn_in_the_air_around_a_head_costs_and_what_is_drawn_inside_does_not():
+    source = ball(0.7, 0.3)
+    assert intrusion(torch.where(ball(0.7, 1) > 0, -0.2, source), source) == 0
+    assert intrusion(torch.where(around_head(source) > 0, -1.0, 1.0), source) == 0
+    ring = torch.where((ball(0.85, 1) > 0) & (ball(0.75, 1) < 0), 1.0, source)
+    assert intrusion(ring, source) > 0.1
+
+
+def test_the_air_around_a_head_is_neither_its_ventricles_nor_made_less_by_noise():
+    noise = 0.02 * torch.randn((1, 1, 64, 64), generator=torch.Generator().manual_seed(0)).abs()
+    for head in (ball(0.7, 0.3), (ball(0.7, 0.3) + noise).clamp(-1, 1)):
+        air = around_head(head)[0, 0]
+        assert air[0].all() and air[:, 0].all() and not air[28:36, 28:40].any()
+        half = around_head(head[..., 34:])[0, 0]  # the crop's edge leads out of the ventricle
+        assert not half[30:34, :3].any() and half[:, -1].all()
+    assert around_head(torch.full((1, 1, 32, 32), -1.0)).all()
 
 
 def test_structure_minds_a_shift_and_not_the_brightness():

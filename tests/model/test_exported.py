@@ -59,6 +59,23 @@ def test_an_exported_generator_translates_as_its_model_does(exported, trained, h
     assert foreign.provenance.contrast == "T2" and foreign.provenance.model.endswith("t2.onnx")
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # MONAI 1.6 knows nothing newer
+@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.name)
+def test_torchscript_agrees_for_any_batch_and_size_and_monai_reads_what_it_is(tmp_path, model):
+    assert main(["export", str(model), "--to", "T1", "--out", str(tmp_path / "it.ts")]) == 0
+    loaded = load_model(model)
+    network, script = plain(loaded.generators["t1"]), torch.jit.load(tmp_path / "it.ts")
+    for batch, rows, columns in ((1, 64, 64), (3, 96, 160)):
+        x = torch.rand(batch, 1 + loaded.config.depth, rows, columns) * 2 - 1
+        with torch.inference_mode():
+            torch.testing.assert_close(script(x), network(x), atol=1e-5, rtol=0)
+    monai = pytest.importorskip("monai.data", reason="MONAI is not installed")
+    again, said, _ = monai.load_net_with_metadata(str(tmp_path / "it.ts"))
+    assert said["task"] == "Synthetic T1 MRI from T2" and "Not for diagnosis" in said["description"]
+    with torch.inference_mode():
+        torch.testing.assert_close(again(x), network(x), atol=1e-5, rtol=0)
+
+
 def test_an_exported_generator_does_not_make_the_other_contrast(exported, head):
     with pytest.raises(Refusal, match=r"t2\.onnx makes T2 only: give the model that it was exported from\."):
         translate(head(1, "T2").astype(np.float32), load_model(exported), to="t1")
@@ -76,11 +93,11 @@ def test_a_foreign_onnx_file_is_refused(exported, tmp_path):
         load_model(tmp_path / "broken.onnx")
 
 
-def test_export_replaces_nothing_unasked_and_knows_two_endings(exported, trained, capsys):
+def test_export_replaces_nothing_unasked_and_knows_three_endings(exported, trained, capsys):
     assert main(["export", str(trained), "--to", "T2", "--out", str(exported)]) == 2
     assert "exists: give --overwrite" in capsys.readouterr().err
     assert main(["export", str(trained), "--to", "T2", "--out", "it.pt"]) == 2
-    assert "ends in .onnx, or in .zip" in capsys.readouterr().err
+    assert "ends in .onnx, in .ts (TorchScript), or in .zip" in capsys.readouterr().err
 
 
 def test_bioimage_io_runs_the_package_as_it_says(exported, trained, tmp_path):

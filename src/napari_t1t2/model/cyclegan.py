@@ -14,7 +14,7 @@ from torch.nn.functional import l1_loss
 from ..config import TrainConfig
 from .cpu_layers import arrange
 from .device import autocast
-from .losses import ImagePool, Verdict, cross_entropy, forgiving_l1, least_squares, structure
+from .losses import ImagePool, Verdict, cross_entropy, forgiving_l1, intrusion, least_squares, structure
 from .memory import Footprint, free_memory, kept_for_backward
 from .networks import Discriminator, UNetGenerator
 from .ranks import ALONE, Ranks
@@ -210,7 +210,10 @@ class CycleGAN(nn.Module):
             fooled = self.adversarial_loss(fakes[0], 1) + self.adversarial_loss(fakes[1], 1)
             losses = {"adversarial": c.adversarial_weight * fooled} | losses
         if c.structure_weight:
-            moved = structure(made.fake_t2, image_t1) + structure(made.fake_t1, image_t2)
+            pairs = ((made.fake_t2, image_t1), (made.fake_t1, image_t2))
+            moved = structure(*pairs[0]) + structure(*pairs[1])
+            if c.air_weight:
+                moved = moved + c.air_weight * (intrusion(*pairs[0]) + intrusion(*pairs[1]))
             losses["structure"] = c.structure_weight * moved
         if made.same_t1 is not None and made.same_t2 is not None:
             losses["identity"] = c.identity_weight * (l1_loss(made.same_t1, image_t1) + l1_loss(made.same_t2, image_t2))

@@ -1,4 +1,4 @@
-"""Generators in the formats of other programs, ONNX and bioimage.io, and an ONNX file of ours read again."""
+"""Generators in the formats of other programs: ONNX, bioimage.io, TorchScript; an ONNX file of ours read again."""
 
 from __future__ import annotations
 
@@ -139,6 +139,35 @@ def write_bioimageio(path: Path, about: About, network: nn.Module, side: Side) -
             package.writestr(name, held.getvalue())
         package.writestr("README.md", card.markdown(about.path.name))
         package.writestr("rdf.yaml", json.dumps(described, indent=1))  # JSON is YAML
+
+
+def write_torchscript(path: Path, about: About, network: nn.Module, side: Side) -> None:
+    """The generator of one contrast as TorchScript, with the metadata that MONAI's `load_net_with_metadata` reads.
+
+    Input and output are those of `write_onnx`.
+    """
+    card, config = card_of(about), about.config
+    channels = 2 if config.depth else 1
+
+    def image(kind: str, seen: int) -> dict[str, Any]:
+        shape = [f"{config.multiple}*n"] * 2
+        return {"type": "image", "format": kind, "num_channels": seen, "spatial_shape": shape, "value_range": [-1, 1]}
+
+    described = {
+        "version": card.version,
+        "task": f"Synthetic {config.label(side)} MRI from {config.label(other(side))}",
+        "description": f"{card.summary()}. Not for diagnosis.",
+        "network_data_format": {
+            "inputs": {"image": image("magnitude", channels)},
+            "outputs": {"pred": image("magnitude", 1)},
+        },
+        "napari_t1t2": about.to_header() | {"makes": side},
+    }
+    x = torch.zeros(2, channels, TESTED * 2, TESTED * 2)
+    with written_file(path) as partial, torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the layers check shapes in Python
+        traced = torch.jit.trace(plain(network), (x,), check_trace=False)  # type: ignore[no-untyped-call]
+        torch.jit.save(traced, str(partial), _extra_files={"metadata.json": json.dumps(described).encode()})
 
 
 def _needed(name: str) -> Any:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, l1_loss, mse_loss
 
+from ..images.head import BACKGROUND
+
 APART = 2  # pixels between the patches that are compared
 REACH, BLOCK = 2, 32  # pixels that a partner may be off, and sides of the blocks that may be so each by itself
 FLAT = 1e-3  # of the squared range; less is noise
@@ -45,6 +47,26 @@ def self_similarity(x: Tensor) -> Tensor:
     steps = ((0, APART), (APART, 0), (0, -APART), (-APART, 0))
     apart = avg_pool2d(torch.cat([(moved(0, 0) - moved(*step)) ** 2 for step in steps], dim=1), 3, 1)
     return torch.exp(-apart / apart.mean(dim=1, keepdim=True).clamp_min(FLAT))
+
+
+def intrusion(made: Tensor, source: Tensor) -> Tensor:
+    """How bright (B, 1, H, W) is where its source shows the air around the head, mean over all pixels.
+
+    Self-similarity knows no bright from dark. Unpaired, scalp and bone may swap, fat dark over bright bone, with a new
+    bright ring drawn outside the head; where nothing may be drawn there, they keep their places.
+    """
+    return ((made + 1) * around_head(source)).mean()
+
+
+def around_head(x: Tensor) -> Tensor:
+    """1 where (B, 1, H, W) is air from which one looks along two axes or more out of the image, else 0.
+
+    One way may lead out of a ventricle that the crop cuts. Noise counts as air, and a pixel beside the head as head.
+    """
+    head = (avg_pool2d(x, 3, 1, 1, count_include_pad=False) > BACKGROUND).float()
+    seen = [head.cummax(axis).values for axis in (-1, -2)]
+    seen += [head.flip(axis).cummax(axis).values.flip(axis) for axis in (-1, -2)]
+    return (torch.stack(seen).sum(0) <= len(seen) - 2).float()
 
 
 def forgiving_l1(made: Tensor, real: Tensor) -> Tensor:
