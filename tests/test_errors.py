@@ -2,11 +2,13 @@
 
 import pickle
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from napari_t1t2.__main__ import main
 from napari_t1t2.config import ModelConfig
 from napari_t1t2.errors import Refusal, UnusableError, shown
 from napari_t1t2.images.read import read_files
@@ -39,3 +41,36 @@ def test_names_of_files_are_shown_escaped(tmp_path, head):
 def test_a_label_that_steers_a_terminal_is_refused():
     with pytest.raises(Refusal, match=r"The contrasts are called .*x1b.*: give two names"):
         ModelConfig(t1_label="T1\x1b[2J")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_no_command_prints_a_name_that_steers_a_terminal(t1_folder, t2_folder, tmp_path, capfd, head):
+    evil = tmp_path / EVIL
+    evil.mkdir()
+    t1, t2 = t1_folder.rename(evil / "T1"), t2_folder.rename(evil / "T2")
+    tiny = ("--crop", "32", "--channels", "4", "--disc-channels", "4", "--device", "cpu", "--pairs", "off")
+    flags = ("--steps", "2", "--report-every", "1", *tiny)
+    model = ("--model", evil / "run", "--to", "T2", "--device", "cpu")
+    for command in (
+        ("check", t1, t2),
+        ("check", t1, t2, "--json"),
+        ("train", t1, t2, "--run", evil / "run", *flags),
+        ("train", t1, t2, "--run", evil / "run", *flags),
+        ("translate", t1, *model, "--out", evil / "out"),
+        ("translate", t1 / "Image #5.png", *model, "--out", evil / "one.tif", "--report", evil / "report.csv"),
+        ("translate", t1 / "none.png", *model, "--out", evil / "none.tif"),
+        ("evaluate", evil / "out", t2),
+        ("evaluate", evil / "out", t2, "--json"),
+        ("evaluate", evil / "none", t2),
+        ("calibrate", evil / "run", t1, t2, "--device", "cpu"),
+        ("info", evil / "run"),
+        ("info", evil / "run", "--markdown", evil / "card.md"),
+        ("info", evil / "run", "--markdown", evil / "no" / "card.md"),
+        ("export", evil / "run", "--to", "T2", "--out", evil / "t2.txt"),
+        ("check", t1, t2, evil),  # a name too many, as of a shell's *
+    ):
+        with suppress(SystemExit):
+            main([*map(str, command)])
+        printed = "".join(capfd.readouterr())
+        assert printed and not {c for c in printed if c in "\x1b\u202e"}, command
+        assert not [line for line in printed.splitlines() if line.startswith("line")], command

@@ -139,13 +139,15 @@ def test_it_overwrites_its_own_files_only(small, tmp_path):
     its.write_text("an older one")
     write_heads(tmp_path)
     assert mine.read_text() == "mine"
-    assert Image.open(its).size == (sample.COLUMNS, sample.ROWS)
+    with Image.open(its) as written:
+        assert written.size == (sample.COLUMNS, sample.ROWS)
 
 
 def test_every_file_says_that_it_is_simulated(heads):
     for folder in (heads.t1_folder, heads.t2_folder, heads.held_out_t1, heads.held_out_t2):
         for path in folder.iterdir():
-            assert Image.open(path).text["Description"].startswith(f"Simulated {folder.name}")
+            with Image.open(path) as written:
+                assert written.text["Description"].startswith(f"Simulated {folder.name}")
 
 
 def test_the_display_is_radiological():

@@ -20,7 +20,7 @@ from argparse import ArgumentParser, BooleanOptionalAction, RawDescriptionHelpFo
 from collections.abc import Sequence
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from . import __version__
 from .commands.cache import cache
@@ -29,9 +29,11 @@ from .commands.demo import demo
 from .commands.evaluate import calibrate, evaluate
 from .commands.export import export
 from .commands.info import info
+from .commands.progress import say
 from .commands.train import train
 from .commands.translate import translate
 from .config import ModelConfig, Planes, Precision, PresetName, TrainConfig
+from .errors import shown
 
 if TYPE_CHECKING:
     from .images.volume import Volume
@@ -56,13 +58,13 @@ def main(argv: list[str] | None = None) -> int:
         if result:  # of the demo, where there is a screen
             _show(result)
     except KeyboardInterrupt:
-        print("napari-t1t2: interrupted; what was finished is kept.", file=sys.stderr)
+        say("napari-t1t2: interrupted; what was finished is kept.", file=sys.stderr)
         return 130
     except Exception as error:
         from .runs.session import explain
 
         for sentence in explain(error).splitlines():
-            print(f"napari-t1t2: {sentence}", file=sys.stderr)
+            say(f"napari-t1t2: {sentence}", file=sys.stderr)
         return 2
     return 0
 
@@ -71,13 +73,18 @@ def _show(volumes: Sequence[Volume]) -> None:
     try:
         from .widgets._layers import show_volumes
     except ImportError as error:
-        print(f"No window: napari needs a Qt binding, pip install 'napari-t1t2[all]' ({error}).", file=sys.stderr)
+        say(f"No window: napari needs a Qt binding, pip install 'napari-t1t2[all]' ({error}).", file=sys.stderr)
     else:
         show_volumes(volumes)
 
 
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(shown(message))  # names of files that a shell has put in the place of a *
+
+
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+    parser = _Parser(
         "napari-t1t2",
         description="Synthetic T1 and T2 MRI contrasts with a CycleGAN.",
         epilog=EPILOG,

@@ -70,6 +70,8 @@ def naming(path: Path) -> Iterator[None]:
             raise Refusal(f"{path}: the disk is full: free some space. What was saved before is kept.") from error
         raise
     except OSError as error:
+        while error.errno is None and isinstance(error.__context__, OSError):
+            error = error.__context__  # pydicom puts its own, with a traceback, around that of the system
         if error.errno in FULL:
             raise Refusal(f"{path}: the disk is full: free some space. What was saved before is kept.") from error
         if error.filename is None or PARTIAL in str(error.filename) or str(error.filename) == str(path):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .atomic import naming
 from .errors import Refusal
 from .images.plane import WORLD
 
@@ -159,7 +160,9 @@ def _write(slices: Pixels, folder: Path, stem: str, contrast: str) -> None:
     text = PngInfo()
     text.add_text("Description", f"Simulated {contrast} of a head: the MNI152 template, deformed. No real subject.")
     for plane, pixels in zip(PLANES, slices, strict=True):
-        Image.fromarray(pixels).save(folder / f"{stem}_z{plane:03d}.png", pnginfo=text)
+        path = folder / f"{stem}_z{plane:03d}.png"
+        with naming(path):
+            Image.fromarray(pixels).save(path, pnginfo=text)
 
 
 def _layer(stack: Pixels, contrast: str, first: tuple[float, float, float]) -> LayerData:

@@ -1,8 +1,10 @@
 """Many images: file by file, with a report; one that fails does not end a batch, and a stopped one goes on."""
 
 import csv
+import errno
 import json
 import os
+import re
 import shutil
 import weakref
 from dataclasses import replace
@@ -15,7 +17,9 @@ from PIL import Image
 
 import napari_t1t2.images.read as read
 from napari_t1t2.__main__ import main
+from napari_t1t2.commands import batch
 from napari_t1t2.data.sources import finish
+from napari_t1t2.errors import Refusal
 from napari_t1t2.images.intensity import Intensity, ranges_for, shared_ranges
 from napari_t1t2.images.read import load, look_over, read_all
 from napari_t1t2.synthesis import translation
@@ -53,7 +57,7 @@ def translated(trained, tmp_path, capsys):
         given = [folder, "--model", model, "--to", "T2", "--out", tmp_path / "out", "--report", report, *more]
         code = main(["translate", *map(str, given)])
         printed = capsys.readouterr()
-        rows = list(csv.DictReader(report.open(encoding="utf-8"))) if report.exists() else []
+        rows = list(csv.DictReader(report.read_text(encoding="utf-8").splitlines())) if report.exists() else []
         return code, printed.out + printed.err, rows
 
     return run
@@ -177,7 +181,7 @@ def test_calibrating_holds_few_volumes_at_once(heads, trained, alive, tmp_path, 
     truncate(heads[0] / "sub-3_T1w.nii.gz")
     assert main(["calibrate", *map(str, (model, *heads)), "--report", str(tmp_path / "r.csv")]) == 1
     assert 2 <= alive[0] <= 6
-    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
     assert sorted(row["outcome"] for row in rows) == ["done"] * 7 + ["failed"]
 
 
@@ -187,7 +191,7 @@ def test_one_broken_pair_does_not_end_evaluating(heads, made, capsys, tmp_path):
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     assert len(found["images"]) == 7 and "sub-3_T2w.nii.gz" in found["left_out"][0]
-    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
     assert [bool(row["psnr"]) for row in rows] == [True] * 3 + [False] + [True] * 4
 
 
@@ -281,3 +285,24 @@ def test_pictures_beside_one_that_is_broken_are_translated(t1_folder, translated
     code, said, rows = translated(t1_folder)
     assert "skipped broken.png" in said
     assert code == 1 and sum(row["outcome"] == "done" for row in rows) == 9
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_report_that_cannot_be_begun_is_named_and_leaves_the_one_of_before(tmp_path, monkeypatch):
+    report = tmp_path / "r.csv"
+    report.write_bytes(before := f"{','.join(batch.ROW)}\r\nearlier\r\n".encode())
+    monkeypatch.setattr(Path, "write_text", full)
+    said = rf"^{re.escape(str(report))}: the disk is full"
+    with pytest.raises(Refusal, match=said), batch.Batch(1, report):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["r.csv"] and report.read_bytes() == before
+
+
+def test_a_row_that_the_disk_does_not_take_names_the_report(tmp_path, monkeypatch):
+    said = rf"^{re.escape(str(tmp_path / 'r.csv'))}: the disk is full"
+    with pytest.raises(Refusal, match=said), batch.Batch(1, tmp_path / "r.csv") as rows:
+        monkeypatch.setattr(rows, "_flush", full)
+        rows.add(batch.Row("one"))

@@ -22,7 +22,8 @@ def volume(data, dtype: str) -> Volume:
 
 def test_a_png_says_that_it_is_synthetic(tmp_path):
     write_image(tmp_path / "a.png", volume([[[0, 9]]], "uint8"), SAYS)
-    assert json.loads(Image.open(tmp_path / "a.png").text["Description"]) == SAYS.to_dict()
+    with Image.open(tmp_path / "a.png") as written:
+        assert json.loads(written.text["Description"]) == SAYS.to_dict()
 
 
 def test_a_tiff_says_that_it_is_synthetic(tmp_path):

@@ -1,4 +1,6 @@
 import copy
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +114,14 @@ def test_a_package_holds_its_card(exported, trained, tmp_path):
     with ZipFile(tmp_path / "t2.zip") as package:
         assert {"rdf.yaml", "weights.onnx", "source.npy", "synthetic.npy", "README.md"} == set(package.namelist())
         assert b"Not for diagnosis" in package.read("README.md")
+
+
+def test_a_package_that_cannot_be_written_leaves_nothing(trained, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnx", reason="the extra `export` is not installed")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("napari_t1t2.model.exported.ZipFile.write", full)
+    assert main(["export", str(trained), "--to", "T2", "--out", str(tmp_path / "t2.zip")]) == 2
+    assert f"{tmp_path / 't2.zip'}: the disk is full" in capsys.readouterr().err and not list(tmp_path.iterdir())

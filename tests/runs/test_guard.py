@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from napari_t1t2.atomic import naming
 from napari_t1t2.errors import Refusal
 from napari_t1t2.events import Finished
 from napari_t1t2.model.cyclegan import CycleGAN
@@ -137,7 +139,7 @@ def test_a_checkpoint_without_its_config_is_told_the_way_out(config):
 def test_damaged_losses_are_named(config, content):
     sitting(config, until=2)
     (config.run_folder / "losses.csv").write_bytes(content)
-    with pytest.raises(Refusal, match=r"losses\.csv cannot be read .*: move it out of the run, then resume"):
+    with pytest.raises(Refusal, match=r"losses\.csv cannot be read .*: move it out of the run, then try again"):
         list(train(config, resume=True))
 
 
@@ -224,6 +226,17 @@ def test_a_write_that_fails_is_a_sentence_with_the_path(config, monkeypatch, nam
     assert not list(config.run_folder.rglob("*partial*"))
     assert list(train(config, resume=(config.run_folder / "checkpoint.pt").exists()))[-1].step == 4
     assert load_model(config.run_folder).about.step == 4
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOSPC, "the disk is full"), (errno.EIO, r"cannot be written \(Input/output error\)")]
+)
+def test_an_error_of_the_disk_that_a_library_has_wrapped_is_told_in_the_same_words(number, said, tmp_path):
+    with pytest.raises(Refusal, match=rf"^{re.escape(str(tmp_path))}/a\.dcm:? {said}"), naming(tmp_path / "a.dcm"):
+        try:
+            raise OSError(number, os.strerror(number))
+        except OSError as error:
+            raise OSError("With tag (7FE0,0010) got exception: ...\nTraceback ...") from error
 
 
 def test_a_model_described_anew_leaves_no_lock_beside_it(config, tmp_path):

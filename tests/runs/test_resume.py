@@ -233,7 +233,7 @@ def test_a_damaged_checkpoint_is_refused(config, damage):
 def test_a_checkpoint_of_another_format_is_refused(config):
     sitting(config, until=2)
     torch.save({"format": "99"}, config.run_folder / "checkpoint.pt")
-    with pytest.raises(ValueError, match="has format 99; this version reads format"):
+    with pytest.raises(ValueError, match="has format 99, and this version reads format"):
         next(train(config, resume=True))
 
 

@@ -200,7 +200,8 @@ def test_an_older_model_is_read_and_says_nothing(older, tmp_path, capsys):
     Image.fromarray(pictures.moon()[:96, :96]).save(path)
     assert main(["translate", str(path), "--model", str(older), "--to", "T2", "--out", str(tmp_path / "out")]) == 0
     assert "trusted" not in capsys.readouterr().err
-    assert "unfamiliar" not in json.loads(Image.open(tmp_path / "out" / "moon.png").info["Description"])
+    with Image.open(tmp_path / "out" / "moon.png") as made:
+        assert "unfamiliar" not in json.loads(made.info["Description"])
 
 
 @pytest.mark.parametrize(("contrast", "odd"), [("T1", False), ("T2", True)])
@@ -209,7 +210,8 @@ def test_the_command_line_says_it_and_marks_the_file(knowing, tmp_path, capsys, 
     out = tmp_path / "out"
     assert main(["translate", str(tmp_path / "a.png"), "--model", str(knowing), "--to", "T2", "--out", str(out)]) == 0
     assert ("The result is not to be trusted." in capsys.readouterr().err) == odd
-    assert json.loads(Image.open(out / "a.png").info["Description"])["unfamiliar"] is odd
+    with Image.open(out / "a.png") as made:
+        assert json.loads(made.info["Description"])["unfamiliar"] is odd
 
 
 def test_the_window_says_it_before_the_result_and_marks_the_layer(knowing, qtbot, monkeypatch):

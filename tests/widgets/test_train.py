@@ -60,6 +60,12 @@ def test_the_bar_shows_how_far_reading_is(widget):
     assert widget.progress.format() == "preparing 30 of 120 files"
 
 
+def test_a_finished_run_whose_model_alone_was_missing_is_not_said_to_have_been_trained_on_nothing(widget, config):
+    widget._trained, widget._data, widget._errors, widget._trial = "0:00", "", {}, False  # as a click on Go has it
+    widget.on_event(Finished(4, config.run_folder / "model.safetensors", "completed"))
+    assert widget.status.text().startswith("Finished at step 4.\n") and "trained" not in widget.status.text()
+
+
 def test_a_run_ends_with_a_model_previews_and_a_curve(widget, viewer, config):
     widget.go.click()
     assert widget.running and not widget.go.isEnabled()

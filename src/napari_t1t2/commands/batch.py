@@ -6,15 +6,16 @@ import csv
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from ..atomic import naming, written_file
 from ..errors import Refusal
 from ..images.folder import together
-from .progress import ProgressLine
+from .progress import ProgressLine, say
 
 ROW = ("input", "outcome", "target", "seconds", "sentence")  # of the report, and then what a command adds
 TOLD = 10  # failures that are printed; the report has all
@@ -49,10 +50,8 @@ class Batch:
 
     def __enter__(self) -> Batch:
         if self._report:
-            file = self._file.enter_context(_opened(self._report))
-            self._table = csv.writer(file)
-            self._table.writerow((*ROW, *self._more))
-            self._flush = file.flush
+            file = self._file.enter_context(_opened(self._report, (*ROW, *self._more)))
+            self._table, self._flush = csv.writer(file), file.flush
         with suppress(ValueError):  # not in the main thread
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # of a cluster: as Ctrl-C
             self._file.callback(signal.signal, signal.SIGTERM, before)
@@ -60,7 +59,8 @@ class Batch:
 
     def __exit__(self, kind: Any, *_: Any) -> bool:
         self._line.end()
-        self._file.close()
+        with suppress(OSError) if kind else naming(self._report or Path()):  # a row that failed is tried again here
+            self._file.close()
         self.stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
         return self.stopped
 
@@ -91,13 +91,14 @@ class Batch:
         self.rows.append(row)
         if self._table:
             more = [row.more.get(key, "") for key in self._more]
-            self._table.writerow((row.name, row.outcome, row.target, f"{row.seconds:.2f}", row.sentence, *more))
-            self._flush()
+            with naming(self._report or Path()):
+                self._table.writerow((row.name, row.outcome, row.target, f"{row.seconds:.2f}", row.sentence, *more))
+                self._flush()
 
     def say(self, sentence: str) -> None:
         """Tell something on a line of its own."""
         self._line.end()
-        print(sentence, file=sys.stderr)
+        say(sentence, file=sys.stderr)
 
     def count(self, outcome: str) -> int:
         """How many images became of this."""
@@ -106,16 +107,16 @@ class Batch:
     def end(self, did: str) -> int:
         """Tell in the end what was done and what failed; returns the exit code."""
         done, failed, passed = (self.count(outcome) for outcome in ("done", "failed", "passed over"))
-        print(f"{did} {done} of {self.total}" + (f"; {passed} had been made before" if passed else ""), flush=True)
+        say(f"{did} {done} of {self.total}" + (f"; {passed} had been made before" if passed else ""))
         if failed:
             wrong = [(row.name, row.sentence) for row in self.rows if row.outcome == "failed"]
             lines = together((name, said.removeprefix(f"{Path(name).name}: ")) for name, said in wrong)
-            print(f"{failed} failed:", *lines[:TOLD], sep="\n", file=sys.stderr)
+            say(f"{failed} failed:", *lines[:TOLD], file=sys.stderr)
             if len(lines) > TOLD:
-                print(f"and {len(lines) - TOLD} more; --report FILE lists all.", file=sys.stderr)
+                say(f"and {len(lines) - TOLD} more; --report FILE lists all.", file=sys.stderr)
         if self.stopped:
             left = self.total - done - failed - passed
-            print(f"Stopped, {left} of {self.total} are left: what is done is kept.", file=sys.stderr)
+            say(f"Stopped, {left} of {self.total} are left: what is done is kept.", file=sys.stderr)
         return self.code()
 
     def _show(self, name: str) -> None:
@@ -127,8 +128,8 @@ class Batch:
         self._line.show(f"{at + 1} of {self.total}{wrong}{left}: {name}", at / self.total)
 
 
-def _opened(report: Path) -> IO[str]:
-    """The report to be written. Raises `Refusal` where that would replace something else."""
+def _opened(report: Path, columns: Sequence[str]) -> IO[str]:
+    """The report to be written, begun anew. Raises `Refusal` where that would replace something else."""
     if report.suffix.casefold() != ".csv":
         raise Refusal(f"{report}: the report is a CSV file; give a name that ends in .csv.")
     with suppress(OSError, UnicodeDecodeError):
@@ -136,4 +137,6 @@ def _opened(report: Path) -> IO[str]:
         if begin and not begin.startswith(",".join(ROW)):
             raise Refusal(f"{report} exists and is no report: give another name.")
     report.parent.mkdir(parents=True, exist_ok=True)
-    return report.open("w", encoding="utf-8", newline="")
+    with written_file(report) as partial:  # a full disk leaves the report of before
+        partial.write_text(",".join(columns) + "\r\n", encoding="utf-8", newline="")
+    return report.open("a", encoding="utf-8", newline="")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Side, TrainConfig, preset
 from ..events import Reading
-from .progress import ProgressLine
+from .progress import ProgressLine, say
 from .train import with_flags
 
 if TYPE_CHECKING:
@@ -38,16 +38,16 @@ def check(args: Namespace) -> None:
     pairs = finish(find_pairs(t1, t2, parts, config), show)
     line.end()
     if args.json:
-        print(json.dumps(document(config, (t1, t2), parts, pairs, pixel), indent=2))
+        say(*json.dumps(document(config, (t1, t2), parts, pairs, pixel), indent=2).splitlines())
         return
     for slices, folder in ((t1, config.t1_folder), (t2, config.t2_folder)):
-        print(f"{folder}: {slices.found}")
-        print(*lines_of(slices.taken), *slices.notes, slices.summary(), sep="\n")
+        say(f"{folder}: {slices.found}")
+        say(*lines_of(slices.taken), *slices.notes, slices.summary())
     for exam in pairs.exams:
         moved = f", moved by {exam.alignment.describe()}" if exam.alignment else ""
-        print(f"{exam.files[0]} and {exam.files[1]}{moved}: {exam.verdict()}")
-    print(*parts.notes, *pairs.notes, sep="\n", end="\n" * bool(parts.notes + pairs.notes))
-    print(f"A model can be trained on these folders{f', at {pixel:.3g} mm a pixel' if pixel else ''}.")
+        say(f"{exam.files[0]} and {exam.files[1]}{moved}: {exam.verdict()}")
+    say(*parts.notes, *pairs.notes)
+    say(f"A model can be trained on these folders{f', at {pixel:.3g} mm a pixel' if pixel else ''}.")
 
 
 def lines_of(taken: Sequence[dict[str, Any]]) -> Iterator[str]:

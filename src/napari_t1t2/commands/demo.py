@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..atomic import written_file
 from ..config import TrainConfig, preset
 from ..errors import Refusal
 from ..images.volume import NOTICE
+from .progress import say
 from .train import print_run
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
     from ..images.read import read_folder
     from ..images.write import write_image
     from ..model.saved import load_model
-    from ..runs.folder import LOSSES_FILE, load_config
+    from ..runs.folder import load_config
     from ..sample import write_heads
     from ..synthesis.translation import translate
 
@@ -59,7 +61,7 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
         if load_config(run).t1_folder != config.t1_folder:
             raise Refusal(f"{run} holds a run that is not the demo's: give another --out.")
         shutil.rmtree(run)
-    print(f"Making simulated heads in {out / 'heads'}", flush=True)
+    say(f"Making simulated heads in {out / 'heads'}")
     heads = write_heads(out / "heads")
     train(config)
     model = load_model(run)
@@ -70,10 +72,12 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
         write_image(out / "synthetic" / f"{t1.name}.png", fake)
     print_scores(t1s, fakes, t2s)
 
-    draw_losses(run / LOSSES_FILE, out / "losses.png")
+    drawn = [out / "side-by-side.png"]
+    if draw_losses(run, out / "losses.png"):
+        drawn.append(out / "losses.png")
     middle = len(t1s) // 2
     draw_side_by_side(t1s[middle].data[0], fakes[middle].data[0], t2s[middle].data[0], model, out / "side-by-side.png")
-    print(f"Look at {out / 'side-by-side.png'} and {out / 'losses.png'}; the model is {model.about.path}", flush=True)
+    say(f"Look at {' and '.join(map(str, drawn))}; the model is {model.about.path}")
     return _stack(t2s, "T2 (simulated head)"), _stack(t1s, "T1 (simulated head)"), _stack(fakes, "T2 (synthetic)")
 
 
@@ -88,12 +92,12 @@ def print_scores(t1s: list[Volume], fakes: list[Volume], t2s: list[Volume]) -> N
         "lookup table, fitted on training pairs": [table[image.astype(np.uint8)] for image in t1],
         "synthetic T2": fake,
     }
-    print(f"\nHeld-out subject, {len(t2)} slices{'':14}{'full frame':>17}{'inside the head':>18}")
-    print(f"{'':42}{'PSNR dB':>8}{'SSIM':>8}{'PSNR dB':>10}{'SSIM':>8}")
+    say("", f"Held-out subject, {len(t2)} slices{'':14}{'full frame':>17}{'inside the head':>18}")
+    say(f"{'':42}{'PSNR dB':>8}{'SSIM':>8}{'PSNR dB':>10}{'SSIM':>8}")
     for name, images in rows.items():
         s: Score = mean([evaluate(np.clip(a, 0, 255), b, data_range=255.0) for a, b in zip(images, t2, strict=True)])
-        print(f"{name:42}{s.psnr:8.2f}{s.ssim:8.3f}{s.head_psnr:10.2f}{s.head_ssim:8.3f}")
-    print(f"SSIM window: {SSIM_WINDOW}\n", flush=True)
+        say(f"{name:42}{s.psnr:8.2f}{s.ssim:8.3f}{s.head_psnr:10.2f}{s.head_ssim:8.3f}")
+    say(f"SSIM window: {SSIM_WINDOW}", "")
 
 
 def fitted_table() -> Image:
@@ -106,18 +110,24 @@ def fitted_table() -> Image:
     return lookup_table([t1 for t1, _ in pairs], [t2 for _, t2 in pairs])
 
 
-def draw_losses(losses_csv: Path, path: Path) -> None:
-    """`losses.csv` as a picture."""
+def draw_losses(run: Path, path: Path) -> bool:
+    """The losses of a run as a picture; whether there were any, as the first are reported after some steps."""
     from matplotlib.figure import Figure
 
-    table = np.genfromtxt(losses_csv, delimiter=",", names=True)
+    from ..runs.listing import losses_of
+
+    if not (rows := losses_of(run)):
+        path.unlink(missing_ok=True)  # of an earlier demo
+        return False
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for name in (table.dtype.names or ())[3:]:
-        axes.semilogy(table["step"], table[name], label=name)
+    for name in list(dict.fromkeys(name for row in rows for name in row))[3:]:
+        axes.semilogy([row["step"] for row in rows], [row.get(name, np.nan) for row in rows], ".-", label=name)
     axes.set(xlabel="step", ylabel="loss")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    with written_file(path) as partial:
+        figure.savefig(partial, dpi=120)
+    return True
 
 
 def draw_side_by_side(t1: Image, fake_t2: Image, t2: Image, model: Model, path: Path) -> None:
@@ -138,7 +148,8 @@ def draw_side_by_side(t1: Image, fake_t2: Image, t2: Image, model: Model, path: 
         axes.set_axis_off()
     figure.colorbar(shown, ax=axes, shrink=0.8)
     figure.suptitle("Synthetic image, not for diagnosis", fontsize=9)
-    figure.savefig(path, dpi=110, metadata={"Description": NOTICE})
+    with written_file(path) as partial:
+        figure.savefig(partial, dpi=110, metadata={"Description": NOTICE})
 
 
 def has_screen() -> bool:

@@ -20,6 +20,7 @@ from ..images.pixels import evenly
 from ..images.read import look_over
 from ..images.volume import Volume
 from .batch import TOLD, Batch, Row
+from .progress import say
 
 if TYPE_CHECKING:
     from ..synthesis.evaluation import Score
@@ -38,12 +39,12 @@ def calibrate(args: Namespace) -> int:
     model, members = load_model(args.model, device), [load_model(path, device) for path in args.ensemble]
     found, alone = pairs_in(args.t1, args.t2, (model.config.t1_label, model.config.t2_label))
     if alone:
-        print(f"left out, no partner: {', '.join(alone)}", file=sys.stderr)
+        say(f"left out, no partner: {', '.join(alone)}", file=sys.stderr)
     if len(found) > calibration.PAIRS and not any(
         p.suffix.casefold() in READABLE for p, _ in found.values() if isinstance(p, Path)
     ):
         few = [list(found)[i] for i in evenly(len(found), calibration.PAIRS)]
-        print(f"{len(few)} of {len(found)} pairs are looked at, spread over all of them", file=sys.stderr)
+        say(f"{len(few)} of {len(found)} pairs are looked at, spread over all of them", file=sys.stderr)
         found = {name: found[name] for name in few}
     files = [image for pair in found.values() for image in pair if isinstance(image, Path)]
     outlines, skipped = finish(look_over(files, places=False))
@@ -67,18 +68,18 @@ def calibrate(args: Namespace) -> int:
             known.append(calibration.calibrate(model, whole, members))
         scores = calibration.scores_of(model, whole)
     if batch.stopped:
-        print("Stopped: nothing was stored, as a calibration is of all pairs together.", file=sys.stderr)
+        say("Stopped: nothing was stored, as a calibration is of all pairs together.", file=sys.stderr)
         return batch.code()
     about = calibration.store(model, known, scores)
 
     for side, of_side in known[-1].items():
-        print(f"{model.config.label(side)}: calibrated on {of_side.slices} slices")
+        say(f"{model.config.label(side)}: calibrated on {of_side.slices} slices")
         if of_side.seen:
-            print(
+            say(
                 f"{of_side.seen} of them are of images that it was trained on: on new ones, expect larger errors.",
                 file=sys.stderr,
             )
-    print(f"Stored in {about.path}" + (", for the model alone and for the ensemble" if members else ""))
+    say(f"Stored in {about.path}" + (", for the model alone and for the ensemble" if members else ""))
     return batch.end("Calibrated with pairs:")
 
 
@@ -120,18 +121,18 @@ def evaluate(args: Namespace) -> int:
     left_out += [row.sentence for row in batch.rows if row.outcome in ("left out", "failed")]
 
     for line in (*(f"left out: {what}" for what in left_out[:TOLD]), *resampled[:TOLD]):
-        print(line, file=sys.stderr)
+        say(line, file=sys.stderr)
     if more := sum(max(0, len(lines) - TOLD) for lines in (left_out, resampled)):
-        print(f"and {more} more; --json lists all that is left out, --report FILE has a row for each", file=sys.stderr)
+        say(f"and {more} more; --json lists all that is left out, --report FILE has a row for each", file=sys.stderr)
     if batch.stopped:
-        print(f"Stopped after {len(scores)} of {len(pairs)} pairs; the scores are of these.", file=sys.stderr)
+        say(f"Stopped after {len(scores)} of {len(pairs)} pairs; the scores are of these.", file=sys.stderr)
         if not scores:
             return batch.code()
     if not scores:
         raise Refusal(f"No pair of files in {args.fake} and {args.real} can be scored.")
     total = mean(list(scores.values()))
     if remark := total.remark():
-        print(remark, file=sys.stderr)
+        say(remark, file=sys.stderr)
     if args.json:
         images = {name: asdict(one) for name, one in scores.items()}
         found: dict[str, Any] = {
@@ -141,15 +142,15 @@ def evaluate(args: Namespace) -> int:
             "left_out": left_out,
         }
         found |= {"lesions": [asdict(one) for one in lesions]} if args.lesions else {}
-        print(json.dumps(found, indent=2))
+        say(*json.dumps(found, indent=2).splitlines())
         return batch.code()
-    print(f"{len(scores)} images, {total.slices} slices; means over slices, MAE as a part of the data range")
-    print(f"SSIM window: {SSIM_WINDOW} (Wang et al. 2004)")
-    print(f"{'':16}{'PSNR dB':>9}{'SSIM 11x11':>12}{'MAE':>8}{'NMI':>8}")
-    print(f"{'full frame':16}{total.psnr:9.2f}{total.ssim:12.3f}{total.mae:8.4f}{total.nmi:8.3f}")
-    print(f"{total.region:16}{total.head_psnr:9.2f}{total.head_ssim:12.3f}{total.head_mae:8.4f}{total.head_nmi:8.3f}")
+    say(f"{len(scores)} images, {total.slices} slices; means over slices, MAE as a part of the data range")
+    say(f"SSIM window: {SSIM_WINDOW} (Wang et al. 2004)")
+    say(f"{'':16}{'PSNR dB':>9}{'SSIM 11x11':>12}{'MAE':>8}{'NMI':>8}")
+    say(f"{'full frame':16}{total.psnr:9.2f}{total.ssim:12.3f}{total.mae:8.4f}{total.nmi:8.3f}")
+    say(f"{total.region:16}{total.head_psnr:9.2f}{total.head_ssim:12.3f}{total.head_mae:8.4f}{total.head_nmi:8.3f}")
     if lesions:
-        print(*(f"lesion {one.text()}" for one in lesions), summary(lesions), sep="\n")
+        say(*(f"lesion {one.text()}" for one in lesions), summary(lesions))
     return batch.code()
 
 

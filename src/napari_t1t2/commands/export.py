@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from ..errors import Refusal
+from .progress import say
 
 
 def export(args: Namespace) -> None:
@@ -21,4 +22,4 @@ def export(args: Namespace) -> None:
     side = model.config.side(args.to)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write(args.out, model.about, model.generator(side), side)
-    print(f"{args.out} makes {model.config.label(side)} of slices in [-1, 1], (batch, channels, rows, columns)")
+    say(f"{args.out} makes {model.config.label(side)} of slices in [-1, 1], (batch, channels, rows, columns)")

@@ -10,6 +10,7 @@ from ..atomic import written_file
 from ..errors import Refusal
 from ..model.about import read_about
 from ..model.card import KEPT, card_of
+from .progress import say
 
 
 def info(args: Namespace) -> None:
@@ -27,8 +28,8 @@ def info(args: Namespace) -> None:
             raise Refusal(f"{args.markdown} exists: remove it, or give another name.")
         with written_file(args.markdown) as partial:
             partial.write_text(card.markdown(about.path.name), encoding="utf-8")
-        print(f"The card is {args.markdown}")
+        say(f"The card is {args.markdown}")
         return
-    print(f"{about.path}\n{card.summary()}\n")
+    say(str(about.path), card.summary(), "")
     for title, text in card.rows():
-        print(textwrap.fill(text, 110, initial_indent=f"{title:20} ", subsequent_indent=" " * 21))
+        say(*textwrap.wrap(text, 110, initial_indent=f"{title:20} ", subsequent_indent=" " * 21))

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import IO, TYPE_CHECKING, Any
 
+from ..errors import shown
 from ..runs.command import EVERY_VARIABLE
 
 if TYPE_CHECKING:
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 
 EVERY = float(os.environ.get(EVERY_VARIABLE, 10))  # seconds between the lines of a log
 BAR = "{percentage:3.0f}% |{bar:12}| {desc}"
+
+
+def say(*lines: str, file: IO[str] | None = None) -> None:
+    """Print lines, to standard output or a file: what a name or text in them would do to a terminal is escaped."""
+    for line in lines:
+        print(shown(line), file=file, flush=True)
 
 
 def progress_text(event: Progress) -> str:
@@ -41,9 +48,9 @@ class ProgressLine:
 
                 self._bar = tqdm(total=1.0, bar_format=BAR, file=log, dynamic_ncols=True)
             self._bar.n = min(fraction, 1.0)
-            self._bar.set_description_str(text)
+            self._bar.set_description_str(shown(text))
         elif last or time.monotonic() - self._shown_at >= EVERY:
-            print(text, file=log, flush=True)
+            say(text, file=log)
             self._shown_at = time.monotonic()
 
     def end(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import ModelConfig, TrainConfig, preset
 from ..errors import Refusal
-from .progress import ProgressLine, progress_text
+from .progress import ProgressLine, progress_text, say
 
 if TYPE_CHECKING:
     from ..events import TrainEvent
@@ -34,7 +34,7 @@ def train(args: Namespace) -> None:
             resume = resume or ranks.largest(saved)[0] > 0  # file systems may show a file later elsewhere
             if ranks.first:
                 what = "the run goes on from its last checkpoint" if resume else "nothing was saved yet"
-                print(f"A process was lost and all were started anew: {what}.", file=sys.stderr)
+                say(f"A process was lost and all were started anew: {what}.", file=sys.stderr)
         base = load_config(args.run_folder) if resume else preset(args.preset or "laptop")
         print_run(with_flags(base, args), resume=resume, ranks=ranks)
 
@@ -66,18 +66,18 @@ def print_run(config: TrainConfig, *, resume: bool = False, ranks: Ranks | None 
                     line.end()
                     t1, t2 = event.slices
                     height, width = event.shape
-                    print(*event.notes, sep="\n", end="\n" * bool(event.notes), file=sys.stderr)
+                    say(*event.notes, file=sys.stderr)
                     begin = f"Resuming at step {event.step}" if event.step else "Training"
                     data = f"{t1} {config.model.t1_label} and {t2} {config.model.t2_label} slices"
-                    print(f"{begin} on {event.device}: {data}, {height}x{width} at a time", flush=True)
+                    say(f"{begin} on {event.device}: {data}, {height}x{width} at a time")
                 case Progress():
                     line.show(progress_text(event), event.fraction, last=event.fraction >= 1)
                 case Noted(step=step, sentence=sentence):
                     line.end()
-                    print(f"step {step}: {sentence}", file=sys.stderr)
+                    say(f"step {step}: {sentence}", file=sys.stderr)
                 case Finished(step=step, path=path, reason=reason):
                     line.end()
-                    print(f"{reason.capitalize()} at step {step}; the model is {path}")
+                    say(f"{reason.capitalize()} at step {step}; the model is {path}")
                 case Preview() | Saved():
                     pass
 
@@ -94,7 +94,7 @@ def _ctrl_c(session: Session[Any], ranks: Ranks) -> Iterator[None]:
         if ranks.first:
             more = "; once more to kill" if ranks.number == 1 else ""
             with suppress(OSError):  # nobody is there any more to read it
-                print(f"\nStopping; what was learned is saved{more}.", file=sys.stderr)
+                say("", f"Stopping; what was learned is saved{more}.", file=sys.stderr)
         signal.signal(number, signal.SIG_DFL if ranks.number == 1 else signal.SIG_IGN)
         session.stop()
 

@@ -23,7 +23,7 @@ from ..images.volume import Skipped, Volume
 from ..images.write import check_ending, name_for
 from .batch import Batch, Row
 from .bids import plan_for
-from .progress import ProgressLine
+from .progress import ProgressLine, say
 
 if TYPE_CHECKING:
     from ..config import Side
@@ -56,7 +56,7 @@ def translate(args: Namespace) -> int:
     read = bids.read(args.frame) if bids else sources(args.inputs, given, series=args.series, frame=args.frame)
     volumes, (notes, left_out, broken) = [replace(v, anonymous=args.anonymous) for v in read[0]], read[1:]
     chosen = args.inputs[0].is_dir() and not args.series
-    print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
+    say(*notes, file=sys.stderr)
     origins = Origins(model.sha256, to_label := model.config.label(to), args.planes, args.frame, model.precision)
     passed: set[Path] = set()
 
@@ -76,7 +76,7 @@ def translate(args: Namespace) -> int:
         if map_there and is_whole(target) and ours(volume, target):
             passed.add(target)
     shared = shared_ranges(volumes, model.about.ranges[other(to)])
-    print(f"Translating to {to_label} on {describe(device)}", flush=True)
+    say(f"Translating to {to_label} on {describe(device)}")
     told: set[str] = set()
     says: list[Provenance] = []
     with Batch(len(volumes) + len(broken), args.report) as batch:
@@ -117,10 +117,10 @@ def translate(args: Namespace) -> int:
     unfamiliar, seen = (sum(bool(getattr(s, key)) for s in says) for key in ("unfamiliar", "seen_in_training"))
     for count, what in ((unfamiliar, "do not look like the training images"), (seen, "were trained on")):
         if count and len(volumes) > 1:
-            print(f"{count} of {len(says)} images {what}; their files say so.", file=sys.stderr)
+            say(f"{count} of {len(says)} images {what}; their files say so.", file=sys.stderr)
     for row in batch.rows:
         if row.outcome == "left out" and row.seconds:
-            print(f"left out {row.name}: {row.sentence}", file=sys.stderr)
+            say(f"left out {row.name}: {row.sentence}", file=sys.stderr)
     return batch.end(f"Written to {args.bids or args.out}:")
 
 

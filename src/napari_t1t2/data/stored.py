@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from io import FileIO
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self, TypeAlias, overload
@@ -64,6 +65,13 @@ class HeldSlices(PreparedSlices):
         return self.inputs[self.rows[index], :, rows, columns]
 
 
+class _Held(FileIO):
+    """A file to be read, closed with the last of those that read it: slices and parts of them come and go."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class StoredSlices(PreparedSlices):
     """Slices in a file; those asked for are read, by several threads if need be, and nothing else is held.
 
@@ -74,7 +82,7 @@ class StoredSlices(PreparedSlices):
     def __init__(self, path: Path, channels: int, side: tuple[int, int], rows: npt.NDArray[np.intp]) -> None:
         super().__init__(side, rows)
         self._each = channels, *side
-        self._file = path.open("rb", buffering=0)  # held: the slices stay readable where the folder is replaced
+        self._file = _Held(path)  # held: the slices stay readable where the folder is replaced
         self._reading = Lock()
 
     def read(self, index: int, rows: slice = slice(None), columns: slice = slice(None)) -> Image:

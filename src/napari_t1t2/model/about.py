@@ -61,9 +61,9 @@ class About:
         from .known import from_json  # brings scipy, a quarter of a second: not when a widget opens
 
         found = header.get("format", "")
-        if found != f"napari-t1t2 model {FORMAT}":
-            what = f"is a '{found}'" if found.startswith("napari-t1t2") else "was not written by napari-t1t2"
-            raise Refusal(f"{path} {what}; this version reads a 'napari-t1t2 model {FORMAT}'. Train a new one.")
+        if not found.startswith("napari-t1t2 model "):
+            raise Refusal(f"{path} was not written by napari-t1t2: give a {MODEL_FILE} that training has written.")
+        check_format(path, found.removeprefix("napari-t1t2 model "))
         try:
             described = json.loads(header["ranges"])
             return cls(
@@ -78,6 +78,15 @@ class About:
             )
         except (AttributeError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise Refusal(f"{path} describes itself in a way this version cannot read ({error}).") from error
+
+
+def check_format(path: Path, found: object) -> None:
+    """Refuse a file of another format than this version's, with what to do. Raises `Refusal`."""
+    if found == FORMAT:
+        return
+    of, newer = str(found), str(found).isdecimal() and (len(str(found)), str(found)) > (len(FORMAT), FORMAT)
+    by = "a newer version: update napari-t1t2 to use it" if newer else "another version: train a new model"
+    raise Refusal(f"{path} has format {of[:20]}, and this version reads format {FORMAT}. It was written by {by}.")
 
 
 def read_about(path: Path) -> About:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..atomic import written_file
 from ..config import TrainConfig
 from ..errors import Refusal
-from .about import FORMAT, MODEL_FILE, About, read_about
+from .about import FORMAT, MODEL_FILE, About, check_format, read_about
 from .cyclegan import CycleGAN
 
 Began = tuple[float, int, float]  # where a budget began: the schedules' position, 0 to 1, the step and the seconds
@@ -81,8 +81,7 @@ def read_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     try:
         _refuse_bomb(path)
         data = torch.load(path, map_location=device, weights_only=True)
-        if data["format"] != FORMAT:
-            raise Refusal(f"{path} has format {data['format']}; this version reads format {FORMAT}.")
+        check_format(path, data["format"])
         position, step, seconds = data.get("began", (0.0, 0, 0.0))  # earlier versions wrote neither this nor "about"
         config = TrainConfig.from_dict(data["config"])
         model = path.with_name(MODEL_FILE)

@@ -129,9 +129,11 @@ def write_bioimageio(path: Path, about: About, network: nn.Module, side: Side) -
     }
     with written_file(path) as partial, ZipFile(partial, "w") as package:
         weights = partial.with_suffix(".onnx")
-        write_onnx(weights, about, network, side)
-        package.write(weights, "weights.onnx")
-        weights.unlink()
+        try:
+            write_onnx(weights, about, network, side)
+            package.write(weights, "weights.onnx")
+        finally:
+            weights.unlink(missing_ok=True)
         for name, array in (("source.npy", image), ("synthetic.npy", made)):
             np.save(held := BytesIO(), array)
             package.writestr(name, held.getvalue())

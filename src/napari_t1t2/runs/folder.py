@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -46,7 +46,9 @@ def load_config(run_folder: Path) -> TrainConfig:
             values |= {name: _from(run_folder, Path(values[name])) for name in INPUTS} | {"run_folder": run_folder}
         return TrainConfig.from_dict(values)
     except DAMAGED as error:
-        raise Refusal(f"{path} cannot be read ({error}): it was changed, or written by another version.") from error
+        raise Refusal(
+            f"{path} cannot be read ({error}): it was changed, or written by a newer version; then update napari-t1t2."
+        ) from error
 
 
 def add_notes(path: Path, step: int, where: str, notes: Sequence[str]) -> None:
@@ -59,9 +61,11 @@ def add_notes(path: Path, step: int, where: str, notes: Sequence[str]) -> None:
 
 def add_data(path: Path, step: int, data: dict[str, Any]) -> None:
     """Record what a run is trained on from a step on, unless it is what the record ends with. Plain values."""
-    sittings: list[dict[str, Any]] = []
-    with suppress(OSError, *DAMAGED):
-        sittings = [dict(sitting) for sitting in json.loads(path.read_text(encoding="utf-8"))["sittings"]]
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["sittings"] if path.is_file() else []
+        sittings = [dict(sitting) for sitting in before]
+    except DAMAGED as error:
+        raise _changed(path, error) from error
     if not sittings or {k: v for k, v in sittings[-1].items() if k != "from step"} != data:
         sittings.append({"from step": step} | data)
         with written_file(path) as partial:
@@ -118,7 +122,7 @@ class LossTable:
             text = path.read_text(encoding="utf-8") if keep_to and path.is_file() else ""
             rows = list(csv.reader(text.splitlines()))
         except (ValueError, csv.Error) as error:
-            raise Refusal(f"{path} cannot be read ({error}): move it out of the run, then resume.") from error
+            raise _changed(path, error) from error
         # a kill may have cut the last row, into one of an earlier step
         whole = [
             row for row in rows[1:] if row and len(row) == len(rows[0]) and row[0].isdecimal() and len(row[0]) < 16
@@ -164,6 +168,11 @@ def check_run_folder(config: TrainConfig, resume: bool) -> None:
                 f"{name} was {before[name]} when {run} was trained and is {now[name]} now: it cannot change in a "
                 "resumed run. Take the old value, or a new run folder."
             )
+
+
+def _changed(path: Path, error: Exception) -> Refusal:
+    """A sentence for a record that must not be replaced, as it cannot be gone on with."""
+    return Refusal(f"{path} cannot be read ({error}): move it out of the run, then try again.")
 
 
 def _not_resumable(run: Path, missing: str) -> Refusal:

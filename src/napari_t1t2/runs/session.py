@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, Literal, TypeVar
 
 from ..atomic import FULL
-from ..errors import Refusal
+from ..errors import Refusal, shown
 from ..events import Failed, Finished
 from ..model.memory import ran_out
 
@@ -83,6 +83,10 @@ class Session(Generic[EventT]):
 
 def explain(error: Exception) -> str:
     """A sentence with a remedy for what the engine raised; what was not foreseen goes to the log in full."""
+    return str(error) if isinstance(error, Refusal) else shown(_explained(error))
+
+
+def _explained(error: Exception) -> str:
     text = str(error)
     if ran_out(error):
         return (
@@ -94,7 +98,7 @@ def explain(error: Exception) -> str:
         return f"{error.filename}: no permission to read or write there; choose another folder."
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."
-    if isinstance(error, Refusal | ImportError | ChildProcessError):
+    if isinstance(error, ImportError | ChildProcessError):
         return text
     log.error("unexpected error in a run", exc_info=error)
     return f"Something unforeseen went wrong ({type(error).__name__}: {text}). Please report it with the log."

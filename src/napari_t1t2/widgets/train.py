@@ -180,7 +180,7 @@ class TrainWidget(JobWidget):
             case Finished(step=step, path=path, reason=reason) if not self._trial:
                 ended = "Finished" if reason == "completed" else "Stopped"
                 score = f"{self._score()}\n" if self._errors else ""
-                said = f"{ended} at step {step}: trained {self._trained} on {self._data}."
+                said = f"{ended} at step {step}" + f": trained {self._trained} on {self._data}" * bool(self._data) + "."
                 self.status.setText(f"{said}\n{score}Model: {path}")
                 self.curve.draw_now()
                 self.offer("Next: translate with it", path.parent)
