@@ -16,7 +16,7 @@ from ..data.sources import finish
 from ..errors import Refusal
 from ..images.contrast import CONTRASTS
 from ..images.folder import choose, files_in, named
-from ..images.names import is_known, is_nifti, refuse_expected_error
+from ..images.names import is_known, is_nifti, map_beside, refuse_expected_error
 from ..images.nifti import read_sidecar
 from ..images.read import load, look_over, provenance_in
 from ..images.volume import Skipped, Volume
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
 def translate(args: Namespace) -> int:
     """Translate images into the other contrast: files to files, or a folder to a folder."""
+    print(f"Reading {args.model}", file=sys.stderr, flush=True)
     from ..images.intensity import shared_ranges
     from ..images.write import write_image
-    from ..model.device import describe, pick_device
+    from ..model.device import describe, pick_device  # brings torch, which takes seconds
     from ..model.saved import load_model
     from ..synthesis.prepare import prepare, provenance
     from ..synthesis.translation import blank, translate_prepared
@@ -191,7 +192,7 @@ def sources(
     paths = files_in(folder) if folder else list(inputs)
     volumes, skipped = finish(
         look_over(paths, frame=frame, places=False),
-        lambda at: line.show(f"looking at {at[0]} of {at[1]} files", at[0] / at[1]),
+        lambda at: line.show(f"looking at {at[0]} of {at[1]} files: {at[2].name}", at[0] / at[1]),
     )
     line.end()
     if folder:
@@ -253,9 +254,7 @@ def error_targets(
     """Where the error to expect of each result goes: beside it. Raises `Refusal` as `targets_for`."""
     beside: list[Path] = []
     for volume, target in zip(volumes, targets, strict=True):
-        begin, dot, ending = target.name.partition(".nii") if is_nifti(target) else (target.stem, "", target.suffix)
-        bids = begin.replace("_desc-synthetic_", "_desc-expectedError_")
-        path = target.with_name((bids if bids != begin else f"{begin}_expected-error") + dot + ending)
+        path = map_beside(target)
         _refuse_existing(path, volume, overwrite, ours)
         beside.append(path)
     return beside

@@ -79,3 +79,10 @@ def refuse_expected_error(paths: Sequence[Path]) -> None:
 def holds_expected_error(path: Path) -> bool:
     """Whether a file says by its name that it holds the error to expect of an image."""
     return any(mark in path.name for mark in EXPECTED_ERROR)
+
+
+def map_beside(image: Path) -> Path:
+    """Where the error to expect of a synthetic image goes."""
+    begin, dot, ending = image.name.partition(".nii") if is_nifti(image) else (image.stem, "", image.suffix)
+    bids = begin.replace("_desc-synthetic_", "_desc-expectedError_")
+    return image.with_name((bids if bids != begin else f"{begin}_expected-error") + dot + ending)

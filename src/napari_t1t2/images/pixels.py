@@ -13,6 +13,8 @@ from .volume import Image, Volume
 LABELS = 150  # different whole values, at most, of a label map
 FLAT = 0.65  # of its neighbouring voxels that have one label; of heads a third at most
 SAMPLED = 200_000  # voxels that tell
+VIVID, COLOURFUL = 0.5, 0.2  # the saturation of a colour, and the part of what is lit that has such colours in a map
+COLOURED = "its colours, those of a map or a figure, were turned to grey"
 FULL = 0.3  # of the voxels of a tissue map that hold nothing else
 
 
@@ -49,9 +51,9 @@ def refuse_blank(data: Image, name: str = "", *, flat: bool = False, two_values:
 def kind_of(data: Image) -> str:
     """What values alone say of (Z, Y, X): "label map", "tissue map" (parts of a voxel, 0 to 1), or nothing."""
     some = data.ravel()[:: max(1, data.size // SAMPLED)]
-    some = some[some != 0]
+    empty, some = len(some), some[some != 0]
     values = np.unique(some)
-    if len(values) > 1 and len(values) <= LABELS and (values == np.rint(values)).all():
+    if len(values) > (len(some) == empty) and len(values) <= LABELS and (values == np.rint(values)).all():
         beside = data[..., 1:][data[..., :-1] != 0] == data[..., :-1][data[..., :-1] != 0]
         return "label map" if beside.mean() >= FLAT else ""
     if len(values) > 1 and values[-1] == 1 and values[0] > 0 and (some == 1).mean() >= FULL:
@@ -64,6 +66,14 @@ def to_grey(data: Any) -> Any:
     red, green, blue = (data[..., i].astype(np.float64) for i in range(3))
     grey = 0.299 * red + 0.587 * green + 0.114 * blue
     return (np.rint(grey) if np.issubdtype(data.dtype, np.integer) else grey).astype(data.dtype)
+
+
+def said_of_colour(colour: Any) -> str:
+    """The note on RGB in the last axis that became grey: of a map or a figure another than of a tinted image."""
+    brightest, darkest = (np.asarray(of(colour[..., :3], axis=-1), np.float32) for of in (np.max, np.min))
+    lit = brightest > 0.2 * brightest.max()
+    vivid = (brightest - darkest > VIVID * brightest) & lit
+    return COLOURED if vivid.sum() > COLOURFUL * lit.sum() else "colour was turned to grey"
 
 
 def as_stored(volume: Volume) -> np.ndarray[Any, np.dtype[Any]]:
