@@ -13,7 +13,10 @@ from .volume import Image, Volume
 LABELS = 150  # different whole values, at most, of a label map
 FLAT = 0.65  # of its neighbouring voxels that have one label; of heads a third at most
 SAMPLED = 200_000  # voxels that tell
-VIVID, COLOURFUL = 0.5, 0.2  # the saturation of a colour, and the part of what is lit that has such colours in a map
+VIVID, COLOURFUL = (
+    0.3,
+    0.2,
+)  # how far hues lie from the usual one, and the part of what is lit that has such in a map
 COLOURED = "its colours, those of a map or a figure, were turned to grey"
 FULL = 0.3  # of the voxels of a tissue map that hold nothing else
 
@@ -69,11 +72,12 @@ def to_grey(data: Any) -> Any:
 
 
 def said_of_colour(colour: Any) -> str:
-    """The note on RGB in the last axis that became grey: of a map or a figure another than of a tinted image."""
-    brightest, darkest = (np.asarray(of(colour[..., :3], axis=-1), np.float32) for of in (np.max, np.min))
+    """The note on RGB in the last axis that became grey: of a map or a figure, of many hues, another than of a tint."""
+    brightest = np.asarray(colour[..., :3].max(axis=-1), np.float32)
     lit = brightest > 0.2 * brightest.max()
-    vivid = (brightest - darkest > VIVID * brightest) & lit
-    return COLOURED if vivid.sum() > COLOURFUL * lit.sum() else "colour was turned to grey"
+    hues = colour[..., :3][lit] / brightest[lit][:, None]
+    other = np.abs(hues - np.median(hues, axis=0)).max(axis=-1, initial=0) > VIVID if lit.any() else lit
+    return COLOURED if other.sum() > COLOURFUL * lit.sum() else "colour was turned to grey"
 
 
 def as_stored(volume: Volume) -> np.ndarray[Any, np.dtype[Any]]:
