@@ -329,6 +329,8 @@ def test_the_channels_of_nnunet_are_what_its_description_calls_them(tmp_path):
             head_file(tmp_path / f"imagesTr/{case}_000{channel}.nii.gz", ord(case) + channel)
     with pytest.raises(ValueError, match="unnamed channel"):
         choose(read_all(tmp_path), "T1")
+    (tmp_path / "dataset.json").write_text("[1]")
+    assert not {v.looks for v in read_all(tmp_path).volumes} & {"T1", "T2"}
     (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "T1", "1": "T2w"}}')
     assert taken(tmp_path, "T1") == ["a_0000", "b_0000"] and taken(tmp_path, "T2") == ["a_0001", "b_0001"]
     assert [v.subject for v in read_all(tmp_path).volumes] == ["a", "a", "b", "b"]

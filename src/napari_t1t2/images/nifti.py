@@ -143,9 +143,10 @@ def channel_of(path: Path) -> tuple[Path, tuple[str, ...]]:
 def _channels(described: Path, _: int) -> dict[str, str]:
     """The names of the channels by number; of `channel_names`, or as the Decathlon has it, `modality`."""
     with suppress(ValueError):
-        said = json.loads(described.read_text(encoding="utf-8"))
-        names = next((said[key] for key in ("channel_names", "modality") if isinstance(said.get(key), dict)), {})
-        return {str(number): str(name) for number, name in names.items()}
+        said: Any = json.loads(described.read_text(encoding="utf-8"))
+        for names in (said.get(key) for key in ("channel_names", "modality") if isinstance(said, dict)):
+            if isinstance(names, dict):
+                return {str(number): str(name) for number, name in names.items()}
     return {}
 
 
