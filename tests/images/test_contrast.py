@@ -2,14 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
-from napari_t1t2.images.contrast import AGENT, CONTRASTS, KINDS, STATED, Said, contrast_of, judged
+from napari_t1t2.images.contrast import AGENT, CONTRASTS, KINDS, STATED, Said, contrast_of, judged, reason
 from napari_t1t2.images.folder import choose
+from napari_t1t2.images.nifti import INTENTS
 from napari_t1t2.images.pictures import FEW
 from napari_t1t2.images.read import read_all, read_image
 
@@ -45,7 +48,7 @@ from napari_t1t2.images.read import read_all, read_image
         ("patient1_T2", "T2"),
         ("magician", ""),
         ("Ax T1 FLAIR", "T1"),
-        ("FLAIR_to_T1", ""),
+        ("FLAIR_to_T1", "FLAIR"),
         ("3DT1", "T1"),
         ("T13D", "T1"),
         ("DP axial", "PD"),
@@ -247,7 +250,137 @@ def test_the_page_of_rules_names_what_the_code_knows():
     page = (Path(__file__).parents[2] / "docs/formats.md").read_text(encoding="utf-8")
     rules = page.partition("## What an image is taken for")[2].partition("## How slices")[0]
     kinds = set(re.findall("`([^`]+)`", rules.partition("weighted image is called:")[2].partition(", or what")[0]))
-    assert kinds == {*KINDS, *STATED, "echo planar"}
+    assert kinds == {*KINDS, *STATED, *INTENTS.values(), "colour map"}
     assert all(contrast in rules.replace("\\", "") for contrast in CONTRASTS)
     assert f'a "T2" of {3} ms' in rules and judged(Said(("T2",), te=3)) == "T2, but a TE of 3 ms, which no T2 has"
     assert FEW == 10 and "up to ten channels" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("T1_fast_bias", "computed map"),
+        ("T1_biascorr_brain", "T1"),
+        ("sub-01_T1w_bias-corrected", "T1"),
+        ("T1_to_MNI_nonlin_field", "computed map"),
+        ("T1_to_MNI_lin", "T1"),
+        ("T1_1InverseWarp", "computed map"),
+        ("T1_Warped", "T1"),
+        ("T1_SubjectToTemplateLogJacobian", "computed map"),
+        ("T1_CorticalThickness", "computed map"),
+        ("T1wDividedByT2w", "computed map"),
+        ("T1_BrainSegmentation", "label map"),
+        ("T1_BrainSegmentation0N4", "T1"),
+        ("T1_BrainSegmentationPosteriors2", "tissue map"),
+        ("lh.hippoAmygLabels-T1.v22", "label map"),
+        ("mwp1sub-01_T1w", "tissue map"),
+        ("c2patient_T1", "tissue map"),
+        ("rc1T1", "tissue map"),
+        ("wmsub-01_T1w", "T1"),
+        ("p01_T1", "T1"),
+        ("T2_to_T1", "T2"),
+        ("T1_in_T2", "T1"),
+        ("ADNI_002_S_0295_MR_MP-RAGE__br_raw", "T1"),
+        ("T2W_FFE", "T2*"),
+        ("EG T2 axial", "T2*"),
+        ("T2 FLASH", "T2*"),
+        ("SE-EPI T2", "echo planar"),
+        ("T1W_SE_C+", AGENT),
+        ("T1 W CONTRAST", AGENT),
+        ("T1 WO CONTRAST", "T1"),
+        ("dADC", "diffusion"),
+        ("Übersicht T2", "localizer"),
+    ],
+)
+def test_what_programs_and_scanners_call_their_images_is_known(name, kind):
+    assert contrast_of([name]) == kind
+
+
+def test_a_gradient_echo_with_a_long_echo_is_no_t1_by_its_times():
+    said = Said(("",), te=20, tr=700, sequence="GR ")
+    assert judged(said) == "" and judged(replace(said, te=4)) == judged(replace(said, sequence="SE ")) == "T1"
+
+
+def head_file(path: Path, seed=0, **fields) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, 900, (6, 6, 4)).astype(np.int16)
+    image = nib.Nifti1Image(values, np.eye(4))
+    for key, value in fields.items():
+        image.header[key] = value
+    nib.save(image, path)
+    return path
+
+
+def taken(folder: Path, contrast: str) -> list[str]:
+    return [v.name for v in choose(read_all(folder), contrast).volumes]
+
+
+def test_a_volume_that_nothing_tells_of_is_left_out_beside_those_that_say_their_contrast(tmp_path):
+    for name in ("T1", "norm", "wm", "brain"):  # as FreeSurfer names them
+        head_file(tmp_path / f"bert/{name}.nii")
+    assert taken(tmp_path, "T1") == ["T1"]
+    (tmp_path / "bert/T1.nii").unlink()
+    assert taken(tmp_path, "T1") == ["brain", "norm", "wm"]
+
+
+def test_the_channels_of_nnunet_are_what_its_description_calls_them(tmp_path):
+    for case in "ab":
+        for channel in (0, 1):
+            head_file(tmp_path / f"imagesTr/{case}_000{channel}.nii.gz", ord(case) + channel)
+    with pytest.raises(ValueError, match="unnamed channel"):
+        choose(read_all(tmp_path), "T1")
+    (tmp_path / "dataset.json").write_text("[1]")
+    assert not {v.looks for v in read_all(tmp_path).volumes} & {"T1", "T2"}
+    (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "T1", "1": "T2w"}}')
+    assert taken(tmp_path, "T1") == ["a_0000", "b_0000"] and taken(tmp_path, "T2") == ["a_0001", "b_0001"]
+    assert [v.subject for v in read_all(tmp_path).volumes] == ["a", "a", "b", "b"]
+
+
+@pytest.mark.parametrize(("code", "kind"), [(1002, "label map"), (1007, "vector field"), (3, "statistical map")])
+def test_the_intent_code_of_a_volume_counts(tmp_path, code, kind):
+    volume = read_image(head_file(tmp_path / "a_T1.nii", intent_code=code))
+    assert (volume.looks, volume.why) == (kind, "its header")
+
+
+def test_colours_are_those_of_a_map_or_of_a_tinted_image(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 250, (20, 20)).astype(np.uint8)
+    for name, colour in (("map", [grey, 255 - grey, grey // 3]), ("film", [grey, grey, grey // 5 * 4])):
+        Image.fromarray(np.stack(colour, axis=-1)).save(tmp_path / f"{name}_T1.png")
+    looks = {v.name: v.looks for v in read_all(tmp_path).volumes}
+    assert looks == {"map_T1": "colour map", "film_T1": "T1"}
+
+
+def test_a_mask_among_pictures_is_a_label_map(tmp_path):
+    mask = np.zeros((20, 20), np.uint8)
+    mask[5:15, 5:15] = 255
+    Image.fromarray(mask).save(tmp_path / "a_T1.png")
+    assert read_image(tmp_path / "a_T1.png").looks == "label map"
+
+
+def test_names_of_spm_keep_the_subject(tmp_path):
+    names = ("sub-01_T1w", "msub-01_T1w", "wmsub-01_T1w", "mwp1sub-01_T1w")
+    for name in names:
+        head_file(tmp_path / f"{name}.nii")
+    assert {v.subject for v in read_all(tmp_path).volumes} == {"sub-01"}
+
+
+def test_a_picture_that_is_bright_around_says_so(tmp_path):
+    grey = np.zeros((20, 20), np.uint8)
+    grey[4:16, 4:16] = np.random.default_rng(0).integers(60, 250, (12, 12))
+    for name, values in (("air_T1", grey), ("inverted_T1", 255 - grey)):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    notes = {v.name: v.notes for v in read_all(tmp_path).volumes}
+    assert notes["air_T1"] == () and "is it inverted" in notes["inverted_T1"][0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"agent": "Gadovist"}, "contrast agent Gadovist"),
+        ({"body": "LSPINE"}, "BodyPartExamined LSPINE"),
+        ({"b_value": 1000.0}, "b-value 1000"),
+        ({}, "named 'T1 axial'"),
+    ],
+)
+def test_the_reason_is_what_decided(fields, why):
+    assert reason(Said(("T1 axial",), **fields)) == why

@@ -30,7 +30,7 @@ needs_dciodvfy = pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dciodv
 
 
 def complaints(path: Path) -> list[str]:
-    """The errors and warnings of dciodvfy, but for those of an attribute that it does not know yet."""
+    """The errors and warnings of dciodvfy, but for those of an attribute that versions before 2026 do not know."""
     done = subprocess.run(["dciodvfy", path], capture_output=True, text=True, errors="replace")
     said = {line.strip() for line in (done.stdout + done.stderr).splitlines() if re.search("Error|Warning", line)}
     return sorted(line for line in said if not re.search(LATER, line))
@@ -161,6 +161,13 @@ def test_identifiers_that_are_none_are_replaced_by_the_same_ones_each_time(tmp_p
 def test_a_source_that_was_made_anonymous_by_an_unknown_method_is_no_error(tmp_path):
     (path,) = made_of(series(tmp_path / "in", **VALID, PatientIdentityRemoved="YES"), tmp_path / "out")
     assert complaints(path) == []
+
+
+@needs_dciodvfy
+@pytest.mark.filterwarnings("ignore:The value length")
+def test_a_hash_in_place_of_a_study_number_is_not_handed_on(tmp_path):
+    (path,) = made_of(series(tmp_path / "in", **VALID | {"StudyID": "ab" * 32}), tmp_path / "out")
+    assert not [line for line in complaints(path) if "Error" in line] and pydicom.dcmread(path).StudyID == ""
 
 
 def test_the_side_of_a_knee_is_kept(tmp_path):

@@ -196,3 +196,8 @@ def test_reports_and_indices_beside_images_are_passed_over_in_silence(tmp_path):
     assert [len(v.data) for v in read.volumes] == [4]
     assert read.skipped == []
     assert "holds no image" in read_files([tmp_path / "SR"])[1][0].why
+
+
+def test_text_that_is_burned_in_is_said(tmp_path):
+    volume = one(save(tmp_path / "a", header(pixels(), BurnedInAnnotation="YES")))
+    assert "the header says that text is burned into its pixels" in volume.notes

@@ -128,6 +128,13 @@ class Batch:
         self._line.show(f"{at + 1} of {self.total}{wrong}{left}: {name}", at / self.total)
 
 
+def rows_of(report: Path) -> dict[str, dict[str, str]]:
+    """The rows of an earlier report, by their names, without a last one that was cut off; empty where there is none."""
+    with suppress(OSError, UnicodeDecodeError, csv.Error), report.open(encoding="utf-8", newline="") as file:
+        return {row["input"]: row for row in csv.DictReader(file) if row.get("input") and None not in row.values()}
+    return {}
+
+
 def _opened(report: Path, columns: Sequence[str]) -> IO[str]:
     """The report to be written, begun anew. Raises `Refusal` where that would replace something else."""
     if report.suffix.casefold() != ".csv":

@@ -16,7 +16,7 @@ from ..config import other
 from ..data.sources import finish
 from ..errors import Refusal
 from ..images.contrast import WEIGHTED, contrast_of
-from ..images.names import ending_of, natural, stem
+from ..images.names import ending_of, map_beside, natural, stem
 from ..images.nifti import read_sidecar
 from ..images.read import look_over
 from ..images.volume import Skipped, Volume
@@ -56,8 +56,6 @@ class Plan:
     def read(self, frame: int) -> tuple[list[Volume], list[str], list[Skipped], list[Skipped]]:
         """The scans, to be loaded one by one; who was passed over, by the reasons; what is left out, what is broken."""
         volumes, skipped = finish(look_over(list(self.jobs), frame=frame, places=False))
-        for one in skipped:
-            self.pass_over(one.path, f"its {self.given} cannot be used: {one.why}")
         kept, left_out = [], []
         for volume, path in ((v, v.path or Path(v.name)) for v in volumes):
             why = volume.why_not()
@@ -109,16 +107,27 @@ def plan_for(args: Namespace, model: Model, to: Side) -> Plan:
     if len(args.inputs) > 1 or args.series:
         raise Refusal("--bids takes one folder, the root of a BIDS data set, and no --series.")
     labels = model.config.label(other(to)), model.config.label(to)
-    plan = plan_of(args.inputs[0], args.bids, *labels, overwrite=args.overwrite, model_sha256=model.sha256)
+    asked = {"overwrite": args.overwrite, "model_sha256": model.sha256, "with_map": args.uncertainty or ""}
+    plan = plan_of(args.inputs[0], args.bids, *labels, **asked)
     if plan.jobs:
         plan.begin(model)
     return plan
 
 
-def plan_of(root: Path, out: Path, given: str, wanted: str, *, overwrite: bool = False, model_sha256: str = "") -> Plan:
+def plan_of(
+    root: Path,
+    out: Path,
+    given: str,
+    wanted: str,
+    *,
+    overwrite: bool = False,
+    model_sha256: str = "",
+    with_map: str = "",
+) -> Plan:
     """Which scans of a BIDS data set to translate from a contrast to the one wanted: of those who lack it.
 
-    What `out` holds already is left as it is, unless `overwrite`. Raises `Refusal` where this cannot be BIDS.
+    What `out` holds already is left as it is, unless `overwrite`, or it was made by this model and has no map of the
+    title `with_map`. Raises `Refusal` where this cannot be BIDS.
     """
     suffix_of = {contrast: suffix for suffix, contrast in reversed(WEIGHTED.items())}  # the first counts
     of, to = (suffix_of.get(contrast_of([label]), "") for label in (given, wanted))
@@ -145,12 +154,21 @@ def plan_of(root: Path, out: Path, given: str, wanted: str, *, overwrite: bool =
             continue
         name = f"{stem(scans[0]).removesuffix(of)}desc-synthetic_{to}{ending_of(scans[0])}"
         target = (out / scans[0].relative_to(root)).with_name(name)
-        if target.exists() and not overwrite and (said := read_sidecar(target)):  # the last to be written
-            by = "this" if said.model_sha256 == model_sha256 else "another"
+        said = read_sidecar(target) if target.exists() and not overwrite else None  # the last to be written
+        same = said is not None and said.model_sha256 == model_sha256
+        if said and not (same and with_map and not _has_map(target, with_map, model_sha256)):
+            by = "this" if same else "another"
             plan.pass_over(folder, f"was made before, by {by} model (--overwrite makes it again)")
         else:
             plan.jobs[scans[0]] = target
     return plan
+
+
+def _has_map(target: Path, title: str, model_sha256: str) -> bool:
+    """Whether the map of that title beside an image is there, whole, and of that model."""
+    beside = map_beside(target, title)
+    said = read_sidecar(beside) if beside.exists() else None
+    return said is not None and said.model_sha256 == model_sha256
 
 
 def _weighted(images: list[Path], suffix: str) -> Iterator[Path]:

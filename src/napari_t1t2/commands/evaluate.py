@@ -19,19 +19,22 @@ from ..images.names import READABLE, holds_expected_error, is_nifti, refuse_expe
 from ..images.pixels import evenly
 from ..images.read import look_over
 from ..images.volume import Volume
-from .batch import TOLD, Batch, Row
-from .progress import say
+from .batch import TOLD, Batch, Row, rows_of
+from .progress import ProgressLine, say
 
 if TYPE_CHECKING:
     from ..synthesis.evaluation import Score
 
-
-SCORES = ("psnr", "ssim", "mae", "nmi", "head_psnr", "head_ssim", "head_mae", "head_nmi")  # columns of the report
+Pairs = dict[str, tuple[Path | Volume, Path | Volume]]  # by name
+SCORES = ("psnr", "ssim", "mae", "nmi", "head_psnr", "head_ssim", "head_mae", "head_nmi")
+COUNTS = ("slices", "head_slices", "voxels", "head_voxels")
+COLUMNS = (*SCORES, *COUNTS, "matched")  # of the report; last, whether intensities were matched
 
 
 def calibrate(args: Namespace) -> int:
     """Learn how large a model's errors are, on held-out images of both contrasts, and store it in the model's file."""
-    from ..model.device import pick_device
+    say(f"Reading {args.model}, then {args.t1} and {args.t2}", file=sys.stderr)
+    from ..model.device import pick_device  # brings torch, which takes seconds
     from ..model.saved import load_model
     from ..synthesis import calibration
 
@@ -47,7 +50,12 @@ def calibrate(args: Namespace) -> int:
         say(f"{len(few)} of {len(found)} pairs are looked at, spread over all of them", file=sys.stderr)
         found = {name: found[name] for name in few}
     files = [image for pair in found.values() for image in pair if isinstance(image, Path)]
-    outlines, skipped = finish(look_over(files, places=False))
+    line = ProgressLine(sys.stderr)
+    outlines, skipped = finish(
+        look_over(files, places=False),
+        lambda at: line.show(f"looking at {at[0]} of {at[1]} files: {at[2].name}", at[0] / at[1]),
+    )
+    line.end()
     by_path, why = {v.path: v for v in outlines}, {one.path: str(one) for one in skipped}
     if len(found) == 1 and skipped:
         raise UnusableError(str(skipped[0]))
@@ -95,8 +103,17 @@ def evaluate(args: Namespace) -> int:
     left_out = [f"no partner: {', '.join(alone)}"] if alone else []
     scores: dict[str, Score] = {}
     resampled: list[str] = []
-    with Batch(len(pairs), args.report, SCORES, log=sys.stderr) as batch:
+    matched = "yes" if args.match_intensities else "no"
+    before = {} if args.lesions else scored_before(args.report, pairs, matched)
+    if before:
+        say(f"{len(before)} of {len(pairs)} pairs had been scored before, by {args.report}", file=sys.stderr)
+    with Batch(len(pairs), args.report, COLUMNS, log=sys.stderr) as batch:
+        for name, (row, score) in before.items():
+            scores[name] = score
+            batch.add(row)
         for name, pair in pairs.items():
+            if name in before:
+                continue
             with batch.image(name) as row:
                 fake, real = _read(pair[0], flat=True), _read(pair[1])
                 row.target = real.series
@@ -110,7 +127,7 @@ def evaluate(args: Namespace) -> int:
                     scores[name] = one = evaluate_volumes(fake, real, match_intensities=args.match_intensities)
                     if args.lesions:
                         lesions = lesions_of(fake, real, _read(args.lesions, mask=True))
-                    row.more = {key: getattr(one, key) for key in SCORES}
+                    row.more = {key: getattr(one, key) for key in (*SCORES, *COUNTS)} | {"matched": matched}
                 except UnusableError as error:
                     if len(pairs) == 1:
                         raise
@@ -154,15 +171,39 @@ def evaluate(args: Namespace) -> int:
     return batch.code()
 
 
+def scored_before(report: Path | None, pairs: Pairs, matched: str) -> dict[str, tuple[Row, Score]]:
+    """What the report of a batch that was stopped says of pairs whose files did not change since.
+
+    Empty where it has a row for each pair: then all are scored anew.
+    """
+    from ..synthesis.evaluation import Score
+
+    rows = rows_of(report) if report else {}
+    found: dict[str, tuple[Row, Score]] = {}
+    if report is None or not rows or pairs.keys() <= rows.keys():
+        return found
+    at = report.stat().st_mtime
+    for name in (name for name in pairs if rows.get(name, {}).get("matched") == matched):
+        said, files = rows[name], [file for image in pairs[name] for file in files_of(image)]
+        if all(file.is_file() and file.stat().st_mtime < at for file in files):
+            numbers: dict[str, Any] = {key: float(said[key]) for key in SCORES} | {k: int(said[k]) for k in COUNTS}
+            more = numbers | {"matched": matched}
+            found[name] = Row(name, "done", said["target"], float(said["seconds"]), more=more), Score(**numbers)
+    return found
+
+
+def files_of(image: Path | Volume) -> tuple[Path, ...]:
+    """The files of an image."""
+    return (image,) if isinstance(image, Path) else image.files
+
+
 def _read(image: Path | Volume, *, flat: bool = False, mask: bool = False) -> Volume:
     from ..images.read import load, read_image
 
     return load(image) if isinstance(image, Volume) else read_image(image, flat=flat, mask=mask)
 
 
-def pairs_in(
-    fake: Path, real: Path, contrasts: tuple[str, str] | None = None
-) -> tuple[dict[str, tuple[Path | Volume, Path | Volume]], list[str]]:
+def pairs_in(fake: Path, real: Path, contrasts: tuple[str, str] | None = None) -> tuple[Pairs, list[str]]:
     """Synthetic and real images that belong together, of two files or folders, and the names of those left alone.
 
     Or the two `contrasts` of the same heads: sub-01_T1w.nii.gz and sub-01_T2w.nii.gz, even of one folder.

@@ -16,7 +16,7 @@ from ..data.sources import finish
 from ..errors import Refusal
 from ..images.contrast import CONTRASTS
 from ..images.folder import choose, files_in, named
-from ..images.names import is_known, is_nifti, refuse_expected_error
+from ..images.names import is_known, is_nifti, map_beside, refuse_expected_error
 from ..images.nifti import read_sidecar
 from ..images.read import load, look_over, provenance_in
 from ..images.volume import Skipped, Volume
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
 def translate(args: Namespace) -> int:
     """Translate images into the other contrast: files to files, or a folder to a folder."""
+    say(f"Reading {args.model}", file=sys.stderr)
     from ..images.intensity import shared_ranges
     from ..images.write import write_image
-    from ..model.device import describe, pick_device
+    from ..model.device import describe, pick_device  # brings torch, which takes seconds
     from ..model.saved import load_model
     from ..synthesis.prepare import prepare, provenance
     from ..synthesis.translation import blank, translate_prepared
@@ -193,7 +194,7 @@ def sources(
     paths = files_in(folder) if folder else list(inputs)
     volumes, skipped = finish(
         look_over(paths, frame=frame, places=False),
-        lambda at: line.show(f"looking at {at[0]} of {at[1]} files", at[0] / at[1]),
+        lambda at: line.show(f"looking at {at[0]} of {at[1]} files: {at[2].name}", at[0] / at[1]),
     )
     line.end()
     if folder:
@@ -254,12 +255,9 @@ def error_targets(
     ours: Callable[[Volume, Path], bool] = lambda *_: False,
 ) -> list[Path]:
     """Where the map of that title of each result goes: beside it. Raises `Refusal` as `targets_for`."""
-    first, *rest = title.split()
     beside: list[Path] = []
     for volume, target in zip(volumes, targets, strict=True):
-        begin, dot, ending = target.name.partition(".nii") if is_nifti(target) else (target.stem, "", target.suffix)
-        bids = begin.replace("_desc-synthetic_", f"_desc-{first}{''.join(rest).title()}_")
-        path = target.with_name((bids if bids != begin else f"{begin}_{'-'.join((first, *rest))}") + dot + ending)
+        path = map_beside(target, title)
         _refuse_existing(path, volume, overwrite, ours)
         beside.append(path)
     return beside

@@ -32,7 +32,7 @@ def subject_of(path: Path, stack: bool) -> str:
 def bids_label(path: Path) -> str:
     """The `sub-...` in a file's name, or else in the nearest of its folders; empty where there is none."""
     for part in (ENDING.sub("", path.name), *(p.name for p in path.parents)):
-        if label := re.match(r"(?:.*_)?sub-([^_.\s]+)", part):
+        if label := re.match(r"(?:.*_|[a-z]{1,4}\d?)?sub-([^_.\s]+)", part):
             return f"sub-{IN_NAME.sub('', label[1]) or label[1]}"  # sub-01-T1.nii shows sub-01
     return ""
 

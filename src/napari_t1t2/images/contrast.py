@@ -39,7 +39,7 @@ KINDS = {
     "localizer": r"locali[sz]er|localizador|lokali[sz]i?er\w*|localisateur|loc|survey|topogra\w*|reperage"
     r"|schnittplan\w*|^plan(ung|ning|ificacion|s)?$|plan ?scan|smartbrain|\w*scout\w*|\w*setter|3[ -]?plane?"
     r"|3[ -]?ebenen|tri[ -]?plan\w*|asset ?cal\w*|calibration|kalibrier\w*|senseref\w*|ref[ -]?scan"
-    r"|coil ?(survey|sens\w*)",
+    r"|coil ?(survey|sens\w*)|ue?bersicht\w*|locator|pre ?scan|scanogram\w*",
     "inversion image": r"inv[ -]?[12]|ti[12]",
     "T1map": r"mp2?rage[ \w]* t1[ -]?(images?|map)|t1[ -]?map\w*|r1[ -]?map|qt1",
     "T2map": r"q?t2[ -]?map\w*|r2[ -]?(map|star|\*)|t2[ -]?(star|\*)[ -]?map",
@@ -48,11 +48,12 @@ KINDS = {
     "subtraction": r"subtra\w+|soustraction|sustraccion",
     "phase": r"ph|pha|phase( images?)?|phasen(bild\w*)?",
     "field map": r"\w*field ?map\w*|feldkarte|fmap|gre ?field\w*|b0[ -]?map\w*|b1[ -]?map\w*|topup|shim\w*|tfl ?b1\w*",
-    "diffusion": r"dwi\w*|dti\w*|dki|dmri|ivim|\w*diffusivity|^fa$|adc|e?adc ?map|tracew?|diffusion\w*|difusion|fa ?map"
-    r"|colfa|tensor|ep2d ?diff\w*|ep ?b\d+",
+    "diffusion": r"dwi\w*|dti\w*|dki|dmri|ivim|\w*diffusivity|^fa$|[de]?adc|[de]?adc ?map|tracew?|diffusion\w*|difusion"
+    r"|fa ?map|colfa|colou?r ?fa|tensor|ep2d ?diff\w*|ep ?b\d+|b0 t2\w*|t2\w* b0|average ?dc|fractional ?aniso\w*",
     "function": r"bold\w*|[rt]?fmri\w*|sbref|rs ?fmri|resting ?state|ep2d ?bold\w*",
-    "perfusion": r"perf|perfusion\w*|asl|p?casl|pasl|pwi|dsc(?! ?\d)|dce|dyn(ami\w+)?|m0(scan)?|r?cb[fv]|mtt|ttp",
-    "angiography": r"tof\w*|angio\w*|mra|mrv|venogra\w*|twist|tricks|cemra|pca|phase ?contrast|phasenkontrast"
+    "perfusion": r"perf|perfusion\w*|asl|p?casl|pasl|pwi|dsc(?! ?\d)|dce|dyn(ami\w+)?|m0(scan)?|(r(el)?)?cb[fv]"
+    r"|mtt|ttp",
+    "angiography": r"tof\w*|angio\w*|mra|mrv|venogra\w*|twist|tricks|cemra|pca|phase ?contrast|phasenkontrast|arm"
     r"|fl3d ?ce|inhance\w*",
     "projection": r"mips?|minips?|mpr ?range",
     "spectroscopy": r"svs|csi|mrsi?|spectro\w*|spektro\w*",
@@ -60,13 +61,20 @@ KINDS = {
     "susceptibility": r"qsm|suscept\w*|sw ?phase",
     "screen capture": r"screen ?(save|shot|capture)|phoenix ?zip ?report|(dose|structured) report|key ?images?",
     "double inversion": r"dir(?=$| (ax|sag|cor|tra|3d|space|cube))|double ?ir|double inversion",
+    "unnamed channel": r"unnamed channel",  # of nnU-Net, without its dataset.json
     "synthetic MR": r"symri|magic|synth",
-    "label map": r"seg|segm\w*|dseg|labels?|(\w+ ?)?mask|aseg|aparc|parc(ellation)?|atlas|roi\w*|tissue ?class\w*",
-    "tissue map": r"pve( ?\d)?|(\w+ ?)?prob(ability|seg|map)?|pveseg|c[1-6]t[12]\w*",
+    "label map": r"seg|segm\w*|dseg|labels?|(\w+ ?)?mask\d*|aseg|aparc|parc(ellation)?|atlas|roi\w*|tissue ?class\w*"
+    r"|\w*labels|\w*segmentation|f?seg\d*",
+    "tissue map": r"pve( ?\d)?|(\w+ ?)?prob(ability|seg|map)?|pveseg|\w*posteriors?\d*|ples ?l[gp]a"
+    r"|^(u )?[smwru]*(c[1-6](?=[a-ce-z])|p[0-6](?=t[12]|sub)|(?<=w)p[0-3](?=[a-z]))\w*",  # as SPM and CAT12 begin names
+    "computed map": r"bias( ?field)?(?! ?(field ?)?(corr|rem|free))|\w*biasfield|\d?(inverse ?)?warp(field)?"
+    r"|\w*\d(inverse)?warp|(non ?lin|warp|deformation|displacement)s? ?(fields?|coeff?s?)|jac(obian)?\w*|\w*jacobian"
+    r"|(?<!slice )\w*thickness|curvature|\w*divided ?by\w*|myelin\w*|\w*ratio|residuals?|g ?factor\w*|overlay|fused",
     "spine": r"[chtlb]ws|[ctls]{0,2} ?spine|spinal|lumbar\w*|cervical\w*|thoracic|lumbal\w*|wirbel\w*"
     r"|halswirbel\w*|rachis|colonne|columna|moelle|medular|rue?ckenmark|myelo\w*|mielo\w*|lombaire|dorsal\w*",
     "another part of the body": r"knees?|knie|genou|rodilla|abdom\w*|liver|leber|foie|higado|breast|mamm\w+|prostat\w*"
     r"|pelvi\w*|becken|shoulder|schulter|epaule|hombro|ankle|wrist|heart|cardiac|herz",
+    "echo planar": r"ep2d\w*|epi|epi2d\w*",
 }
 BODY = "spine", "another part of the body"
 OF_KIND = {kind: re.compile(rf"(?<![a-z0-9])({words})(?![a-z0-9])") for kind, words in KINDS.items()}
@@ -75,8 +83,10 @@ OF_KIND = {kind: re.compile(rf"(?<![a-z0-9])({words})(?![a-z0-9])") for kind, wo
 WORDS = {
     "FLAIR": r"flair|dark[ _-]?fluid|tirm|(?<![a-z0-9])t2f(?![a-z0-9])",
     "STIR": r"(?<![a-z])stir(?![a-z])",
-    "T2*": r"t2[ _-]?(star|\*)|swi|(?<![a-z])swan(?![a-z])|gre[ _-]?t2|t2[ _-]?gre|hemo(?![a-z])|medic(?![a-z])",
-    "T1": r"(?<![a-z0-9])(ax|sag|cor|tra|3d)?t1(?![0-9](?!d))|mp2?rage|spgr|bravo|(?<![a-z])unit1(?![a-z0-9])"
+    "T2*": r"t2w?[ _-]?(ffe|flash|fl[23]d|eg(?![a-z]))|(?<![a-z])(ffe|flash|eg)[ _-]t2|gradiente?s? t2"
+    r"|t2\w*[ _-](echo|eco)[ _-](de[ _-])?gradient|(?<![a-z])merge(?![a-z])|t2[ _-]?(star|\*)|swi"
+    r"|(?<![a-z])swan(?![a-z])|gre[ _-]?t2|t2[ _-]?gre|hemo(?![a-z])|medic(?![a-z])",
+    "T1": r"(?<![a-z0-9])(ax|sag|cor|tra|3d)?t1(?![0-9](?!d))|mp2?[ _-]?rage|spgr|bravo|(?<![a-z])unit1(?![a-z0-9])"
     r"|(?<![a-z0-9])(t1|ir)[ _-]?(fspgr|tfe|ffe)|t1w|(?<![a-z]{2})t1[ _-]",  # no "patient1_"
     "T2": r"(?<![a-z0-9])(ax|sag|cor|tra|3d)?t2(?![0-9](?!d))|t2w|(?<![a-z]{2})t2[ _-]",
     "PD": r"(?<![a-z0-9])(pd|dp)(w|(?![a-z]))|proton|densite",
@@ -88,6 +98,7 @@ NARROWER = {  # says more than those beside it: "T2 FLAIR" is no T2 in this sens
 }
 WITH_AGENT = re.compile(
     r"(?<![a-z])t1[ _-]?(c|ce|gd|gad\w*|km|post|postcontrast)(?![a-z])|\+ ?(c|gd|km|gado)(?![a-z])"
+    r"|(?<![a-z0-9])(c ?\+|w[ _/-]{1,2}(contrast|gad|gd|c(?![a-z])))"
     r"|(?<![a-z])(post|nach|apres|tras|mit|con|avec|with|after)[ _-]?(gd|gad|km|contrast|kontrast|inj|civ)"
     r"|(?<![a-z])(gd|gado\w*|inj(ect\w*)?|post|km|mdc|ce|dotarem|gadavist|magnevist|prohance|multihance)(?![a-z])"
 )
@@ -169,6 +180,12 @@ def reason(said: Said) -> str:
     stated = {value.strip().upper() for value in said.image_type}
     if any(values & stated for values in STATED.values()):
         return f"ImageType {'/'.join(said.image_type)}"
+    if said.b_value > 0:
+        return f"b-value {said.b_value:g}"
+    if any(OF_KIND[kind].search(_plain(said.body)) for kind in BODY):
+        return f"BodyPartExamined {said.body}"
+    if judged(said) == AGENT and contrast_of(said.texts) != AGENT:
+        return f"contrast agent {said.agent}"
     if text := next((text for text in said.texts if contrast_of([text])), ""):
         return f"named {text!r}"
     times = [f"{name} {time:g} ms" for name, time in (("TE", said.te), ("TR", said.tr), ("TI", said.ti)) if time]
@@ -225,7 +242,7 @@ def _contrast_by_times(said: Said) -> str:
     if te >= 60 and tr >= 2000:
         return "T2"
     # a spin echo, or prepared by inversion as MPRAGE is; fast gradient echoes are scouts and angiographies as well
-    if te <= 30 and (150 <= tr <= 1000 or ti):
+    if te <= (30 if ti or "GR" not in said.sequence.split() else 10) and (150 <= tr <= 1000 or ti):
         return "T1"
     return "PD" if te <= 40 and tr >= 1800 else ""
 
@@ -253,7 +270,9 @@ def _of_words(text: str, kinds: bool) -> str:
     spaced = re.sub(r"[_./\\,;()\[\]-]+", " ", text)
     if kind := next((kind for kind, words in OF_KIND.items() if kinds and words.search(spaced)), ""):
         return kind
-    found = {name for name, words in WORDS.items() if re.search(words, text)}
+    brought = re.sub(r"[ _-](to|2|in|on|reg\w*|coreg\w*)[ _-](to[ _-])?t[12]w?(?![a-z0-9])", "", text)  # T2_to_T1
+    own = {name for name, words in WORDS.items() if re.search(words, brought)}
+    found = own or {name for name, words in WORDS.items() if re.search(words, text)}
     name = next((name for name in WORDS if name in found and found - {name} <= NARROWER.get(name, set())), "")
     return AGENT if name == "T1" and WITH_AGENT.search(text) and not WITHOUT_AGENT.search(text) else name
 

@@ -204,6 +204,8 @@ def _make_volume(stack: list[Slice], scout: bool) -> Volume:
     refuse_blank(data)
     if (modality := first.text("Modality")) not in ("", "MR"):
         notes.append(f"the header says modality {modality}, not MR")
+    if first.text("BurnedInAnnotation").upper() == "YES":
+        notes.append("the header says that text is burned into its pixels")
     if any(s.number("PhilipsScaleSlope") for s in stack):
         notes.append("values are in the floating point units of Philips (2005,100E), which viewers do not show")
     if first.text("LossyImageCompression") == "01":

@@ -38,7 +38,7 @@ OF_IMAGE = {  # what else holds of the synthetic image, where it is a value that
 UNPAIRED = re.compile(  # of these there is no left or right one to be named
     "HEAD|BRAIN|SKULL|HEADNECK|NECK|FACE|JAW|[CTL]?SPINE|CHEST|ABDOMEN|PELVIS|HEART|WHOLEBODY|LIVER|PANCREAS|PROSTATE"
 )
-CHECKED = ("AS", "CS", "DA", "DS", "TM")  # kinds of values that are left out where they break DICOM's rules
+CHECKED = ("AS", "CS", "DA", "DS", "SH", "TM")  # kinds of values that are left out where they break DICOM's rules
 
 
 def series_header(volume: Volume, sources: Sequence[Dataset]) -> Dataset:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
 
 Vector = npt.NDArray[np.float64]
+Identity = tuple[str, str, bool]  # the series, its title, and whether it holds no image
 
 TITLE = ("SeriesNumber", "StudyInstanceUID", "PatientID", "SeriesDescription")
 IDENTITY = ["SOPClassUID", "Rows", "NumberOfFrames", "SeriesInstanceUID", *TITLE]
@@ -95,24 +97,23 @@ def is_dicom(path: Path) -> bool:
     return _identify(path) is not None
 
 
-def by_series(paths: Iterable[Path]) -> tuple[list[tuple[Path, ...]], list[Path]]:
+def by_series(
+    paths: Iterable[Path], known: Mapping[Path, Identity | None] = MappingProxyType({})
+) -> tuple[list[tuple[Path, ...]], list[Path]]:
     """The DICOM files of each series, whose slices belong to no other; and the files that are no DICOM.
 
     What does not say its series is kept together. Beside images, DICOM that holds none, as reports, is passed over.
+    Those whose identity is `known` are not opened again.
     """
     series: dict[str, list[Path]] = {}
     titles: dict[str, str] = {}
     others: list[Path] = []
     mute: dict[str, list[Path]] = {}
     for path in paths:
-        if (header := _identify(path)) is None:
+        if (identity := known[path] if path in known else identity_of(path)) is None:
             others.append(path)
             continue
-        uid, title, empty = "", "", False
-        with suppress(Exception):  # a value that is none
-            uid = str(header.get("SeriesInstanceUID", ""))
-            empty = not header.get("Rows") and header.get("SOPClassUID") is not None
-            title = "" if header.get("NumberOfFrames") else title_of(header)
+        uid, title, empty = identity
         (mute if empty else series).setdefault(uid, []).append(path)
         titles[uid] = title
     alone = {uid: titles[uid] for uid, files in series.items() if len(files) == 1}
@@ -120,6 +121,18 @@ def by_series(paths: Iterable[Path]) -> tuple[list[tuple[Path, ...]], list[Path]
     for uid, files in series.items():
         joined.setdefault(alone.get(uid) or uid, []).extend(files)
     return [tuple(files) for files in (joined or mute).values()], others
+
+
+def identity_of(path: Path) -> Identity | None:
+    """Of a DICOM file, as far as it can be read; None for other files."""
+    if (header := _identify(path)) is None:
+        return None
+    uid, title, empty = "", "", False
+    with suppress(Exception):  # a value that is none
+        uid = str(header.get("SeriesInstanceUID", ""))
+        empty = not header.get("Rows") and header.get("SOPClassUID") is not None
+        title = "" if header.get("NumberOfFrames") else title_of(header)
+    return uid, title, empty
 
 
 def title_of(header: Any) -> str:

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from .volume import Skipped, Volume
 NOT_RAW = frozenset({"derivatives", "sourcedata"})  # folders of a BIDS data set
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Folder:
     """What a folder held: the usable volumes in natural order, and the rest."""
 
@@ -55,8 +56,12 @@ class Folder:
 
     def call(self, volume: Volume) -> str:
         """What to give as `series` to get this volume and no other: its name, or its series where that is clearer."""
-        named = sum(_split(volume.name) in (_split(v.name), _split(v.series)) for v in self.volumes)
-        return volume.name if named == 1 and "," not in volume.name else volume.series
+        return volume.name if self._often[_split(volume.name)] == 1 and "," not in volume.name else volume.series
+
+    @cached_property
+    def _often(self) -> Counter[tuple[str, ...]]:
+        """How many volumes have a name, or a series, of such words."""
+        return Counter(words for v in self.volumes for words in {_split(v.name), _split(v.series)})
 
 
 def together(said: Iterable[tuple[str, str]]) -> list[str]:
@@ -154,6 +159,7 @@ def _pick(volumes: list[Volume], contrast: str, series: str, folder: Path) -> tu
         return _find_series(volumes, wanted, folder), []
     asked = contrast_of([contrast]) or contrast
     mixed = any(v.looks in CONTRASTS and v.looks != asked for v in volumes)
+    told = any(v.looks == asked and len(v.data) > 1 for v in volumes)
     evened = {v.path for v in volumes if v.path and "_Eq_" in v.path.name}
     kept: list[Volume] = []
     left_out: list[Skipped] = []
@@ -162,7 +168,7 @@ def _pick(volumes: list[Volume], contrast: str, series: str, folder: Path) -> tu
             found = "it is synthetic"
         elif v.path and v.path.with_name(f"{stem(v.path)}_Eq_1{ending_of(v.path)}") in evened:
             found = "dcm2niix found its slices unevenly spaced, and made them even in the file _Eq_1 beside it"
-        elif not contrast_of([contrast]) or v.looks == asked or not (v.looks or mixed):
+        elif not contrast_of([contrast]) or v.looks == asked or not (v.looks or mixed or (told and len(v.data) > 1)):
             kept.append(v)
             continue
         else:

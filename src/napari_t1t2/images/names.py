@@ -80,3 +80,11 @@ def refuse_expected_error(paths: Sequence[Path]) -> None:
 def holds_expected_error(path: Path) -> bool:
     """Whether a file says by its name that it holds the error to expect of an image."""
     return any(mark in path.name for mark in EXPECTED_ERROR)
+
+
+def map_beside(image: Path, title: str = "expected error") -> Path:
+    """Where the map of that title of a synthetic image goes."""
+    first, *rest = title.split()
+    begin, dot, ending = image.name.partition(".nii") if is_nifti(image) else (image.stem, "", image.suffix)
+    bids = begin.replace("_desc-synthetic_", f"_desc-{first}{''.join(rest).title()}_")
+    return image.with_name((bids if bids != begin else f"{begin}_{'-'.join((first, *rest))}") + dot + ending)

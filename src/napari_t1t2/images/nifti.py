@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -20,7 +22,7 @@ from .clues import subject_of
 from .contrast import judged, reason, said_by
 from .limits import Unzipped, refuse_bomb
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
-from .pixels import kind_of, make_finite, refuse_blank, to_grey
+from .pixels import COLOURED, kind_of, make_finite, refuse_blank, said_of_colour, to_grey
 from .quiet import decoding
 from .volume import Affine, Image, Volume, spacing_of, unread
 
@@ -29,6 +31,7 @@ UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # codes of a header 
 MANY = 20  # volumes of contrasts in one file, at most; more are times or directions
 APART = 1.0  # mm
 DISAGREE = 0.02  # of a voxel's side, between the sform and pixdim
+INTENTS = {range(2, 25): "statistical map", range(1002, 1003): "label map", range(1004, 1008): "vector field"}
 CIFTI = range(3000, 3100)  # intent codes of NIfTI-2 files that hold values on a surface
 
 
@@ -50,8 +53,10 @@ def read_nifti(
             stored = math.prod(image.shape) * image.get_data_dtype().itemsize
             refuse_bomb(path, stored, 4 * math.prod(image.shape[:3]))
             found = _read_voxels(image.dataobj, path.name, frame)
-        said = said_by((stem(path),), beside, (path.parent.name,))
-        looks = _looks_of_volume(path, judged(said), image.shape[3:], frame)
+        case, channel = channel_of(path)
+        said = said_by((*channel, stem(path)), beside, (path.parent.name,))
+        of_header = _kind_by_header(image, image.shape[3:])
+        looks = of_header or _looks_of_volume(path, judged(said), image.shape[3:], frame)
     data, dtype, made = found
     filled: tuple[str, ...] = ()
     if voxels:
@@ -61,13 +66,13 @@ def read_nifti(
         data=data,
         name=stem(path),
         contrast=contrast,
-        looks=(of_values := kind_of(data) if voxels else "") or looks,
-        why="its values" if of_values else reason(said),
+        looks=(of_values := ("colour map" if COLOURED in made else kind_of(data)) if voxels else "") or looks,
+        why="its values" if of_values else "its header" if of_header else reason(said),
         spacing=None if affine is None else spacing_of(affine),
         affine=affine,
         dtype=dtype,
         path=path,
-        subject=subject_of(path, stack=True),
+        subject=subject_of(case, stack=True),
         series=shown(path.name),
         provenance=provenance,
         notes=notes + placed + made + filled,
@@ -90,17 +95,25 @@ def glance_at_nifti(path: Path) -> Volume | None:
         return None
     if begin[344:347] != b"n+1" or any(begin[348:352]) or count != 3 or min(sides[:3]) < 1 or len(begin) < 352:
         return None  # perhaps an extension of our own
-    said = said_by((stem(path),), beside := said_beside(path), (path.parent.name,))
+    case, channel = channel_of(path)
+    said = said_by((*channel, stem(path)), beside := said_beside(path), (path.parent.name,))
     return Volume(
         data=unread((sides[2], sides[1], sides[0])),
         name=stem(path),
         looks=judged(said),
         why=reason(said),
         path=path,
-        subject=subject_of(path, stack=True),
+        subject=subject_of(case, stack=True),
         series=shown(path.name),
         provenance=Provenance.from_sidecar(beside),
     )
+
+
+def _kind_by_header(image: Any, volumes: tuple[int, ...]) -> str:
+    """What an intent code, or a fifth dimension, says that is no weighted image; empty where nothing."""
+    intent = int(image.header["intent_code"]) if "intent_code" in image.header else 0
+    of_intent = next((kind for codes, kind in INTENTS.items() if intent in codes), "")
+    return of_intent or ("vector field" if math.prod(volumes[1:]) > 1 else "")  # of a deformation, mostly
 
 
 def _looks_of_volume(path: Path, looks: str, volumes: tuple[int, ...], number: int) -> str:
@@ -110,7 +123,31 @@ def _looks_of_volume(path: Path, looks: str, volumes: tuple[int, ...], number: i
     count = math.prod(volumes)
     if count > 1 and path.with_name(f"{stem(path)}.bval").is_file():
         return "diffusion"
-    return f"series of {count} images" if not looks and count > (1 if volumes[1:] else MANY) else looks  # 5D: vectors
+    return f"series of {count} images" if not looks and count > MANY else looks
+
+
+def channel_of(path: Path) -> tuple[Path, tuple[str, ...]]:
+    """Of a file of nnU-Net, as case_0001.nii.gz, the name of its case, and what dataset.json calls its channel."""
+    if found := re.fullmatch(r"(.+)_(\d{4})", stem(path)):
+        for described in (folder / "dataset.json" for folder in path.parents[:2]):
+            with suppress(OSError):
+                name = _channels(described, described.stat().st_mtime_ns).get(str(int(found[2])))
+                return (path.with_name(found[1] + ending_of(path)), (name,)) if name else (path, ())
+        second = path.with_name(f"{found[1]}_0001{ending_of(path)}")
+        if path.parent.name in ("imagesTr", "imagesTs") and second.exists():
+            return path, ("unnamed channel",)
+    return path, ()
+
+
+@lru_cache(8)
+def _channels(described: Path, _: int) -> dict[str, str]:
+    """The names of the channels by number; of `channel_names`, or as the Decathlon has it, `modality`."""
+    with suppress(ValueError):
+        said: Any = json.loads(described.read_text(encoding="utf-8"))
+        for names in (said.get(key) for key in ("channel_names", "modality") if isinstance(said, dict)):
+            if isinstance(names, dict):
+                return {str(number): str(name) for number, name in names.items()}
+    return {}
 
 
 def sidecar_of(path: Path) -> Path:
@@ -180,7 +217,8 @@ def _restore_zeros(image: Any, stream: Any) -> None:
     """Put back the sides of 0 mm that the header of an open file gives its voxels: nibabel makes them 1 mm."""
     stream.seek(0)
     if "pixdim" in image.header:
-        stored = type(image.header).from_fileobj(stream, check=False)
+        kind = image.header.structarr.dtype
+        stored = np.frombuffer(stream.read(kind.itemsize), kind)[0]
         image.header["pixdim"][1:4][(stored["pixdim"][1:4] == 0) & (image.header["dim"][1:4] > 1)] = 0
 
 
@@ -273,13 +311,17 @@ def _read_voxels(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[
     size = columns * rows * dtype.itemsize
     slope, inter = float(proxy.slope), float(proxy.inter)
     data = np.empty((planes, rows, columns), np.float32)
+    of_colour = ""
     with ImageOpener(proxy.file_like) as file:
         file.seek(proxy.offset + number * planes * size)
         for z, plane in enumerate(data):
             block = file.read(size)
             if len(block) < size:
                 raise UnusableError(f"{name}: it is truncated, {z} of {planes} slices are there; copy it again.")
-            plane[:] = _scale(np.frombuffer(block, dtype).reshape(rows, columns), slope, inter)
+            stored = np.frombuffer(block, dtype).reshape(rows, columns)
+            plane[:] = _scale(stored, slope, inter)
+            if dtype.names and of_colour != COLOURED:
+                of_colour = said_of_colour(np.stack([stored[band] for band in "RGB"], axis=-1))
         file.read(2**20)  # to the end of a compressed file, where its checksum is looked at
 
     notes: tuple[str, ...] = ()
@@ -288,7 +330,7 @@ def _read_voxels(proxy: Any, name: str, number: int) -> tuple[Image, str, tuple[
     if planes > 1 and proxy.shape[2:3] == (1,):
         notes += (f"its {planes} volumes of one slice were taken for a stack",)
     if dtype.names:
-        return data, "uint8", (*notes, "colour was turned to grey")
+        return data, "uint8", (*notes, of_colour)
     if dtype.kind == "c":
         return data, "float32", (*notes, "complex values: their magnitude was taken")
     whole = dtype.kind in "iu" and slope.is_integer() and inter.is_integer()

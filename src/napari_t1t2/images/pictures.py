@@ -15,7 +15,7 @@ from ..errors import UnusableError
 from ..provenance import NOTICE, Provenance
 from .limits import refuse_bomb
 from .names import TIFF
-from .pixels import to_grey
+from .pixels import said_of_colour, to_grey
 from .volume import VOXEL
 
 FEW = 10  # channels or time points, at most; more are slices whose axis has the wrong name
@@ -145,4 +145,4 @@ def picture_provenance(path: Path) -> Provenance | None:
 def _grey(colour: npt.NDArray[Any], notes: tuple[str, ...]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     if (colour[..., :1] == colour[..., :3]).all():  # stored as colour, grey all the same
         return colour[..., 0], notes
-    return to_grey(colour), (*notes, "colour was turned to grey")
+    return to_grey(colour), (*notes, said_of_colour(colour))

@@ -13,6 +13,11 @@ from .volume import Image, Volume
 LABELS = 150  # different whole values, at most, of a label map
 FLAT = 0.65  # of its neighbouring voxels that have one label; of heads a third at most
 SAMPLED = 200_000  # voxels that tell
+VIVID, COLOURFUL = (
+    0.3,
+    0.2,
+)  # how far hues lie from the usual one, and the part of what is lit that has such in a map
+COLOURED = "its colours, those of a map or a figure, were turned to grey"
 FULL = 0.3  # of the voxels of a tissue map that hold nothing else
 
 
@@ -49,9 +54,9 @@ def refuse_blank(data: Image, name: str = "", *, flat: bool = False, two_values:
 def kind_of(data: Image) -> str:
     """What values alone say of (Z, Y, X): "label map", "tissue map" (parts of a voxel, 0 to 1), or nothing."""
     some = data.ravel()[:: max(1, data.size // SAMPLED)]
-    some = some[some != 0]
+    empty, some = len(some), some[some != 0]
     values = np.unique(some)
-    if len(values) > 1 and len(values) <= LABELS and (values == np.rint(values)).all():
+    if len(values) > (len(some) == empty) and len(values) <= LABELS and (values == np.rint(values)).all():
         beside = data[..., 1:][data[..., :-1] != 0] == data[..., :-1][data[..., :-1] != 0]
         return "label map" if beside.mean() >= FLAT else ""
     if len(values) > 1 and values[-1] == 1 and values[0] > 0 and (some == 1).mean() >= FULL:
@@ -64,6 +69,15 @@ def to_grey(data: Any) -> Any:
     red, green, blue = (data[..., i].astype(np.float64) for i in range(3))
     grey = 0.299 * red + 0.587 * green + 0.114 * blue
     return (np.rint(grey) if np.issubdtype(data.dtype, np.integer) else grey).astype(data.dtype)
+
+
+def said_of_colour(colour: Any) -> str:
+    """The note on RGB in the last axis that became grey: of a map or a figure, of many hues, another than of a tint."""
+    brightest = np.asarray(colour[..., :3].max(axis=-1), np.float32)
+    lit = brightest > 0.2 * brightest.max()
+    hues = colour[..., :3][lit] / brightest[lit][:, None]
+    other = np.abs(hues - np.median(hues, axis=0)).max(axis=-1, initial=0) > VIVID if lit.any() else lit
+    return COLOURED if other.sum() > COLOURFUL * lit.sum() else "colour was turned to grey"
 
 
 def as_stored(volume: Volume) -> np.ndarray[Any, np.dtype[Any]]:

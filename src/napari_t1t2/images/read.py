@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,19 @@ from .clues import subject_of
 from .contrast import contrast_of
 from .dicom import in_order, read_dicoms, read_stacks
 from .dicom_header import provenance_of
-from .dicom_slices import by_series
+from .dicom_slices import Identity, by_series, identity_of
 from .folder import Folder, choose, files_in, named
 from .names import DOCUMENTS, SIDECARS, TIFF, is_known, is_nifti, is_second_half, refuse_missing
 from .nifti import glance_at_nifti, read_nifti, read_sidecar
 from .pictures import picture_provenance, read_picture, read_tiff
-from .pixels import kind_of, make_finite, refuse_blank
+from .pixels import COLOURED, kind_of, make_finite, refuse_blank
 from .quiet import decoding, quiet
-from .volume import VOXEL, Outline, Skipped, Volume
+from .volume import VOXEL, Image, Outline, Skipped, Volume
 
 LOSSY = frozenset({".jpg", ".jpeg"})  # nobody keeps labels in these
 Source = tuple[Path, ...]  # files that are read together
+Step = tuple[int, int, Path]  # so many of so many, and the last
+BRIGHT = 0.75  # of the range of a picture, at its edges, where a head has air
 HELD = 128 * 2**20  # bytes of voxels that may be held by those who go file by file
 
 
@@ -55,10 +58,13 @@ def read_files(paths: Sequence[Path], *, frame: int = 0) -> tuple[list[Volume], 
     return gathered([read_source(source, frame=frame) for source in sources_in(paths)])
 
 
-def sources_in(paths: Sequence[Path]) -> list[Source]:
-    """What can be read one after the other: pictures and volumes alone, then each DICOM series; documents are left."""
+def sources_in(paths: Sequence[Path], known: Mapping[Path, Identity | None] = MappingProxyType({})) -> list[Source]:
+    """What can be read one after the other: pictures and volumes alone, then each DICOM series; documents are left.
+
+    Of files that are no pictures or volumes by name, the identity may be `known`.
+    """
     images = [p for p in paths if p.suffix.casefold() not in SIDECARS and not is_second_half(p)] or paths
-    series, unknown = by_series(path for path in images if not is_known(path))
+    series, unknown = by_series((path for path in images if not is_known(path)), known)
     some = series or any(map(is_known, images))  # else all are named
     alone = {path for path in unknown if not some or path.suffix.casefold() not in DOCUMENTS}
     return [(path,) for path in images if is_known(path) or path in alone] + series
@@ -92,14 +98,18 @@ def read_source(source: Source, *, frame: int = 0, voxels: bool = True) -> Part:
 
 def look_over(
     paths: Sequence[Path], *, frame: int = 0, places: bool = True
-) -> Generator[tuple[int, int], None, tuple[list[Volume], list[Skipped]]]:
+) -> Generator[Step, None, tuple[list[Volume], list[Skipped]]]:
     """`read_files` for more than memory holds: `Outline`s, whose voxels `load` reads one after the other.
 
     Where all fit into `HELD`, they are read at once. Of more, NIfTI are told by their headers and names, and others
     are read and let go; without `places`, of most NIfTI only names, shape and contrast are told. Yields how many
-    sources are done, of how many.
+    files, which may be DICOM, were identified, then how many sources are read; of how many, and the last.
     """
-    sources = sources_in(paths)
+    known: dict[Path, Identity | None] = {}
+    for path in (unknown := [path for path in paths if not is_known(path)]):
+        known[path] = identity_of(path)
+        yield len(known), len(unknown), path
+    sources = sources_in(paths, known)
     parts: list[Part] = []
     size, full = 0, False
     for source in sources:
@@ -108,14 +118,14 @@ def look_over(
         read = Part([glance], []) if glance else read_source(source, frame=frame, voxels=False)
         if not held and any(len(v.data) == 1 for v in read.volumes):  # single slices share a range
             read, held = read_source(source, frame=frame), True
-        known: list[Volume] = [_outline(v, source, n, frame, held=held) for n, v in enumerate(read.volumes)]
-        parts.append(replace(read, volumes=known))
-        size += sum(v.data.nbytes for v in known)
+        told: list[Volume] = [_outline(v, source, n, frame, held=held) for n, v in enumerate(read.volumes)]
+        parts.append(replace(read, volumes=told))
+        size += sum(v.data.nbytes for v in told)
         if size > HELD:
             for i in range(len(parts) - 1 if full else 0, len(parts)):
                 parts[i] = replace(parts[i], volumes=[let_go(v) for v in parts[i].volumes])
             full = True
-        yield len(parts), len(sources)
+        yield len(parts), len(sources), source[0]
     if not full:
         for i, source in enumerate(sources):
             if is_nifti(source[0]):
@@ -174,6 +184,19 @@ def gathered(parts: Sequence[Part]) -> tuple[list[Volume], list[Skipped]]:
     return alone + in_order(stacks), [s for part in parts for s in part.skipped]
 
 
+def _kind_of_picture(path: Path, stack: Image, notes: tuple[str, ...]) -> str:
+    """What the values, or the colours, of a picture say that it is; empty where nothing."""
+    return "colour map" if COLOURED in notes else "" if path.suffix.casefold() in LOSSY else kind_of(stack)
+
+
+def _bright_around(stack: Image) -> tuple[str, ...]:
+    """A note where the edges of pictures are bright, as air is not."""
+    edges = np.concatenate([stack[:, (0, -1)].ravel(), stack[:, :, (0, -1)].ravel()])
+    low, high = stack.min(), stack.max()
+    bright = high > low and np.median(edges) > low + BRIGHT * (high - low)
+    return ("bright around: is it inverted, or a page with an image on it? It was taken as it is",) if bright else ()
+
+
 def _why_impossible(volume: Volume) -> str:
     """A sentence where the voxels cannot be those of a head."""
     if not volume.spacing or all(VOXEL[0] <= mm <= VOXEL[1] for mm in volume.spacing):
@@ -209,7 +232,7 @@ def read_image(
         data=stack,
         name=path.stem,
         contrast=contrast,
-        looks=(of_values := path.suffix.casefold() not in LOSSY and kind_of(stack)) or contrast_of([path.stem]),
+        looks=(of_values := _kind_of_picture(path, stack, notes)) or contrast_of([path.stem]),
         why="its values" if of_values else f"named {path.stem!r}" if contrast_of([path.stem]) else "",
         spacing=spacing,
         dtype=data.dtype.name,
@@ -217,5 +240,5 @@ def read_image(
         subject=subject_of(path, len(stack) > 1),
         series=shown(path.name),
         provenance=provenance,
-        notes=notes + more,
+        notes=notes + more + _bright_around(stack),
     )

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..config import ModelConfig, Side, TrainConfig
-from ..data.sources import EVERY, report
+from ..data.sources import EVERY, MadeT, report
 from ..errors import Refusal, UnusableError
-from ..events import Reading
+from ..events import Doing, Reading
 from ..images.folder import Folder, choose, files_in, named
 from ..images.intensity import measure
 from ..images.pixels import evenly
 from ..images.plane import View
-from ..images.read import load, look_over
+from ..images.read import Step, load, look_over
 from ..images.volume import Outline, Skipped, spacing_of
+from ..runs.session import clock
 from ._layers import layer_of
 from ._memory import Chosen
 from ._series import Series
@@ -72,9 +73,10 @@ def look(
         try:
             key = path, chosen.volume
             if key not in everything:
-                steps = look_over(files_in(path), frame=chosen.volume)
-                everything[key] = named(path, *(yield from _reading(steps, stop)))
-            used[side] = first_loaded(choose(everything[key], label, chosen.series))
+                files = look_over(files_in(path), frame=chosen.volume)
+                everything[key] = named(path, *(yield from _reading(files, stop)))
+            steps = first_loaded(choose(everything[key], label, chosen.series))
+            used[side] = yield from _reading(steps, stop, "showing")
         except UnusableError as error:
             refused.append(str(error))
             continue
@@ -113,19 +115,20 @@ def look_at_sample(
 
 
 def _reading(
-    steps: Generator[tuple[int, int], None, tuple[list[Volume], list[Skipped]]], stop: Callable[[], bool]
-) -> Generator[Reading, None, tuple[list[Volume], list[Skipped]]]:
+    steps: Generator[Step, None, MadeT], stop: Callable[[], bool], doing: Doing = "reading"
+) -> Generator[Reading, None, MadeT]:
     """Look at files one after the other, and say every second how far it is."""
-    said = time.monotonic()
+    began = said = time.monotonic()
     while True:
         try:
-            done, total = next(steps)
+            done, total, path = next(steps)
         except StopIteration as end:
-            found: tuple[list[Volume], list[Skipped]] = end.value
+            found: MadeT = end.value
             return found
-        if time.monotonic() >= said + EVERY:
-            yield from report(Reading(done, total, "reading"), stop)
-            said = time.monotonic()
+        if (now := time.monotonic()) >= said + EVERY:
+            left = clock((now - began) / done * (total - done)) if said > began else ""  # the first may have waited
+            yield from report(Reading(done, total, doing, path.name, left), stop)
+            said = now
 
 
 def is_read(volume: Volume) -> bool:
@@ -133,16 +136,17 @@ def is_read(volume: Volume) -> bool:
     return not isinstance(volume, Outline) or volume.held
 
 
-def first_loaded(folder: Folder) -> Folder:
+def first_loaded(folder: Folder) -> Generator[Step, None, Folder]:
     """The folder with the voxels of the volumes that are shown; of more, their headers must do.
 
-    Loose slices are shown all, as one stack: those of a folder so large that they were let go are thinned out.
+    Loose slices are shown all, as one stack: those of a folder so large that they were let go are thinned out. Yields
+    what is read.
     """
     volumes: list[Volume] = []
     skipped = list(folder.skipped)
     shown, slices = 0, sum(is_loose(v) for v in folder.volumes)
     some = set(evenly(slices, SLICES).tolist())
-    at = -1
+    at, done = -1, 0
     for v in folder.volumes:
         at += is_loose(v)
         wanted = at in some if is_loose(v) else shown < SHOWN
@@ -150,6 +154,8 @@ def first_loaded(folder: Folder) -> Folder:
             volumes.append(v)
             shown += is_read(v) and not is_loose(v)
             continue
+        done += 1
+        yield done, max(done, len(some), min(SHOWN, len(folder.volumes))), v.path or folder.path
         try:
             read = load(v)
         except UnusableError as error:
