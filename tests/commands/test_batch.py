@@ -203,7 +203,9 @@ def evaluated(heads, made, tmp_path, capsys):
     def run(*more):
         code = main(["evaluate", *map(str, (made, heads[1])), "--json", "--report", str(tmp_path / "r.csv"), *more])
         out, err = capsys.readouterr()
-        return code, json.loads(out), err, list(csv.DictReader((tmp_path / "r.csv").open()))
+        with (tmp_path / "r.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        return code, json.loads(out), err, rows
 
     return run
 

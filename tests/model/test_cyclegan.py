@@ -168,6 +168,7 @@ def test_what_is_drawn_in_the_air_around_a_head_costs_and_what_is_drawn_inside_d
     source = ball(0.7, 0.3)
     assert intrusion(torch.where(ball(0.7, 1) > 0, -0.2, source), source) == 0
     assert intrusion(torch.where(around_head(source) > 0, -1.0, 1.0), source) == 0
+    assert intrusion(source + 0.05 * torch.rand(source.shape), source) == 0  # the noise of a scan
     ring = torch.where((ball(0.85, 1) > 0) & (ball(0.75, 1) < 0), 1.0, source)
     assert intrusion(ring, source) > 0.1
 

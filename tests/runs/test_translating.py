@@ -46,13 +46,10 @@ def begin(child, trained, data, *, looked_at=lambda: None, stop=lambda: False, m
     return translate_in_child(child, volume, model or trained, "t2", looked_at=looked_at, stop=stop, **options)
 
 
-def files_left():
-    places = {Path(translating.IN_MEMORY), Path(translating.tempfile.gettempdir())}
-    return [file for place in places if place.is_dir() for file in place.glob("napari-t1t2-*")]
-
-
-def test_a_child_makes_what_the_engine_makes_shows_first_what_is_looked_at_and_keeps_its_model(child, trained, stack):
-    before = files_left()
+def test_a_child_makes_what_the_engine_makes_shows_first_what_is_looked_at_and_keeps_its_model(
+    child, trained, stack, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(translating, "IN_MEMORY", str(tmp_path))
     mapped, begun, glimpsed, looked, *rest = begin(child, trained, stack, looked_at=lambda: (4, None, None))
     assert [type(event) for event in (mapped, begun, glimpsed, looked)] == [Mapped, Begun, Glimpsed, Looked]
     assert glimpsed.at == (4, None, None) and rest[-1] == Translated(6, 6)
@@ -64,7 +61,7 @@ def test_a_child_makes_what_the_engine_makes_shows_first_what_is_looked_at_and_k
     again = list(begin(child, trained, lazy, uncertainty=True))
     np.testing.assert_array_equal(again[0].images[0], mapped.images[0])
     assert again[0].images[1].any() and child._process.pid == first
-    assert files_left() == before
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_child_that_is_killed_is_a_sentence_and_the_next_one_goes_on(child, trained, stack):

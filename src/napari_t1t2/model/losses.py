@@ -50,12 +50,12 @@ def self_similarity(x: Tensor) -> Tensor:
 
 
 def intrusion(made: Tensor, source: Tensor) -> Tensor:
-    """How bright (B, 1, H, W) is where its source shows the air around the head, mean over all pixels.
+    """How much brighter than noise (B, 1, H, W) is where its source shows the air around the head; mean of all pixels.
 
     Self-similarity knows no bright from dark. Unpaired, scalp and bone may swap, fat dark over bright bone, with a new
     bright ring drawn outside the head; where nothing may be drawn there, they keep their places.
     """
-    return ((made + 1) * around_head(source)).mean()
+    return ((made - BACKGROUND).clamp_min(0) * around_head(source)).mean()
 
 
 def around_head(x: Tensor) -> Tensor:
