@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from .config import Side
 from .images.volume import Image
 
 Doing = Literal["waiting", "comparing", "reading", "preparing", "aligning", "pairing", "describing"]
@@ -69,14 +70,17 @@ class Preview:
     back_t2: Image
     paired: bool = field(default=False, kw_only=True)  # both show the same place of a head that is not trained on
 
-    def errors(self) -> dict[str, tuple[float, float]]:
+    def errors(self) -> dict[Side, tuple[float, float]]:
         """By contrast made, the mean absolute error of the synthetic slice, and that of doing nothing; both of 0 to 1.
 
         Empty where it cannot be known.
         """
         if not self.paired:
             return {}
-        pairs = {"t2": (self.fake_t2, self.t1, self.t2), "t1": (self.fake_t1, self.t2, self.t1)}
+        pairs: dict[Side, tuple[Image, Image, Image]] = {
+            "t2": (self.fake_t2, self.t1, self.t2),
+            "t1": (self.fake_t1, self.t2, self.t1),
+        }
         return {s: (_distance(fake, real), _distance(source, real)) for s, (fake, source, real) in pairs.items()}
 
 

@@ -1,4 +1,5 @@
 import subprocess
+import time
 from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
@@ -87,6 +88,7 @@ def test_a_paused_run_stands_still_and_goes_on(widget, qtbot, monkeypatch):
             begun.append(step)
             if stop():  # which blocks while the run is paused
                 return
+            time.sleep(0.001)  # no engine is faster than the window can show
             yield Progress(step, step, 0.0, 0.0, 0.0, 1.0, {"cycle": 1.0})
 
     monkeypatch.setattr("napari_t1t2.widgets.train.train_in_process", engine)

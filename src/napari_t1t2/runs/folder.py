@@ -19,7 +19,7 @@ from ..errors import Refusal
 from ..events import Progress
 from ..model.about import MODEL_FILE
 
-CHECKPOINT_FILE, CONFIG_FILE = "checkpoint.pt", "config.json"
+CHECKPOINT_FILE, CONFIG_FILE, BEST_FILE = "checkpoint.pt", "config.json", "best.safetensors"
 INPUTS, HERE = ("t1_folder", "t2_folder"), "."  # of a config; the run folder as its own file calls it
 DAMAGED = (AttributeError, KeyError, TypeError, ValueError, RecursionError, OverflowError)  # what a changed file raises
 LOSSES_FILE, PREVIEW_FOLDER, NOTES_FILE, DATA_FILE = "losses.csv", "previews", "notes.txt", "data.json"

@@ -33,6 +33,7 @@ from ..model.known import learning
 from ..model.memory import pages_kept
 from ..model.ranks import ALONE, Ranks
 from ..model.saved import begin_from, save_model, with_networks_of
+from .best import Best
 from .folder import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -156,9 +157,10 @@ def _train(
         add_notes(run / NOTES_FILE, step, where, notes)
         add_data(run / DATA_FILE, step, learned.data)
         losses_csv = LossTable(run / LOSSES_FILE, keep_to=step)
+        best = Best(run, resumed=saved is not None)
 
     saved_at, saved_seconds = (step, seconds) if saved else (-1, 0.0)
-    looked_at, looked_step = 0.5, step
+    looked_at, looked_step, errors = 0.5, step, dict[Side, tuple[float, float]]()
 
     def shown(at: float) -> tuple[Tensor, Tensor]:
         t1, t2 = (slice_at(at, *head, config.model).to(device) for head in learned.heads[:2])
@@ -167,10 +169,12 @@ def _train(
     guard = Guard(gan, shown(0.5))
 
     def look() -> Preview:
-        nonlocal looked_at, looked_step
+        nonlocal looked_at, looked_step, errors
         looked_at, looked_step = preview_at(), step
         with uninterrupted():
-            return preview(gan, *shown(looked_at), step, run if ranks.first else None, learned.heads[2])
+            seen = preview(gan, *shown(looked_at), step, run if ranks.first else None, learned.heads[2])
+            errors = seen.errors()
+        return seen
 
     def save() -> Saved:
         """Write the checkpoint first: a run that is killed in between goes on from it."""
@@ -178,11 +182,13 @@ def _train(
         guard.check_weights(step, saved_at)
         guard.check_images(step, saved_at)
         if ranks.first:
-            about = replace(learned.about, step=step, card=learned.about.card | {"minutes": round(seconds / 60, 2)})
+            card = learned.about.card | {"minutes": round(seconds / 60, 2), "held_out": errors}
+            about = replace(learned.about, step=step, card=card)
             run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
             save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window, schedule.began), about)
             with uninterrupted(), gan.averaged():
                 save_model(run / MODEL_FILE, gan, about)
+                best.keep(gan, about)
         saved_at, saved_seconds = step, seconds
         return Saved(step, run / MODEL_FILE)
 
@@ -237,6 +243,8 @@ def _train(
             if step % config.preview_every == 0 or preview_at() != looked_at:
                 yield look()
             if step % config.save_every == 0 or seconds - saved_seconds >= SAVE_SECONDS:
+                if learned.heads[2] and looked_step != step:
+                    yield look()  # by which the best one is known
                 yield save()
     except (GeneratorExit, KeyboardInterrupt):  # a notebook's `break` or interrupt
         if step not in (0, saved_at):

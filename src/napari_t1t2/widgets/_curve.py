@@ -110,7 +110,9 @@ class LossCurve(Plot):
         if not self.steps:
             return
         if self.canvas is None:
-            self.make_canvas(90, 150).mpl_connect("resize_event", self._fit)
+            canvas = self.make_canvas(90, 150)
+            canvas.setAccessibleName("curves of the losses; what each is stands below")
+            canvas.mpl_connect("resize_event", self._fit)
             packed = self.layout()
             assert isinstance(packed, QVBoxLayout)
             packed.insertWidget(0, self.canvas)

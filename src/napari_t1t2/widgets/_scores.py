@@ -50,6 +50,7 @@ class ScoreTable(QTableWidget):
 
     def __init__(self) -> None:
         super().__init__(len(MEASURES), 2)
+        self.setAccessibleName("scores")
         self.setVerticalHeaderLabels([*MEASURES])
         for row, (tip, _) in enumerate(MEASURES.values()):
             header = self.verticalHeaderItem(row)
@@ -87,7 +88,7 @@ class JointHistogram(Plot):
         from matplotlib.colors import LogNorm
 
         if self.canvas is None:
-            self.make_canvas(240, 260, "constrained")
+            self.make_canvas(240, 260, "constrained").setAccessibleName("joint histogram of both images")
         self.axes.clear()
         shown = np.ma.masked_equal(counts.T, 0)
         self.axes.pcolormesh(edges, edges, shown, norm=LogNorm(1, max(2.0, counts.max())), cmap="viridis")
