@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QScrollBar, QWidget
+from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QComboBox, QLineEdit, QScrollBar, QWidget
 
 from napari_t1t2.config import preset
 from napari_t1t2.runs import training
@@ -56,8 +56,8 @@ def test_every_control_has_a_name_that_a_screen_reader_says(cockpit, step):
         control
         for control in page.findChildren(QWidget)
         if control.focusPolicy() != Qt.FocusPolicy.NoFocus and not is_part(control)
+        if control.window() is cockpit  # the lists of choices have windows of their own
         if not control.accessibleName() and not (isinstance(control, QAbstractButton) and control.text())
-        if not (control.parent() and control.parent().focusProxy())
     ]
     assert not nameless, [(type(c).__name__, c.objectName(), type(c.parent()).__name__) for c in nameless]
 
@@ -78,6 +78,7 @@ def test_the_tab_key_goes_through_a_page_from_top_to_bottom(cockpit, viewer, hea
 def test_what_has_the_focus_is_seen(cockpit, step):
     page = cockpit.page(step)
     cockpit.setCurrentIndex(step)
+    QApplication.setActiveWindow(cockpit)  # which no window manager does here
     page.go.setFocus()
     with_focus = page.go.grab().toImage()
     page.go.clearFocus()

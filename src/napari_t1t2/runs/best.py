@@ -16,7 +16,7 @@ from .folder import BEST_FILE
 
 
 class Best:
-    """Of the models that a run saves, that of the lowest error; none where no held-out slice is known in both contrasts.
+    """Of the models that a run saves, that of the lowest error on the slice held out, where that can be known.
 
     The error is that of `card["held_out"]`, beside that of doing nothing, as another slice may be chosen meanwhile.
     """

@@ -17,7 +17,7 @@ from ..atomic import locked, naming, remove_abandoned, written_file
 from ..config import TrainConfig
 from ..errors import Refusal
 from ..events import Progress
-from ..model.about import MODEL_FILE
+from ..model.about import MODEL_FILE, read_about
 
 CHECKPOINT_FILE, CONFIG_FILE, BEST_FILE = "checkpoint.pt", "config.json", "best.safetensors"
 INPUTS, HERE = ("t1_folder", "t2_folder"), "."  # of a config; the run folder as its own file calls it
@@ -86,6 +86,14 @@ def _from(run: Path, folder: Path) -> Path:
 def is_taken(run_folder: Path) -> bool:
     """Whether a run has already left something there."""
     return any((run_folder / name).exists() for name in (MODEL_FILE, CHECKPOINT_FILE))
+
+
+def is_model_of(path: Path, step: int) -> bool:
+    """Whether a file is the model of a step."""
+    try:
+        return read_about(path).step == step
+    except (OSError, Refusal):
+        return False
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from ..data.split import split
 from ..errors import Refusal
 from ..events import Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from ..images.intensity import Intensity
-from ..model.about import MODEL_FILE, About, read_about
+from ..model.about import MODEL_FILE, About
 from ..model.card import noted
 from ..model.checkpoint import Position, read_checkpoint, save_checkpoint
 from ..model.cyclegan import CycleGAN
@@ -46,6 +46,7 @@ from .folder import (
     beside,
     check_run_folder,
     claimed,
+    is_model_of,
     save_config,
 )
 from .guard import Guard, uninterrupted
@@ -120,7 +121,7 @@ def _train(
     step, seconds, window = at.step, at.seconds, at.window
     schedule = Schedule.of_resumed(config, saved) if saved else Schedule(config)
     if saved and schedule.used(step, seconds) >= 1:
-        if not _is_model_of(run / MODEL_FILE, step):  # the last save was cut in two
+        if not is_model_of(run / MODEL_FILE, step):  # the last save was cut in two
             gan = CycleGAN(config, ranks).to(device)
             saved.restore(gan)
             if ranks.first:
@@ -335,14 +336,6 @@ def _read(
         }
         | {"pairs": {"slices": pairs.count, "exams": [exam.record() for exam in pairs.exams]}},
     )
-
-
-def _is_model_of(path: Path, step: int) -> bool:
-    """Whether a file is the model of a step."""
-    try:
-        return read_about(path).step == step
-    except (OSError, Refusal):
-        return False
 
 
 def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:

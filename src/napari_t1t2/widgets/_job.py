@@ -99,7 +99,7 @@ class Status(QTextEdit):
 
     def sizeHint(self) -> QSize:
         """All lines, if they are few."""
-        return QSize(0, min(math.ceil(self.document().size().height()) + 2, self._kept))
+        return QSize(0, min(math.ceil(self.document().size().height()) + 4, self._kept))
 
     def minimumSizeHint(self) -> QSize:
         """No less: other docks leave that much room."""
@@ -157,7 +157,7 @@ class JobWidget(QWidget):
         self.stop = QPushButton("Stop")
         self.stop.setEnabled(False)
         self.stop.hide()
-        self.next = QPushButton()
+        self.next = QPushButton("Next")
         self.next.hide()
         self._offered: Any = None
         self.buttons = QHBoxLayout()

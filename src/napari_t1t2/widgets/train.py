@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QPushButton, QWidget
 from ..config import PresetName, Side, TrainConfig, cores, preset
 from ..errors import Refusal
 from ..events import Failed, Finished, Noted, Preview, Progress, Reading, Saved, Started, TrainEvent
-from ..model.about import MODEL_FILE
+from ..model.about import MODEL_FILE, SIDES
 from ..model.card import held_out_error
 from ..runs.folder import is_taken, load_config
 from ..runs.listing import losses_of
@@ -68,8 +68,8 @@ class TrainWidget(JobWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.more, 2)
         row.addWidget(self.more_minutes, 1)
-        self.tab_through(self.go, self.pause, self.stop, self.next, self.more, self.more_minutes)
         self.body.insertWidget(2, self.more_row)
+        self.tab_through(self.go, self.pause, self.stop, self.next, self.more, self.more_minutes)
         self.more_row.hide()
 
         self._trial = False
@@ -181,8 +181,8 @@ class TrainWidget(JobWidget):
                 self.mention(sentence)
             case Finished(step=step, path=path, reason=reason) if not self._trial:
                 ended = "Finished" if reason == "completed" else "Stopped"
-                labels: dict[Side, str] = dict(zip(("t1", "t2"), self._labels, strict=True))
-                score = f"Slice held out: {held_out_error(self._errors, labels)}.\n" if self._errors else ""
+                error = held_out_error(self._errors, dict(zip(SIDES, self._labels, strict=True)))
+                score = f"Slice held out: {error}.\n" if error else ""
                 said = f"{ended} at step {step}: trained {self._trained} on {self._data}."
                 self.status.setText(f"{said}\n{score}Model: {path}")
                 self.curve.draw_now()
