@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .config import Side
 from .images.volume import Image
 
 Doing = Literal["waiting", "comparing", "reading", "preparing", "aligning", "pairing", "describing"]
@@ -70,14 +69,14 @@ class Preview:
     back_t2: Image
     paired: bool = field(default=False, kw_only=True)  # both show the same place of a head that is not trained on
 
-    def errors(self) -> dict[Side, tuple[float, float]]:
+    def errors(self) -> dict[str, tuple[float, float]]:
         """By contrast made, the mean absolute error of the synthetic slice, and that of doing nothing; both of 0 to 1.
 
         Empty where it cannot be known.
         """
         if not self.paired:
             return {}
-        pairs: dict[Side, tuple[Image, Image, Image]] = {
+        pairs = {
             "t2": (self.fake_t2, self.t1, self.t2),
             "t1": (self.fake_t1, self.t2, self.t1),
         }

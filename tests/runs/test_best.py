@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import pytest
 
-from napari_t1t2.events import Preview
+from napari_t1t2.events import Preview, Progress
 from napari_t1t2.model.about import MODEL_FILE, read_about
 from napari_t1t2.model.card import card_of
 from napari_t1t2.runs.best import relative_error
 from napari_t1t2.runs.folder import BEST_FILE
-from napari_t1t2.runs.listing import read_run
+from napari_t1t2.runs.listing import losses_of, read_run
 from napari_t1t2.runs.training import train
 
 
@@ -43,6 +43,14 @@ def test_a_resumed_run_keeps_the_best_of_all_its_sittings(config, scored):
         run_of(config, steps=steps)
         assert read_about(config.run_folder / BEST_FILE).step == best
     assert read_run(config.run_folder).best is None  # the last is the best
+
+
+def test_the_error_of_the_held_out_slice_is_reported_and_kept_with_the_losses(config, scored):
+    scored({0: 0.9, 2: 0.3, 4: 0.2, 6: 0.25})
+    events = run_of(config, steps=4, report_every=1) + run_of(config, steps=6, report_every=1)
+    reported = {e.step: e.losses.get("held-out") for e in events if isinstance(e, Progress)}
+    assert reported == {1: 0.9, 2: None, 3: 0.3, 4: None, 5: None, 6: None}
+    assert [row.get("held-out") for row in losses_of(config.run_folder)][:4] == [0.9, None, 0.3, None]
 
 
 def test_without_a_slice_known_in_both_contrasts_no_best_is_kept(config):

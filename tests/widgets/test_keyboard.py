@@ -78,7 +78,7 @@ def test_the_tab_key_goes_through_a_page_from_top_to_bottom(cockpit, viewer, hea
 def test_what_has_the_focus_is_seen(cockpit, step):
     page = cockpit.page(step)
     cockpit.setCurrentIndex(step)
-    QApplication.setActiveWindow(cockpit)  # which no window manager does here
+    QApplication.setActiveWindow(cockpit)  # no window manager does it here
     page.go.setFocus()
     with_focus = page.go.grab().toImage()
     page.go.clearFocus()

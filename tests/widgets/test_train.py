@@ -448,9 +448,7 @@ def test_the_curve_is_raw_and_faint_and_its_mean_bold(widget):
 
 def test_a_loss_that_comes_rarely_is_drawn_all_the_same(widget):
     for step in range(20):
-        widget.curve.add(step, {"cycle": 1.0})
-        if step % 10 == 0:
-            widget.curve.note("held-out", 0.2)
+        widget.curve.add(step, {"cycle": 1.0} | ({"held-out": 0.2} if step % 10 == 0 else {}))
     widget.curve.draw_now()
     assert list(widget.curve._lines["held-out"][0].get_xdata()) == [0, 10]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from .. import __version__
-from ..config import PresetName, Side, TrainConfig, preset
+from ..config import PresetName, TrainConfig, preset
 from ..data.seen import MARK, images_in
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Card:
     began: str  # the model that training began from
     data: str
     scores: Mapping[str, Mapping[str, float]]  # by direction: of the synthetic images and of doing nothing
-    held_out: Mapping[Side, tuple[float, float]]  # by contrast: mean error of a slice held out, and of doing nothing
+    held_out: Mapping[str, tuple[float, float]]  # by contrast: mean error of a slice held out, and of doing nothing
     lesions: str
     calibrated: tuple[str, ...]  # contrasts
     licence: str
@@ -63,7 +63,7 @@ class Card:
         if self.general:
             return f"General model of {one} and {two}, not trained on your images{at}"
         if self.step < FEW_STEPS:
-            return f"Hardly trained, {self.step} steps{on}: expect little of it{at}"
+            return f"Hardly trained, {self.step} steps{on}{at}: expect little of it"
         return f"Trained {time}{on}{at}"
 
     def rows(self) -> list[tuple[str, str]]:
@@ -156,7 +156,7 @@ def noted(
     )
 
 
-def held_out_error(errors: Mapping[Side, tuple[float, float]], labels: Mapping[Side, str]) -> str:
+def held_out_error(errors: Mapping[str, tuple[float, float]], labels: Mapping[str, str]) -> str:
     """How well a slice that is not trained on is made; empty where that is not known."""
     each = ", ".join(f"{labels[side]} {made:.1%} ({nothing:.1%})" for side, (made, nothing) in errors.items())
     return f"mean error, in brackets that of doing nothing: {each}" if each else ""

@@ -25,7 +25,7 @@ class Best:
         self._path, self._least = run / BEST_FILE, math.inf
         with suppress(Refusal, OSError):
             if resumed:
-                self._least = relative_error(read_about(self._path))
+                self._least = relative_error(read_about(self._path, brief=True))
             else:
                 self._path.unlink(missing_ok=True)
 

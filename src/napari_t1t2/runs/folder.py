@@ -91,7 +91,7 @@ def is_taken(run_folder: Path) -> bool:
 def is_model_of(path: Path, step: int) -> bool:
     """Whether a file is the model of a step."""
     try:
-        return read_about(path).step == step
+        return read_about(path, brief=True).step == step
     except (OSError, Refusal):
         return False
 

@@ -94,7 +94,7 @@ def read_run(folder: Path) -> Run | None:
 
 def _about(model: Path) -> About | None:
     with suppress(Refusal, OSError):
-        return read_about(model)
+        return read_about(model, brief=True)
     return None
 
 

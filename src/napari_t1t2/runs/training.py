@@ -161,7 +161,7 @@ def _train(
         best = Best(run, resumed=saved is not None)
 
     saved_at, saved_seconds = (step, seconds) if saved else (-1, 0.0)
-    looked_at, looked_step, errors = 0.5, step, dict[Side, tuple[float, float]]()
+    looked_at, looked_step, errors = 0.5, step, dict[str, tuple[float, float]]()
 
     def shown(at: float) -> tuple[Tensor, Tensor]:
         t1, t2 = (slice_at(at, *head, config.model).to(device) for head in learned.heads[:2])
@@ -231,6 +231,8 @@ def _train(
             if due:
                 guard.check_losses(means, step, saved_at)
                 guard.check_weights(step, saved_at)
+                if errors and looked_step >= reported_at:
+                    means["held-out"] = errors["t2"][0]
                 fraction = schedule.used(step, seconds)
                 rate = (step - reported_at) * config.batch / max(seconds - since, 1e-9)
                 left = seconds * (1 / fraction - 1)

@@ -100,11 +100,6 @@ class LossCurve(Plot):
         if time.monotonic() - self._drawn_at >= SECONDS:
             self.draw_now()
 
-    def note(self, name: str, value: float) -> None:
-        """Add a point of one line to the last report."""
-        if self.steps:
-            self.losses.setdefault(name, [math.nan] * len(self.steps))[-1] = value
-
     def draw_now(self) -> None:
         """Draw all points."""
         if not self.steps:

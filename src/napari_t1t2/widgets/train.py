@@ -75,7 +75,7 @@ class TrainWidget(JobWidget):
         self._trial = False
         self._last_change, self._at, self._step = "", 0.5, 0
         self._run: Path | None = None  # of the last training
-        self._errors: dict[Side, tuple[float, float]] = {}  # of the last preview
+        self._errors: dict[str, tuple[float, float]] = {}  # of the last preview
         self._own_run_folder = self._propose_run_folder()
         self._recall()
         self._followed = {name: self.form[name].value for name in OF_LOAD}
@@ -172,8 +172,6 @@ class TrainWidget(JobWidget):
             case Preview() if not self._trial:
                 self.strip.add(event)
                 self._errors = event.errors()
-                if self._errors:
-                    self.curve.note("held-out", self._errors["t2"][0])
             case Saved(path=path) if not self._trial:
                 memory.last_model = path
                 memory.add_run(path.parent.resolve())

@@ -128,7 +128,7 @@ class TranslateWidget(JobWidget):
         data, notice = pixels_of(layer, level)
         if self.form["model"].value == Path():
             raise Refusal("No model was chosen: train one, or choose the model.safetensors of a run.")
-        about = read_about(self.form["model"].value)
+        about = read_about(self.form["model"].value, brief=True)
         to = about.config.side(self.form["to"].value or "")
         self._source, self._level, self._place = layer, level, place_of(layer, level)
         for sentence in filter(None, (notice, self._place.note)):
@@ -149,7 +149,7 @@ class TranslateWidget(JobWidget):
 
     def _start_batch(self) -> Callable[[Callable[[], bool]], Iterator[Any]]:
         model = self.form["model"].value
-        read_about(model).config.side(self.form["to"].value or "")
+        read_about(model, brief=True).config.side(self.form["to"].value or "")
         how = ["--model", str(model), "--to", self.form["to"].value, "--planes", self.form["planes"].value]
         how += ["--device", self.form["device"].value, *(["--uncertainty"] if self.form["uncertainty"].value else [])]
         return self.more.start(how)
@@ -301,7 +301,7 @@ class TranslateWidget(JobWidget):
 
     def _on_model(self, _: Any = None) -> None:
         try:
-            self._about = read_about(self.form["model"].value)
+            self._about = read_about(self.form["model"].value, brief=True)
         except Refusal as error:
             self._about = None
             self.status.setText(str(error))
