@@ -86,7 +86,9 @@ class RunList(QWidget):
         for run in self._runs:
             item = QListWidgetItem(f"{run.folder.name}\n{run.told()}")
             if run.picture:
-                item.setIcon(QIcon(QPixmap(str(run.picture))))
+                icon = QIcon(picture := QPixmap(str(run.picture)))
+                icon.addPixmap(picture, QIcon.Mode.Selected)  # Qt would tint it
+                item.setIcon(icon)
             item.setToolTip(str(run.folder))
             self.list.addItem(item)
         folders = [run.folder for run in self._runs]
