@@ -142,6 +142,20 @@ def test_of_two_models_the_second_is_not_tried_where_the_first_fails(widget, vie
     assert widget._models == [] and widget._by == ""
 
 
+def test_of_two_models_the_second_is_not_tried_where_the_first_is_stopped(
+    widget, viewer, head, trained, qtbot, tmp_path
+):
+    models = [shutil.copytree(trained, tmp_path / name) / "model.safetensors" for name in ("first", "second")]
+    viewer.layers.selection.active = viewer.add_image(np.stack([head] * 2000), metadata={"contrast": "T1"})
+    widget.compare_models(models)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=60_000)
+    widget.compare_models(models)
+    assert "Wait until this translation has ended" in widget.status.text()
+    widget.stop.click()
+    widget.wait(20)
+    assert len(viewer.layers) == 1 and not widget.running and widget._by == ""
+
+
 def test_a_model_that_the_user_chose_is_left_alone(widget, trained, tmp_path):
     for name in ("mine", "newer"):
         (tmp_path / f"{name}.safetensors").write_bytes((trained / "model.safetensors").read_bytes())

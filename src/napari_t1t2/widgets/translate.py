@@ -222,23 +222,29 @@ class TranslateWidget(JobWidget):
         self._images = []
         super()._on_finished()
         if self._by:
-            self._translate_next()
+            (self._translate_next if self.state == "completed" else self._forget_comparison)()
 
     def compare_models(self, models: Sequence[Path]) -> None:
         """Translate the layer with one model after the other, and go on to the next step with what they made."""
-        self._models, self._compared, self._by = list(models), [], "?"
+        if self.running:
+            self.status.setText("Wait until this translation has ended, then compare.")
+            return
+        self._models, self._compared = list(models), []
+        self.batch["folder"].line_edit.value = ""  # it is the layer that both translate
         self._translate_next()
 
     def _translate_next(self) -> None:
-        went_on = not self._compared or self.state == "completed"
-        if went_on and self._models:
+        if self._models:
             model = self._models.pop(0)
             self.form["model"].value, self._by = model, f", {model.parent.name}"
             self.go.click()
-        elif went_on and len(self._compared) > 1:
+        elif len(self._compared) > 1:
             self.next.click()
         if not self.running:
-            self._models, self._by, self._compared = [], "", []
+            self._forget_comparison()
+
+    def _forget_comparison(self) -> None:
+        self._models, self._by, self._compared = [], "", []
 
     def _remove_unfinished(self) -> None:
         for filling in self._filling:
