@@ -152,6 +152,7 @@ class JobWidget(QWidget):
         self.call = go
         self._slot = slot = _Slot()
         self._last: Any = None
+        self._told: set[str] = set()
         self._ended: State = "completed"
         self.go = QPushButton(go)
         self.stop = QPushButton("Stop")
@@ -227,8 +228,13 @@ class JobWidget(QWidget):
         """Show an event; runs in the GUI thread."""
 
     def tell(self, sentence: str) -> None:
-        """Show a notice that does not end the job; it stands in the dock until the next one."""
-        show_warning(sentence)
+        """Show a notice that does not end the job; it stands in the dock until the next one.
+
+        Only the first time it also pops up: napari keeps 0.2 MiB of each notice that does.
+        """
+        if sentence not in self._told:
+            show_warning(sentence)
+        self._told.add(sentence)
         self._remark(sentence)
 
     def mention(self, sentence: str) -> None:
