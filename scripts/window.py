@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 SIZES = {"small": (1366, 768, 1), "middle": (1600, 1000, 1), "dense": (1920, 1080, 2)}
-STATES = ("empty", "wrong", "loaded", "settings", "running", "paused", "failed", "done", "runs", "translated")
+STATES = ("empty", "wrong", "general", "loaded", "settings", "running", "paused", "failed", "done", "runs", "model")
+STATES += ("translated", "compared")
 GUIDE = {"loaded": "window-data.png", "done": "window-train.png", "translated": "window.png"}  # middle, dark
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -54,7 +55,11 @@ def draw(out: Path, size: str, theme: str, home: Path) -> None:
         path = out / f"{state}-{size}-{theme}.png"
         viewer.screenshot(str(path), canvas_only=False, flash=False)
         got = viewer.window._qt_window.size()
-        page = cockpit.page(cockpit.currentIndex())
+        page = page_of(cockpit)
+        if state == "compared":
+            planes = page.planes_window
+            planes.grab().save(str(out / f"planes-{size}-{theme}.png"))
+            planes.close()
         print(path.name, f"window {got.width()}x{got.height()}, dock {dock.width()}x{dock.height()}", *cut_off(page))
         if (size, theme) == ("middle", "dark") and state in GUIDE:
             save_small(path, DOCS / GUIDE[state])
@@ -65,6 +70,11 @@ def draw(out: Path, size: str, theme: str, home: Path) -> None:
             page.stop.click()
             page.wait(60)
     viewer.close()
+
+
+def page_of(cockpit: Any) -> Any:
+    """The step that is open."""
+    return cockpit.page(cockpit.currentIndex())
 
 
 def cut_off(page: Any) -> list[str]:
@@ -94,8 +104,14 @@ def wrong(viewer: Any, cockpit: Any) -> None:
     load.form["size"].value = 100
 
 
+def general(viewer: Any, cockpit: Any) -> None:
+    """Nothing was trained yet: Translate proposes the general model."""
+    cockpit.setCurrentIndex(2)
+
+
 def loaded(viewer: Any, cockpit: Any) -> None:
     """The sample heads are loaded."""
+    cockpit.setCurrentIndex(0)
     load = cockpit.page(0)
     load.reset.click()
     load.more.unfold(False)
@@ -154,9 +170,15 @@ def runs(viewer: Any, cockpit: Any) -> None:
     area.verticalScrollBar().setValue(area.verticalScrollBar().maximum())
 
 
+def model(viewer: Any, cockpit: Any) -> None:
+    """Before the model is used: what it is."""
+    cockpit.page(1).next.click()
+    cockpit.page(2).card.more.unfold()
+
+
 def translated(viewer: Any, cockpit: Any) -> None:
     """A whole head, and the synthetic layer over it."""
-    cockpit.page(1).next.click()
+    cockpit.page(2).card.more.unfold(False)
     viewer.layers.clear()
     viewer.open_sample("napari-t1t2", "heads")
     viewer.layers.selection.active = viewer.layers[0]
@@ -166,6 +188,19 @@ def translated(viewer: Any, cockpit: Any) -> None:
     viewer.layers[1].visible = False
     viewer.dims.set_current_step(0, viewer.layers[0].data.shape[0] * 45 // 100)
     viewer.reset_view()
+
+
+def compared(viewer: Any, cockpit: Any) -> None:
+    """A curtain between both, the scores, and the three planes."""
+    cockpit.page(2).next.click()
+    compare = page_of(cockpit)
+    compare.go.click()
+    compare.wait(120)
+    compare.form["view"].value = "curtain"
+    for layer in list(viewer.layers):
+        layer.visible = layer == compare.view.layer
+    compare.planes.click()
+    compare.planes_window.resize(viewer.window._qt_window.size() * 0.8)
 
 
 def until(done: Callable[[], bool], seconds: float = 120) -> None:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from napari_t1t2.__main__ import main
+from napari_t1t2.config import preset
 from napari_t1t2.errors import Refusal
 from napari_t1t2.images.volume import Volume
 from napari_t1t2.model.about import SAMPLE, read_about
-from napari_t1t2.model.card import card_of
+from napari_t1t2.model.card import card_of, preset_of
 from napari_t1t2.model.saved import describe_anew, load_model
 from napari_t1t2.synthesis.calibration import calibrate, scores_of, store
 from napari_t1t2.synthesis.prepare import GENERAL, prepare
@@ -106,3 +107,9 @@ def test_a_folder_of_images_called_sample_does_not_hide_the_general_model(tmp_pa
     (tmp_path / "sample").mkdir()
     monkeypatch.chdir(tmp_path)
     assert read_about(Path("sample")).path == SAMPLE
+
+
+@pytest.mark.parametrize("name", ["laptop", "notebook", "gpu"])
+def test_a_preset_is_known_by_its_networks(name):
+    assert preset_of(replace(preset(name), minutes=1, seed=3)) == name
+    assert preset_of(replace(preset(name), learning_rate=0.1)) == ""

@@ -7,7 +7,7 @@ from napari_t1t2.commands.train import with_flags
 from napari_t1t2.config import ModelConfig, TrainConfig, preset
 from napari_t1t2.errors import Refusal
 from napari_t1t2.runs.folder import claimed
-from napari_t1t2.runs.listing import delete_run, losses_of, preset_of, previews_in, read_run, rename_run, runs_in
+from napari_t1t2.runs.listing import delete_run, losses_of, previews_in, read_run, rename_run, runs_in
 from napari_t1t2.runs.script import as_command, as_python
 
 
@@ -28,12 +28,6 @@ def test_a_folder_that_is_no_run_is_not_listed(tmp_path, trained):
 
 def test_losses_without_a_file_are_none(tmp_path):
     assert losses_of(tmp_path) == losses_of(tmp_path, only_last=True) == []
-
-
-@pytest.mark.parametrize("name", ["laptop", "notebook", "gpu"])
-def test_a_preset_is_known_by_its_networks(name):
-    assert preset_of(replace(preset(name), minutes=1, seed=3)) == f"preset {name}"
-    assert preset_of(replace(preset(name), learning_rate=0.1)) == "own settings"
 
 
 def test_a_run_that_is_being_trained_is_neither_renamed_nor_deleted(tmp_path, config):

@@ -18,7 +18,7 @@ from napari_t1t2.model.saved import load_model
 from napari_t1t2.runs.training import train
 from napari_t1t2.synthesis import translation
 from napari_t1t2.synthesis.prepare import NOT_FAMILIAR, input_range, prepare, provenance, unusual_spacing
-from napari_t1t2.synthesis.translation import blank, flicker, stream, translate
+from napari_t1t2.synthesis.translation import blank, stream, translate
 
 
 @pytest.fixture(scope="module")
@@ -252,15 +252,6 @@ def test_three_planes_are_averaged(model, head, affine):
         for view in views
     ]
     np.testing.assert_allclose(out, np.mean(each, axis=0), atol=1e-3)
-
-
-def test_flicker_is_the_difference_of_neighbours():
-    data = np.zeros((4, 3, 3), np.float32)
-    data[1] = 6
-    assert flicker(data) == pytest.approx(4)
-    head = np.zeros(data.shape, bool)
-    head[:2] = True
-    assert flicker(data, head) == pytest.approx(6)
 
 
 def test_a_large_result_lives_in_a_file(monkeypatch):

@@ -1,5 +1,6 @@
 """The one dock: its pages, the way through them, and what it leaves behind."""
 
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,24 @@ def test_from_two_folders_to_an_overlay_in_five_clicks(cockpit, viewer, config):
     click(translate.go)
     translate.wait(60)
     assert len(clicks) == 5 and viewer.layers[-1].metadata["synthetic"]
+
+
+def test_two_earlier_trainings_are_compared_on_the_same_slices(cockpit, viewer, trained, head, tmp_path, here, qtbot):
+    data = np.stack([head] * 3)
+    viewer.layers.selection.active = viewer.add_image(data, name="scan", metadata={"contrast": "T1"})
+    for name in ("first", "second"):
+        memory.add_run(shutil.copytree(trained, tmp_path / name))
+    train = cockpit.page(1)
+    train.earlier.unfold()
+    train.runs.list.selectAll()
+    train.runs.buttons["Compare two"].click()
+    assert cockpit.currentIndex() == 2
+    qtbot.waitUntil(lambda: cockpit.currentIndex() == 3, timeout=60_000)
+    compare = cockpit.page(3)
+    shown = [compare.form[name].value.name for name in ("real", "synthetic")]
+    assert sorted(shown) == ["T2 (synthetic) from scan, first", "T2 (synthetic) from scan, second"]
+    assert compare.view.layer.name.startswith("curtain: ")
+    compare.form["view"].value = "separate layers"
 
 
 def test_a_next_step_is_offered_only_where_there_is_one(cockpit, viewer, config, qtbot):

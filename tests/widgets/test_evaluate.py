@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from qtpy.QtGui import QGuiApplication
 
 from napari_t1t2.events import Failed
@@ -353,3 +354,11 @@ def test_another_layer_that_goes_takes_no_results_along(widget, viewer, fake, re
     evaluate(widget)
     viewer.layers.remove(other)
     assert not widget.table.isHidden() and "difference: made minus scan" in viewer.layers
+
+
+def test_the_joint_histogram_has_the_colours_of_the_window(widget, viewer, qtbot):
+    widget.setStyleSheet("QWidget { background-color: #262930; color: #f0f1f2; }")
+    widget.histogram.draw(np.eye(4), np.arange(5.0), "inside the head", ("real", "made"))
+    axes = widget.histogram.axes
+    assert to_hex(axes.get_facecolor()) == to_hex(axes.figure.get_facecolor()) == "#262930"
+    assert {to_hex(part.get_color()) for part in (axes.xaxis.label, axes.title, axes.lines[0])} == {"#f0f1f2"}

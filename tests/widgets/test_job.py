@@ -244,3 +244,13 @@ def test_a_row_with_the_focus_takes_the_wheel(viewer, qtbot, told):
     train.form["minutes"].value = 5
     turn_wheel(row)
     assert train.form["minutes"].value < 5
+
+
+def test_a_notice_pops_up_once_and_stands_in_the_dock_each_time(qtbot, told):
+    widget = JobWidget(QWidget(), "Go")
+    qtbot.addWidget(widget)
+    for _ in range(3):
+        widget.remarks.setText("")
+        widget.tell("It is dark.")
+        assert widget.remarks.text() == "It is dark."
+    assert told == ["It is dark."]

@@ -1,10 +1,15 @@
 """The list of earlier trainings."""
 
 import shutil
+import sys
+from dataclasses import replace
 
 import pytest
-from qtpy.QtWidgets import QInputDialog, QMessageBox
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
+from napari_t1t2.model.about import read_about
+from napari_t1t2.model.saved import describe_anew, load_model
 from napari_t1t2.runs import training
 from napari_t1t2.widgets._memory import memory
 from napari_t1t2.widgets.train import TrainWidget
@@ -15,6 +20,7 @@ def run(trained):
     """A run in the folder of all runs, with its images beside it."""
     for contrast in ("T1", "T2"):
         shutil.copytree(trained.parent / contrast, memory.home / contrast)
+    shutil.copy(trained / "model.safetensors", memory.home / "first.copy")
     return shutil.copytree(trained, memory.home / "first")
 
 
@@ -30,8 +36,67 @@ def widget(viewer, qtbot, told, run, monkeypatch):
 def test_a_run_is_listed_with_its_picture_and_a_line_on_it(widget):
     item = widget.runs.list.item(0)
     assert widget.runs.list.count() == 1 and not item.icon().isNull()
-    assert item.text().startswith("first\ntrained 0:0") and item.text().endswith(" min, hardly")
+    assert item.text().startswith("first\ntrained 0:0") and " min, hardly\nT1, T2, own settings" in item.text()
     assert "(4 steps): hardly trained" in widget.runs.says.text()
+
+
+def test_what_a_run_is_stands_there_before_it_is_used(widget):
+    card = widget.runs.card
+    assert "Hardly trained, 4 steps on 7 T1 and 7 T2 slices" in card.line.text() and "invented" in card.line.text()
+    assert not card.isHidden() and card.rows.isHidden()
+    card.more.unfold()
+    assert "<b>Limits:</b>" in card.rows.text() and not card.rows.isHidden()
+
+
+def test_the_best_model_of_a_run_is_offered_where_it_is_not_the_last(widget, run, qtbot):
+    best = widget.runs.buttons["Translate with best"]
+    assert not best.isEnabled()
+    other = replace(read_about(run), step=2)
+    describe_anew(load_model(run), other)
+    (run / "model.safetensors").rename(run / "best.safetensors")
+    shutil.copy(run.parent / "first.copy", run / "model.safetensors")
+    widget.runs.refresh()
+    assert best.isEnabled() and "that of step 2" in widget.runs.says.text()
+    with qtbot.waitSignal(widget.next_step) as handed:
+        best.click()
+    assert handed.args == [run / "best.safetensors"] == [memory.last_model]
+
+
+def test_the_folder_of_a_run_is_opened(widget, run, monkeypatch):
+    opened = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", opened.append)
+    widget.runs.buttons["Open folder"].click()
+    assert [url.toLocalFile() for url in opened] == [str(run)]
+
+
+def test_two_runs_are_handed_on_to_be_compared(widget, run, qtbot):
+    second = shutil.copytree(run, run.with_name("second"))
+    widget.runs.refresh()
+    compare = widget.runs.buttons["Compare two"]
+    assert not compare.isEnabled()
+    widget.runs.list.selectAll()
+    assert compare.isEnabled()
+    with qtbot.waitSignal(widget.next_step) as handed:
+        compare.click()
+    assert {model.parent for model in handed.args[0]} == {run, second}
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_run_is_exported_and_what_is_missing_is_a_sentence(widget, run, monkeypatch, qtbot, tmp_path, missing):
+    pytest.importorskip("onnx")
+    out = tmp_path / "to T2.onnx"
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *_: ("T2", True))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(out), ""))
+    if missing:
+        script = (
+            "import sys; print('napari-t1t2: This needs onnx: install it with pip install \"napari-t1t2[export]\".')"
+        )
+        monkeypatch.setattr("napari_t1t2.widgets._runs.COMMAND", (sys.executable, "-c", script))
+    widget.runs.buttons["Export"].click()
+    assert "Exporting" in widget.runs.says.text()
+    wanted = "This needs onnx: install it" if missing else f"{out} makes T2"
+    qtbot.waitUntil(lambda: widget.runs.says.text().startswith(wanted), timeout=60_000)
+    assert out.exists() != missing
 
 
 def test_a_run_elsewhere_is_listed_once_it_was_trained(widget, trained, tmp_path):

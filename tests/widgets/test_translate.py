@@ -1,3 +1,4 @@
+import shutil
 import sys
 from pathlib import Path
 from threading import Event
@@ -21,7 +22,7 @@ from napari_t1t2.synthesis import prepare, translation
 from napari_t1t2.synthesis.uncertainty import NOT_CALIBRATED
 from napari_t1t2.widgets._job import KEPT
 from napari_t1t2.widgets._layers import beside, layer_of, place_of
-from napari_t1t2.widgets._memory import memory
+from napari_t1t2.widgets._memory import memory, selection_of
 from napari_t1t2.widgets.files import read_layers, save_dicom, save_nifti, volumes_of
 from napari_t1t2.widgets.translate import TranslateWidget
 
@@ -103,6 +104,56 @@ def test_the_last_model_is_remembered_by_the_next_session(viewer, qtbot, trained
     widget = TranslateWidget(viewer)
     qtbot.addWidget(widget)
     assert widget.form["model"].value == trained / "model.safetensors"
+
+
+def test_without_a_model_of_ones_own_the_general_one_is_taken_which_says_so(viewer, qtbot, told, here, head):
+    widget = TranslateWidget(viewer)
+    qtbot.addWidget(widget)
+    assert widget.form["model"].value == Path("sample")
+    assert "General model of T1 and T2, not trained on your images" in widget.card.line.text()
+    made = translate(widget, viewer.add_image(head, name="sub-01", metadata={"contrast": "T1"}))
+    assert made.metadata["general_model"] and widget.form["to"].value == "T2"
+    assert any("The general model made this" in sentence for sentence in told)
+
+
+def test_what_a_model_is_stands_there_before_it_is_used(widget, tmp_path):
+    assert "Hardly trained, 4 steps on 7 T1 and 7 T2 slices" in widget.card.line.text()
+    assert "may be removed, weakened or invented" in widget.card.line.text()
+    assert "<b>Limits:</b>" in widget.card.rows.text() and not widget.card.isHidden()
+    widget.form["model"].value = tmp_path / "nothing.safetensors"
+    assert widget.card.isHidden() and "does not exist" in widget.status.text()
+
+
+def test_two_models_translate_one_layer_for_a_comparison(widget, viewer, head, trained, tmp_path, qtbot):
+    models = [shutil.copytree(trained, tmp_path / name) / "model.safetensors" for name in ("first", "second")]
+    viewer.layers.selection.active = viewer.add_image(np.stack([head] * 2), name="scan", metadata={"contrast": "T1"})
+    with qtbot.waitSignal(widget.next_step, timeout=60_000) as handed:
+        widget.compare_models(models)
+    names = ["T2 (synthetic) from scan, first", "T2 (synthetic) from scan, second"]
+    assert [layer.name for layer in viewer.layers[1:]] == names == [layer.name for layer in handed.args[0]]
+    qtbot.waitUntil(lambda: not widget.running)
+    assert translate(widget, viewer.layers[0]).name == "T2 (synthetic) from scan"
+
+
+def test_of_two_models_the_second_is_not_tried_where_the_first_fails(widget, viewer, head, tmp_path):
+    viewer.layers.selection.active = viewer.add_image(head, name="scan", metadata={"contrast": "T1"})
+    widget.compare_models([tmp_path / "none.safetensors", tmp_path / "other.safetensors"])
+    assert not widget.running and "none.safetensors does not exist" in widget.status.text()
+    assert widget._models == [] and widget._by == ""
+
+
+def test_of_two_models_the_second_is_not_tried_where_the_first_is_stopped(
+    widget, viewer, head, trained, qtbot, tmp_path
+):
+    models = [shutil.copytree(trained, tmp_path / name) / "model.safetensors" for name in ("first", "second")]
+    viewer.layers.selection.active = viewer.add_image(np.stack([head] * 2000), metadata={"contrast": "T1"})
+    widget.compare_models(models)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=60_000)
+    widget.compare_models(models)
+    assert "Wait until this translation has ended" in widget.status.text()
+    widget.stop.click()
+    widget.wait(20)
+    assert len(viewer.layers) == 1 and not widget.running and widget._by == ""
 
 
 def test_a_model_that_the_user_chose_is_left_alone(widget, trained, tmp_path):
@@ -566,3 +617,20 @@ def test_pictures_beside_a_volume_in_mm_have_no_size(widget, viewer, head, told)
     made = translate(widget, pictures)
     np.testing.assert_array_equal(made.translate, pictures.translate)
     assert place_of(made).spacing is None
+
+
+def test_a_volume_in_mm_moves_the_pictures_that_were_there_beside_it(viewer, head, told, widget):
+    selection_of(viewer)
+    pictures = viewer.add_image(np.stack([head] * 4), name="pictures", metadata={"contrast": "T1"})
+    slice_ = viewer.add_image(head, name="slice", metadata={"contrast": "T1"})
+    own = viewer.add_image(head, name="the user's own")
+    made = translate(widget, pictures)
+    volume = viewer.add_image(np.stack([head] * 3), scale=(3, 1, 1), units=("mm",) * 3)
+    for layer in (pictures, slice_, made):
+        assert {str(unit) for unit in layer.units} == {"millimeter"} and place_of(layer).spacing is None
+        assert layer.extent.world[0][-1] > volume.extent.world[1][-1]
+    np.testing.assert_array_equal(made.translate, pictures.translate)
+    assert {str(unit) for unit in own.units} == {"pixel"}  # which we have not brought
+    viewer.layers.remove(own)
+    assert viewer.layers.extent.units is not None  # napari draws them all
+    assert place_of(translate(widget, pictures)).spacing is None

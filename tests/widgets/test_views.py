@@ -76,6 +76,7 @@ def test_blinking_shows_one_after_the_other_and_says_which(widget, viewer, qtbot
         qtbot.waitUntil(lambda name=name: widget.status.text() == name)
         assert (on_screen(widget.view.layer)[1:, 1:] == value).all()
     widget.form["view"].value = "separate layers"
+    assert widget.status.text() == ""
     assert not widget.view._timer.isActive() and [layer.name for layer in viewer.layers] == ["scan", "made"]
 
 
@@ -235,3 +236,11 @@ def test_keys_move_the_cursor_and_stay_inside(planes, viewer, qtbot):
 def test_the_planes_close_when_one_of_their_layers_goes(planes, widget, viewer):
     viewer.layers.remove(planes.layers[0])
     assert not planes.isVisible() and planes.layers == []
+
+
+@pytest.mark.parametrize("way", ["separate layers", "curtain", "checkerboard", "blink", "difference"])
+def test_the_row_position_is_there_only_where_it_moves_something(widget, viewer, way):
+    add(viewer, 3, "scan")
+    add(viewer, 5, "made", synthetic=True)
+    widget.form["view"].value = way
+    assert widget.form["at"].native.isVisibleTo(widget) == (way in ("curtain", "checkerboard"))

@@ -56,15 +56,18 @@ class About:
         }
 
     @classmethod
-    def of_header(cls, path: Path, header: Mapping[str, str]) -> Self:
-        """The inverse of `to_header`, of the file `path`. Raises `Refusal` with a sentence."""
-        from .known import from_json  # brings scipy, a quarter of a second: not when a widget opens
-
+    def of_header(cls, path: Path, header: Mapping[str, str], *, brief: bool = False) -> Self:
+        """The inverse of `to_header`, of the file `path`; if brief, without `familiar`. Raises `Refusal`."""
         found = header.get("format", "")
         if not found.startswith("napari-t1t2 model "):
             raise Refusal(f"{path} was not written by napari-t1t2: give a {MODEL_FILE} that training has written.")
         check_format(path, found.removeprefix("napari-t1t2 model "))
         try:
+            familiar: Mapping[Side, Known] = {}
+            if not brief:
+                from .known import from_json  # brings scipy, a quarter of a second: not when a widget opens
+
+                familiar = from_json(json.loads(header.get("familiar", "{}")))
             described = json.loads(header["ranges"])
             return cls(
                 path,
@@ -72,7 +75,7 @@ class About:
                 {side: Intensity(**described[side]) for side in SIDES},
                 int(header["step"]),
                 frozenset(header["seen"].split()),
-                from_json(json.loads(header.get("familiar", "{}"))),
+                familiar,
                 json.loads(header.get("calibration", "{}")),
                 dict(json.loads(header.get("card", "{}"))),
             )
@@ -89,11 +92,14 @@ def check_format(path: Path, found: object) -> None:
     raise Refusal(f"{path} has format {of[:20]}, and this version reads format {FORMAT}. It was written by {by}.")
 
 
-def read_about(path: Path) -> About:
-    """Read the description in a model file, or in that of a run folder. Raises `Refusal` with a sentence."""
+def read_about(path: Path, *, brief: bool = False) -> About:
+    """Read the description in a model file, or in that of a run folder. Raises `Refusal` with a sentence.
+
+    If brief, without how the training slices look, which a card does not tell: that is read sooner.
+    """
     path = model_file(path)
     with path.open("rb") as file:
-        return About.of_header(path, header_of(path, file))
+        return About.of_header(path, header_of(path, file), brief=brief)
 
 
 def model_file(path: Path) -> Path:

@@ -46,6 +46,7 @@ class Card:
     began: str  # the model that training began from
     data: str
     scores: Mapping[str, Mapping[str, float]]  # by direction: of the synthetic images and of doing nothing
+    held_out: Mapping[str, tuple[float, float]]  # by contrast: mean error of a slice held out, and of doing nothing
     lesions: str
     calibrated: tuple[str, ...]  # contrasts
     licence: str
@@ -62,7 +63,7 @@ class Card:
         if self.general:
             return f"General model of {one} and {two}, not trained on your images{at}"
         if self.step < FEW_STEPS:
-            return f"Hardly trained, {self.step} steps{on}: expect little of it{at}"
+            return f"Hardly trained, {self.step} steps{on}{at}: expect little of it"
         return f"Trained {time}{on}{at}"
 
     def rows(self) -> list[tuple[str, str]]:
@@ -81,6 +82,7 @@ class Card:
             "Began from": self.began,
             "Training": budget + (f", preset {self.preset}" if self.preset else ""),
             "Version": f"napari-t1t2 {self.version}" if self.version else "",
+            "Slice held out": held_out_error(self.held_out, {"t1": one, "t2": two}),
             **{f"Score, {way}": _score(found) for way, found in self.scores.items()},
             "Lesions": self.lesions or "not measured",
             "Calibrated": ", ".join(self.calibrated) or "no: maps of expected errors rank pixels only",
@@ -110,7 +112,15 @@ def card_of(about: About) -> Card:
     known |= {name: tuple(known[name]) for name in ("slices", "patients") if known.get(name)}
     marks = sum(len(mark) == MARK for mark in about.seen)
     none: dict[str, Any] = dict.fromkeys(("preset", "version", "began", "data", "lesions", "licence", "citation"), "")
-    none |= {"minutes": None, "slices": None, "patients": None, "paired": 0, "general": False, "scores": {}}
+    none |= {
+        "minutes": None,
+        "slices": None,
+        "patients": None,
+        "paired": 0,
+        "general": False,
+        "scores": {},
+        "held_out": {},
+    }
     return Card(
         **none
         | {"images": images_in(about.seen) or marks}
@@ -139,14 +149,20 @@ def noted(
             "slices": counts,
             "patients": people if all(people) else None,
             "paired": paired,
-            "preset": _preset(config),
+            "preset": preset_of(config),
             "version": __version__,
         }
         | ({"began": Path(config.start).name} if config.start else {})
     )
 
 
-def _preset(config: TrainConfig) -> str:
+def held_out_error(errors: Mapping[str, tuple[float, float]], labels: Mapping[str, str]) -> str:
+    """How well a slice that is not trained on is made; empty where that is not known."""
+    each = ", ".join(f"{labels[side]} {made:.1%} ({nothing:.1%})" for side, (made, nothing) in errors.items())
+    return f"mean error, in brackets that of doing nothing: {each}" if each else ""
+
+
+def preset_of(config: TrainConfig) -> str:
     """The preset whose networks and losses these are, or ""."""
     told = ("batch", "crop", "adversarial", "disc_channels", "cycle_weight", "structure_weight", "learning_rate")
     for name in get_args(PresetName):

@@ -17,9 +17,9 @@ from ..atomic import locked, naming, remove_abandoned, written_file
 from ..config import TrainConfig
 from ..errors import Refusal
 from ..events import Progress
-from ..model.about import MODEL_FILE
+from ..model.about import MODEL_FILE, read_about
 
-CHECKPOINT_FILE, CONFIG_FILE = "checkpoint.pt", "config.json"
+CHECKPOINT_FILE, CONFIG_FILE, BEST_FILE = "checkpoint.pt", "config.json", "best.safetensors"
 INPUTS, HERE = ("t1_folder", "t2_folder"), "."  # of a config; the run folder as its own file calls it
 DAMAGED = (AttributeError, KeyError, TypeError, ValueError, RecursionError, OverflowError)  # what a changed file raises
 LOSSES_FILE, PREVIEW_FOLDER, NOTES_FILE, DATA_FILE = "losses.csv", "previews", "notes.txt", "data.json"
@@ -90,6 +90,14 @@ def _from(run: Path, folder: Path) -> Path:
 def is_taken(run_folder: Path) -> bool:
     """Whether a run has already left something there."""
     return any((run_folder / name).exists() for name in (MODEL_FILE, CHECKPOINT_FILE))
+
+
+def is_model_of(path: Path, step: int) -> bool:
+    """Whether a file is the model of a step."""
+    try:
+        return read_about(path, brief=True).step == step
+    except (OSError, Refusal):
+        return False
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 from ..atomic import LOCK_FILE
-from ..config import PresetName, TrainConfig, preset
+from ..config import TrainConfig
 from ..errors import Refusal
-from ..model.about import MODEL_FILE
+from ..model.about import MODEL_FILE, About, read_about
+from ..model.card import FEW_STEPS, Card, card_of, preset_of
 from .folder import (
+    BEST_FILE,
     CHECKPOINT_FILE,
     CONFIG_FILE,
     DATA_FILE,
@@ -27,8 +28,7 @@ from .folder import (
 )
 from .session import clock
 
-OWN = (MODEL_FILE, CHECKPOINT_FILE, CONFIG_FILE, DATA_FILE, LOSSES_FILE, NOTES_FILE, LOCK_FILE)
-HARDLY = 500  # steps, below which a model has hardly learned anything
+OWN = (MODEL_FILE, BEST_FILE, CHECKPOINT_FILE, CONFIG_FILE, DATA_FILE, LOSSES_FILE, NOTES_FILE, LOCK_FILE)
 
 
 @dataclass(frozen=True)
@@ -41,29 +41,26 @@ class Run:
     seconds: float  # of training
     device: str  # of the last sitting; empty where it is not known
     picture: Path | None  # the last preview
+    card: Card | None  # of its model, where that can be read
+    best: Path | None  # the model that did best on the held-out slice, where that is not the last
+    best_step: int = 0
 
-    def trained(self) -> str:
-        """How long, in a few words."""
-        return f"trained {clock(self.seconds)} min{', hardly' if self.steps < HARDLY else ''}"
+    def told(self) -> str:
+        """Two short lines: how long it was trained; contrasts, preset, and the error on the slice held out."""
+        labels = f"{self.config.model.t1_label}, {self.config.model.t2_label}"
+        error = "".join(f", error {made:.1%}" for made, _ in [*self.card.held_out.values()][:1]) if self.card else ""
+        trained = f"trained {clock(self.seconds)} min{', hardly' if self.steps < FEW_STEPS else ''}"
+        return f"{trained}\n{labels}, {preset_of(self.config) or 'own settings'}{error}"
 
     def summary(self) -> str:
         """One line: how long it was trained, on what."""
         c = self.config
         of = f"{c.model.t1_label} and {c.model.t2_label} of {c.t1_folder.name or '?'} and {c.t2_folder.name or '?'}"
-        hardly = ": hardly trained" if self.steps < HARDLY else ""
+        hardly = ": hardly trained" if self.steps < FEW_STEPS else ""
         on = f", on {self.device}" if self.device else ""
         trained = f"trained {clock(self.seconds)} min ({self.steps:,} steps){hardly}"
-        return f"{trained}; {of}; {c.model.plane}; {preset_of(c)}{on}"
-
-
-def preset_of(config: TrainConfig) -> str:
-    """The preset whose networks and weights a config has; its folders and budget may be any."""
-    for name in get_args(PresetName):
-        like = preset(name)
-        free = ("crop", "adversarial", "disc_channels", "learning_rate")
-        if like.model.channels == config.model.channels and all(getattr(like, f) == getattr(config, f) for f in free):
-            return f"preset {name}"
-    return "own settings"
+        settings = f"preset {name}" if (name := preset_of(c)) else "own settings"
+        return f"{trained}; {of}; {c.model.plane}; {settings}{on}"
 
 
 def runs_in(home: Path, others: Iterable[Path] = ()) -> list[Run]:
@@ -87,8 +84,18 @@ def read_run(folder: Path) -> Run | None:
     with suppress(OSError):
         begun = [line for line in (folder / NOTES_FILE).read_text(encoding="utf-8").splitlines() if " on " in line[:90]]
         device = next((line.rpartition(" on ")[2] for line in begun[::-1] if not line.startswith("-")), "")
-    pictures = previews_in(folder)
-    return Run(folder, replace(config, run_folder=folder), steps, seconds, device, pictures[-1] if pictures else None)
+    picture = next(iter(previews_in(folder)[::-1]), None)
+    last_model, best = (_about(folder / name) for name in (MODEL_FILE, BEST_FILE))
+    other = best.path if best and last_model and best.step != last_model.step else None
+    card = card_of(last_model) if last_model else None
+    own = replace(config, run_folder=folder)
+    return Run(folder, own, steps, seconds, device, picture, card, other, best.step if best else 0)
+
+
+def _about(model: Path) -> About | None:
+    with suppress(Refusal, OSError):
+        return read_about(model, brief=True)
+    return None
 
 
 def losses_of(folder: Path, *, only_last: bool = False) -> list[dict[str, float]]:

@@ -24,7 +24,7 @@ from ..data.split import split
 from ..errors import Refusal
 from ..events import Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
 from ..images.intensity import Intensity
-from ..model.about import MODEL_FILE, About, read_about
+from ..model.about import MODEL_FILE, About
 from ..model.card import noted
 from ..model.checkpoint import Position, read_checkpoint, save_checkpoint
 from ..model.cyclegan import CycleGAN
@@ -33,6 +33,7 @@ from ..model.known import learning
 from ..model.memory import pages_kept
 from ..model.ranks import ALONE, Ranks
 from ..model.saved import begin_from, save_model, with_networks_of
+from .best import Best
 from .folder import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -45,6 +46,7 @@ from .folder import (
     beside,
     check_run_folder,
     claimed,
+    is_model_of,
     save_config,
 )
 from .guard import Guard, uninterrupted
@@ -119,7 +121,7 @@ def _train(
     step, seconds, window = at.step, at.seconds, at.window
     schedule = Schedule.of_resumed(config, saved) if saved else Schedule(config)
     if saved and schedule.used(step, seconds) >= 1:
-        if not _is_model_of(run / MODEL_FILE, step):  # the last save was cut in two
+        if not is_model_of(run / MODEL_FILE, step):  # the last save was cut in two
             gan = CycleGAN(config, ranks).to(device)
             saved.restore(gan)
             if ranks.first:
@@ -156,9 +158,10 @@ def _train(
         add_notes(run / NOTES_FILE, step, where, notes)
         add_data(run / DATA_FILE, step, learned.data)
         losses_csv = LossTable(run / LOSSES_FILE, keep_to=step)
+        best = Best(run, resumed=saved is not None)
 
     saved_at, saved_seconds = (step, seconds) if saved else (-1, 0.0)
-    looked_at, looked_step = 0.5, step
+    looked_at, looked_step, errors = 0.5, step, dict[str, tuple[float, float]]()
 
     def shown(at: float) -> tuple[Tensor, Tensor]:
         t1, t2 = (slice_at(at, *head, config.model).to(device) for head in learned.heads[:2])
@@ -167,10 +170,12 @@ def _train(
     guard = Guard(gan, shown(0.5))
 
     def look() -> Preview:
-        nonlocal looked_at, looked_step
+        nonlocal looked_at, looked_step, errors
         looked_at, looked_step = preview_at(), step
         with uninterrupted():
-            return preview(gan, *shown(looked_at), step, run if ranks.first else None, learned.heads[2])
+            seen = preview(gan, *shown(looked_at), step, run if ranks.first else None, learned.heads[2])
+            errors = seen.errors()
+        return seen
 
     def save() -> Saved:
         """Write the checkpoint first: a run that is killed in between goes on from it."""
@@ -178,11 +183,13 @@ def _train(
         guard.check_weights(step, saved_at)
         guard.check_images(step, saved_at)
         if ranks.first:
-            about = replace(learned.about, step=step, card=learned.about.card | {"minutes": round(seconds / 60, 2)})
+            card = learned.about.card | {"minutes": round(seconds / 60, 2), "held_out": errors}
+            about = replace(learned.about, step=step, card=card)
             run.mkdir(parents=True, exist_ok=True)  # who removed it gets it anew
             save_checkpoint(run / CHECKPOINT_FILE, gan, Position(step, seconds, window, schedule.began), about)
             with uninterrupted(), gan.averaged():
                 save_model(run / MODEL_FILE, gan, about)
+                best.keep(gan, about)
         saved_at, saved_seconds = step, seconds
         return Saved(step, run / MODEL_FILE)
 
@@ -224,6 +231,8 @@ def _train(
             if due:
                 guard.check_losses(means, step, saved_at)
                 guard.check_weights(step, saved_at)
+                if errors and looked_step >= reported_at:
+                    means["held-out"] = errors["t2"][0]
                 fraction = schedule.used(step, seconds)
                 rate = (step - reported_at) * config.batch / max(seconds - since, 1e-9)
                 left = seconds * (1 / fraction - 1)
@@ -237,6 +246,8 @@ def _train(
             if step % config.preview_every == 0 or preview_at() != looked_at:
                 yield look()
             if step % config.save_every == 0 or seconds - saved_seconds >= SAVE_SECONDS:
+                if learned.heads[2] and looked_step != step:
+                    yield look()  # by which the best one is known
                 yield save()
     except (GeneratorExit, KeyboardInterrupt):  # a notebook's `break` or interrupt
         if step not in (0, saved_at):
@@ -327,14 +338,6 @@ def _read(
         }
         | {"pairs": {"slices": pairs.count, "exams": [exam.record() for exam in pairs.exams]}},
     )
-
-
-def _is_model_of(path: Path, step: int) -> bool:
-    """Whether a file is the model of a step."""
-    try:
-        return read_about(path).step == step
-    except (OSError, Refusal):
-        return False
 
 
 def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:

@@ -221,15 +221,6 @@ def blank(shape: tuple[int, ...]) -> Image:
         return np.memmap(file, np.float32, "r+", shape=shape)
 
 
-def flicker(data: Image, head: Any = None) -> float:
-    """How much neighbouring slices differ: the mean absolute difference along the first axis, (slice, row, column).
-
-    Compare it with that of a real volume of the same head: what exceeds it is not anatomy.
-    """
-    steps = np.abs(np.diff(data.astype(np.float32), axis=0))
-    return float(steps.mean() if head is None else steps[head[1:] & head[:-1]].mean())
-
-
 def check_shape(shape: tuple[int, ...]) -> None:
     """Refuse what is no image. Raises `Refusal` with a sentence."""
     if len(shape) < 2 or 0 in shape:

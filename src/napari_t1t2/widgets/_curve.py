@@ -66,6 +66,17 @@ class Plot(QWidget):
         self.show()
         return self.canvas
 
+    def wear_theme(self) -> tuple[str, bool]:
+        """Give the axes the colours of the window; returns that of text, and whether the ground is dark."""
+        palette = self.palette()
+        text, ground = (palette.color(role) for role in (self.foregroundRole(), self.backgroundRole()))
+        self.axes.figure.set_facecolor(ground.name())
+        self.axes.set_facecolor(ground.name())
+        self.axes.tick_params(colors=text.name())
+        for part in (*self.axes.spines.values(), self.axes.xaxis.label, self.axes.yaxis.label, self.axes.title):
+            part.set_color(text.name())
+        return text.name(), ground.lightness() < 128
+
 
 class LossCurve(Plot):
     """One line per loss: raw and faint, and bold its running mean; below, what each line is and which way is good."""
@@ -100,17 +111,14 @@ class LossCurve(Plot):
         if time.monotonic() - self._drawn_at >= SECONDS:
             self.draw_now()
 
-    def note(self, name: str, value: float) -> None:
-        """Add a point of one line to the last report."""
-        if self.steps:
-            self.losses.setdefault(name, [math.nan] * len(self.steps))[-1] = value
-
     def draw_now(self) -> None:
         """Draw all points."""
         if not self.steps:
             return
         if self.canvas is None:
-            self.make_canvas(90, 150).mpl_connect("resize_event", self._fit)
+            canvas = self.make_canvas(90, 150)
+            canvas.setAccessibleName("curves of the losses; what each is stands below")
+            canvas.mpl_connect("resize_event", self._fit)
             packed = self.layout()
             assert isinstance(packed, QVBoxLayout)
             packed.insertWidget(0, self.canvas)
@@ -138,13 +146,9 @@ class LossCurve(Plot):
         """Two for each loss. New ones at each drawing, with minor ticks and a layout, took four times as long."""
         from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-        palette = self.palette()
-        text, ground = (palette.color(role).name() for role in (self.foregroundRole(), self.backgroundRole()))
-        dark = palette.color(self.backgroundRole()).lightness() < 128
-        colours = dict(zip(LOSSES, (light if dark else deep for light, deep in COLOURS), strict=True))
         self.axes.clear()
-        self.axes.figure.set_facecolor(ground)
-        self.axes.set_facecolor(ground)
+        text, dark = self.wear_theme()
+        colours = dict(zip(LOSSES, (light if dark else deep for light, deep in COLOURS), strict=True))
         self._lines = {}
         for name in self.losses:
             style = {"color": colours.get(name, text)}
@@ -155,10 +159,8 @@ class LossCurve(Plot):
             self.axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
             self.axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             self.axes.yaxis.set_minor_locator(NullLocator())
-        self.axes.set_xlabel("step", fontsize=8, labelpad=1, color=text)
-        self.axes.tick_params(labelsize=8, colors=text)
-        for spine in self.axes.spines.values():
-            spine.set_color(text)
+        self.axes.set_xlabel("step", fontsize=8, labelpad=1)
+        self.axes.tick_params(labelsize=8)
         lines = [
             f'<span style="color:{colours.get(name, text)}">&#9632;</span> <b>{name}</b>: {LOSSES.get(name, "")}'
             for name in self.losses

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from napari.components import Dims
 from napari.layers import Image as ImageLayer
+from napari.layers import Layer
 
 from ..runs.child import Slice
 
@@ -34,3 +37,18 @@ class Looking:
     """What the user looks at; the window writes it, the job reads it."""
 
     at: Slice | None = None
+
+    def follow(self, layer: Layer | None, level: int, dims: Dims) -> None:
+        """Note which slice of a layer is on screen, as an index of its pixels; none in 3D or along other axes."""
+        self.at = None
+        if layer is None or layer.ndim < 3 or dims.ndim < layer.ndim:
+            return
+        seen = [axis - (dims.ndim - layer.ndim) for axis in dims.displayed]
+        if len(seen) != 2 or min(seen) < layer.ndim - 3:
+            return
+        point = np.array(dims.point[-layer.ndim :])
+        point[seen] = 0  # as napari takes a slice of an oblique layer
+        several = getattr(layer, "multiscale", False)
+        index = np.rint(layer.world_to_data(point) / (layer.downsample_factors[level] if several else 1))
+        if all(0 <= index[axis] < layer.data.shape[axis] for axis in range(layer.ndim) if axis not in seen):
+            self.at = tuple(None if axis in seen else int(i) for axis, i in enumerate(index))

@@ -26,8 +26,6 @@ from ._memory import Chosen
 from ._series import Series
 
 if TYPE_CHECKING:
-    import napari
-
     from ..data.slices import Slices
     from ..images.volume import Image, Volume
 
@@ -270,11 +268,3 @@ def as_paired(
         layers.append((np.stack([images[n] for n in range(min(PAIRS, len(images)))]), about, "image"))
     said = pairs.notes or ("No pairs were found: training is unpaired.",)
     yield Loaded("t1", wanted["t1"], layers, [], said, prepared=True)
-
-
-def right_of(viewer: napari.Viewer) -> tuple[float, float, float]:
-    """A place beside all layers, at the height of their first slice."""
-    if not len(viewer.layers):
-        return 0, 0, 0
-    low, high = (np.r_[0, 0, 0, end][-3:] for end in viewer.layers.extent.world)
-    return float(low[0]), float(low[1]), float(high[2] + 10)

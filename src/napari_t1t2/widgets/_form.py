@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from magicgui.widgets import ComboBox, Container, FileEdit, Label, Widget, create_widget
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtWidgets import QComboBox, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractSlider, QAbstractSpinBox, QComboBox, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from ..config import ModelConfig, TrainConfig, label_of, spoken
 from ..errors import Refusal
@@ -158,7 +158,9 @@ def field_row(config_class: type, name: str, value: Any = None) -> Widget:
 def name_row(row: Any) -> None:
     """Tell a screen reader what a row is."""
     for part in (row.line_edit, row.choose_btn) if isinstance(row, FileEdit) else (row,):
-        part.native.setAccessibleName(row.label)
+        inner = [one for kind in (QAbstractSlider, QAbstractSpinBox) for one in part.native.findChildren(kind)]
+        for native in (part.native, *inner):
+            native.setAccessibleName(getattr(row, "text", "") or row.label)
         part.native.setAcceptDrops(not isinstance(row, FileEdit))  # a folder dropped there would become text
 
 

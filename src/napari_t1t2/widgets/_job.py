@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from threading import Thread
 from typing import Any
 
@@ -33,6 +34,9 @@ from ..runs.session import Session, State, explain
 from ._form import leave_wheel, stack
 
 THREAD = "napari-t1t2 job"  # its name
+MARK = "#2f7fd6"  # of what has the focus; stands out from the grounds of both themes, 3.5 to 1
+FOCUS = f"""QPushButton:focus, QComboBox:focus, QAbstractSpinBox:focus, QLineEdit:focus, QCheckBox:focus, QSlider:focus,
+    QAbstractItemView:focus {{ border: 1px solid {MARK}; }}"""
 KEPT = 160  # pixels of the status, at most; on a small screen a fifth of it
 
 
@@ -73,8 +77,10 @@ class Status(QTextEdit):
         self.setReadOnly(True)
         self.setUndoRedoEnabled(False)
         self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setStyleSheet("QTextEdit { background: transparent; border: none; padding: 0; }")
-        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        plain = "background: transparent; padding: 0; border: 1px solid transparent;"
+        self.setStyleSheet(f"QTextEdit {{ {plain} }} QTextEdit:focus {{ border-color: {MARK}; }}")
+        self.setTabChangesFocus(True)
+        self.setText("")
         self.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
@@ -89,10 +95,11 @@ class Status(QTextEdit):
         """Say something else; never read as HTML."""
         self._text = text
         self.setPlainText(text)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus if text else Qt.FocusPolicy.NoFocus)
 
     def sizeHint(self) -> QSize:
         """All lines, if they are few."""
-        return QSize(0, min(math.ceil(self.document().size().height()) + 2, self._kept))
+        return QSize(0, min(math.ceil(self.document().size().height()) + 4, self._kept))
 
     def minimumSizeHint(self) -> QSize:
         """No less: other docks leave that much room."""
@@ -113,6 +120,7 @@ class Rows(QScrollArea):
                 if not isinstance(row, QScrollBar):
                     leave_wheel(row)
         self.setWidgetResizable(True)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # its rows have it, and come into sight with it
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
@@ -144,12 +152,13 @@ class JobWidget(QWidget):
         self.call = go
         self._slot = slot = _Slot()
         self._last: Any = None
+        self._told: set[str] = set()
         self._ended: State = "completed"
         self.go = QPushButton(go)
         self.stop = QPushButton("Stop")
         self.stop.setEnabled(False)
         self.stop.hide()
-        self.next = QPushButton()
+        self.next = QPushButton("Next")
         self.next.hide()
         self._offered: Any = None
         self.buttons = QHBoxLayout()
@@ -165,6 +174,7 @@ class JobWidget(QWidget):
         for shown, name in ((self.status, "status"), (self.remarks, "remarks"), (self.progress, "progress")):
             shown.setAccessibleName(name)
         self._form = form
+        self.setStyleSheet(FOCUS)
 
         self.body = QVBoxLayout(self)
         self.body.addWidget(Rows(form), 1)
@@ -218,8 +228,13 @@ class JobWidget(QWidget):
         """Show an event; runs in the GUI thread."""
 
     def tell(self, sentence: str) -> None:
-        """Show a notice that does not end the job; it stands in the dock until the next one."""
-        show_warning(sentence)
+        """Show a notice that does not end the job; it stands in the dock until the next one.
+
+        Only the first time it also pops up: napari keeps 0.2 MiB of each notice that does.
+        """
+        if sentence not in self._told:
+            show_warning(sentence)
+        self._told.add(sentence)
         self._remark(sentence)
 
     def mention(self, sentence: str) -> None:
@@ -235,6 +250,11 @@ class JobWidget(QWidget):
         """Say on the button what is missing; called when a row has changed."""
         missing = self.missing()
         self.go.setText(f"{self.call}: {missing}" if missing else self.call)
+
+    def tab_through(self, *parts: QWidget) -> None:
+        """Let the Tab key go through these in this order."""
+        for before, after in pairwise(parts):
+            self.setTabOrder(before, after)
 
     def offer(self, text: str, what: Any) -> None:
         """Show a button that goes on to the next step with `what`; in a cockpit, where there is a next one."""

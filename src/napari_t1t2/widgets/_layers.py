@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +152,14 @@ def _mm(layer: Layer) -> npt.NDArray[np.float64]:
     return np.array([1.0] * (3 - len(mm)) + mm)
 
 
+def right_of(layers: Sequence[Layer]) -> tuple[float, ...]:
+    """A place beside layers, at the height of their first slice, (z, y, x) in the world."""
+    if not len(layers):
+        return 0, 0, 0
+    low, high = np.transpose([[np.r_[0, 0, 0, end][-3:] for end in layer.extent.world] for layer in layers], (1, 0, 2))
+    return *low.min(axis=0)[:2].tolist(), float(high[:, 2].max() + 10)
+
+
 def beside(viewer: napari.Viewer, about: dict[str, Any]) -> dict[str, Any]:
     """Where pictures that lie nowhere go in a window of volumes in mm: right of these, as napari cannot mix units.
 
@@ -159,15 +167,35 @@ def beside(viewer: napari.Viewer, about: dict[str, Any]) -> dict[str, Any]:
 
     Arguments for a new layer in place of `about`; its metadata say that its mm are no size.
     """
-    in_mm = [layer for layer in viewer.layers if hasattr(layer, "units") and not np.isnan(_mm(layer)).any()]
-    if "units" in about or not in_mm:
+    if "units" in about or not (place := _place_beside(viewer)):
         return about
-    low, high = (np.r_[0, 0, 0, end][-3:] for end in viewer.layers.extent.world)
-    first = next(
-        (layer.translate[-3:] for layer in viewer.layers if BESIDE in layer.metadata), (*low[:2], high[2] + 10)
-    )
-    place = {"translate": tuple(first), "units": ("mm",) * 3}
-    return about | place | {"metadata": about.get("metadata", {}) | {BESIDE: True}}
+    return about | {"translate": place, "units": ("mm",) * 3, "metadata": about.get("metadata", {}) | {BESIDE: True}}
+
+
+def put_beside(viewer: napari.Viewer) -> None:
+    """The same of pictures of ours that were there first, and of what was made of them: a volume in mm has come."""
+    bare = [one for one in viewer.layers if "contrast" in one.metadata and _is_bare(one)]
+    if not bare or not (place := _place_beside(viewer)):
+        return
+    for layer in bare:
+        layer.metadata = {**layer.metadata, BESIDE: True}
+        layer.translate = [*layer.translate[: max(0, layer.ndim - 3)], *place][-layer.ndim :]
+        layer.units = [*layer.units[: max(0, layer.ndim - 3)], "mm", "mm", "mm"][-layer.ndim :]
+    viewer.reset_view()
+
+
+def _place_beside(viewer: napari.Viewer) -> tuple[float, ...] | None:
+    """Where the pictures beside volumes in mm lie; None where there are no such volumes."""
+    in_mm = [layer for layer in viewer.layers if hasattr(layer, "units") and not np.isnan(_mm(layer)).any()]
+    there = next((layer for layer in viewer.layers if BESIDE in layer.metadata and layer.ndim >= 3), None)
+    if there is not None:
+        return tuple(there.translate[-3:].tolist())
+    return right_of(in_mm) if in_mm else None
+
+
+def _is_bare(layer: Layer) -> bool:
+    """Whether it lies in pixels, as of pictures."""
+    return BESIDE not in layer.metadata and {str(unit) for unit in layer.units} == {"pixel"}
 
 
 def to_world(layer: Layer) -> Affine:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -13,13 +15,10 @@ from weakref import WeakKeyDictionary
 from qtpy.QtCore import QObject, QSettings, Signal
 
 from ..config import Side
-from ..data.seen import images_in
+from ._layers import put_beside
 
 if TYPE_CHECKING:
     import napari
-
-    from ..model.about import About
-
 
 MOST = 100  # run folders
 
@@ -54,6 +53,12 @@ class Memory(QObject):
     def home(self) -> Path:
         """The folder of all trainings that name no other one."""
         return Path(preferred("runs", "") or "~/napari-t1t2").expanduser()
+
+    def new_run_folder(self) -> Path:
+        """A folder for the next training, named by the time, that is not there yet."""
+        folder = self.home / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        names = (folder if n == 1 else folder.with_name(f"{folder.name}_{n}") for n in count(1))
+        return next(name for name in names if not name.exists())
 
     @property
     def run_folders(self) -> list[Path]:
@@ -115,12 +120,7 @@ _selections: WeakKeyDictionary[napari.Viewer, Selection] = WeakKeyDictionary()
 
 def selection_of(viewer: napari.Viewer) -> Selection:
     """The one that all docks of a window share."""
-    return _selections.setdefault(viewer, Selection())
-
-
-def described(about: About) -> str:
-    """What a model is, in one line."""
-    c = about.config
-    finer = f", {c.pixel:.2g} mm" if c.pixel else ""
-    images = images_in(about.seen)
-    return f"Trained {about.step:,} steps on {images} images, {c.t1_label} and {c.t2_label}, {c.plane}{finer}."
+    if viewer not in _selections:
+        _selections[viewer] = Selection()
+        viewer.layers.events.inserted.connect(lambda _: put_beside(viewer))
+    return _selections[viewer]

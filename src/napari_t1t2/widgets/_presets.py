@@ -8,7 +8,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
 from ..config import PresetName
-from ._form import stack
+from ._form import name_row, stack
 from ._memory import memory
 
 FOR: dict[PresetName, str] = {
@@ -40,6 +40,8 @@ class PresetRows(QWidget):
                 ),
             ]
         )
+        for row in self.rows:
+            name_row(row)
         self.purpose = QLabel()
         self.purpose.setWordWrap(True)
         stack(self, self.rows.native, self.purpose)

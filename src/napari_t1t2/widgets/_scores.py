@@ -50,6 +50,7 @@ class ScoreTable(QTableWidget):
 
     def __init__(self) -> None:
         super().__init__(len(MEASURES), 2)
+        self.setAccessibleName("scores")
         self.setVerticalHeaderLabels([*MEASURES])
         for row, (tip, _) in enumerate(MEASURES.values()):
             header = self.verticalHeaderItem(row)
@@ -87,11 +88,12 @@ class JointHistogram(Plot):
         from matplotlib.colors import LogNorm
 
         if self.canvas is None:
-            self.make_canvas(240, 260, "constrained")
+            self.make_canvas(240, 260, "constrained").setAccessibleName("joint histogram of both images")
         self.axes.clear()
+        text, _ = self.wear_theme()
         shown = np.ma.masked_equal(counts.T, 0)
         self.axes.pcolormesh(edges, edges, shown, norm=LogNorm(1, max(2.0, counts.max())), cmap="viridis")
-        self.axes.axline((edges[0], edges[0]), slope=1, color="black", linewidth=0.8, linestyle="--")
+        self.axes.axline((edges[0], edges[0]), slope=1, color=text, linewidth=0.8, linestyle="--")
         self.axes.set(xlim=(edges[0], edges[-1]), ylim=(edges[0], edges[-1]), aspect="equal")
         real, fake = (name if len(name) <= 28 else f"{name[:27]}…" for name in names)
         self.axes.set_xlabel(f"real: {real}", fontsize=7, parse_math=False)

@@ -42,6 +42,7 @@ class SeriesTable(QTableWidget):
 
     def __init__(self) -> None:
         super().__init__(0, 4)
+        self.setAccessibleName("series found")
         self.more = QLabel()
         self.more.setWordWrap(True)
         self._series: list[Series] = []
@@ -74,6 +75,7 @@ class SeriesTable(QTableWidget):
             combo = QComboBox()
             combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
             combo.setMaximumWidth(WIDEST)  # a label may be long
+            combo.setAccessibleName(f"use {one.title} as")
             leave_wheel(combo)
             combo.addItems([""] * len(one.choices))
             combo.setCurrentIndex(one.choices.index(one.uses))

@@ -10,6 +10,7 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from ._job import JobWidget
+from ._layers import provenance_of
 from .load import LoadWidget, folders_in
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class CockpitWidget(QTabWidget):
         self._viewer = napari_viewer
         self._pages: dict[int, JobWidget] = {}
         self.setDocumentMode(True)
+        self.tabBar().setAccessibleName("steps")
         self.setAcceptDrops(True)
         for number, step in enumerate(STEPS, start=1):
             holder = QWidget()
@@ -71,8 +73,12 @@ class CockpitWidget(QTabWidget):
             page.form["model"].value = what / "model.safetensors" if what.is_dir() else what
         elif isinstance(what, tuple):  # the layer that was translated, and what was made of it
             page.form["synthetic"].value = what[-1]  # whereupon a real one like it is suggested
+            if provenance_of(what[0]):  # which was made too, with another model
+                page.form["real"].value, page.form["view"].value = what[0], "curtain"
         self.setCurrentIndex(index)
         page.check()
+        if isinstance(what, list):  # models
+            page.compare_models(what)
 
     def event(self, event: QEvent) -> bool:
         """Take the pages out when the dock is closed, so that each ends its job as if it had a dock of its own."""

@@ -40,6 +40,7 @@ class EvaluateWidget(JobWidget):
         self._viewer = napari_viewer
         self._compared: tuple[Layer, Layer] | None = None
         self._matched = False
+        self._shown = ""  # by blinking
         self._csv = ""
         self._difference: Layer | None = None
         self.form: Container[Any] = Container(
@@ -108,13 +109,14 @@ class EvaluateWidget(JobWidget):
         self.histogram = JointHistogram()
         super().__init__(stack(QWidget(), self.form.native, self.table, self.histogram), "Evaluate")
         self._own: dict[str, Layer | None] = {}  # what the user has chosen
-        self.form["label"].enabled = False
+        self.form["label"].enabled = self.form["at"].visible = False
         self.copy = QPushButton("Copy as CSV")
         self.copy.setEnabled(False)
         self.planes = QPushButton("Three planes")
         self.planes.setToolTip("A window of axial, coronal and sagittal slices of both and of the expected error.")
         self.buttons.addWidget(self.copy, 1)
         self.buttons.addWidget(self.planes, 1)
+        self.tab_through(self.go, self.stop, self.next, self.copy, self.planes)
         self.view = View(self, napari_viewer)
         self.planes_window: PlanesWindow | None = None
         self.copy.clicked.connect(self._on_copy)
@@ -123,7 +125,7 @@ class EvaluateWidget(JobWidget):
             self.form[name].changed.connect(self._on_view)
         self.form["at"].changed.connect(self.view.hang)
         self.view.hung.connect(self._on_hung)
-        self.view.shows.connect(self.status.setText)
+        self.view.shows.connect(self._on_shown)
         self.form["colours"].changed.connect(self._on_colours)
         self.form["region"].changed.connect(self._on_region)
         for name in ("synthetic", "real"):
@@ -228,7 +230,9 @@ class EvaluateWidget(JobWidget):
     def _on_view(self, _: Any = None) -> None:
         """Show both as was chosen; say why not where that cannot be."""
         fake, real, way = (self.form[name].value for name in ("synthetic", "real", "view"))
-        self.form["at"].enabled = way in ("curtain", "checkerboard")
+        self.form["at"].visible = way in ("curtain", "checkerboard")
+        if self.status.text() == self._shown:  # the name of the last one that blinked
+            self.status.setText("")
         if way not in WAYS or fake is None or real is None or fake == real:
             self.view.close()
             return
@@ -242,6 +246,10 @@ class EvaluateWidget(JobWidget):
             self.status.setText(str(error))
         else:
             self._on_colours()
+
+    def _on_shown(self, name: str) -> None:
+        self._shown = name
+        self.status.setText(name)
 
     def _on_hung(self, at: float) -> None:
         self.form["at"].value = at

@@ -17,10 +17,10 @@ from ..config import ModelConfig, Side, TrainConfig, spoken
 from ..errors import Refusal
 from ..events import Failed, Reading
 from ..images.contrast import contrast_of
-from ._folders import Found, Loaded, look, look_at_sample, right_of
+from ._folders import Found, Loaded, look, look_at_sample
 from ._form import Folded, field_row, missing_folders, show_sentences, stack
 from ._job import JobWidget
-from ._layers import BESIDE, beside
+from ._layers import BESIDE, beside, right_of
 from ._memory import Chosen, memory, selection_of
 from ._series import SeriesTable
 
@@ -221,7 +221,7 @@ class LoadWidget(JobWidget):
             for layer in there:
                 layer.visible, layer.name = False, layer.name.removesuffix(EARLIER) + EARLIER
         first = None
-        right = {"translate": right_of(self._viewer)} if event.prepared else {}
+        right = {"translate": right_of(self._viewer.layers)} if event.prepared else {}
         for data, about, _ in event.layers:
             said = [{key: value for key, value in old.metadata.items() if key != BESIDE} for old in there]
             layer = next((old for old, says in zip(there, said, strict=True) if says == about["metadata"]), None)

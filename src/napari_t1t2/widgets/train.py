@@ -6,8 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,8 @@ from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QPushButton, QWidget
 from ..config import PresetName, Side, TrainConfig, cores, preset
 from ..errors import Refusal
 from ..events import Failed, Finished, Noted, Preview, Progress, Reading, Saved, Started, TrainEvent
+from ..model.about import MODEL_FILE, SIDES
+from ..model.card import held_out_error
 from ..runs.folder import is_taken, load_config
 from ..runs.listing import losses_of
 from ..runs.process import train_in_process
@@ -27,7 +27,7 @@ from ._form import Folded, TrainForm, leave_wheel, stack
 from ._job import JobWidget
 from ._memory import memory, preferred, selection_of
 from ._presets import PresetRows
-from ._runs import RunList
+from ._runs import COMPARE, RunList
 from ._strip import Strip
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class TrainWidget(JobWidget):
         row.addWidget(self.more, 2)
         row.addWidget(self.more_minutes, 1)
         self.body.insertWidget(2, self.more_row)
+        self.tab_through(self.go, self.pause, self.stop, self.next, self.more, self.more_minutes)
         self.more_row.hide()
 
         self._trial = False
@@ -93,9 +94,10 @@ class TrainWidget(JobWidget):
         )
         self.more_minutes.setValue(5)
         self.strip.slice_chosen.connect(lambda at: setattr(self, "_at", at))
-        self.earlier.title.toggled.connect(lambda unfolded: self.runs.refresh() if unfolded else None)
+        self.earlier.title.toggled.connect(self._list_runs)
         self.runs.go_on.connect(lambda run: self.train_on(run, self.more_minutes.value()))
         self.runs.use.connect(self._on_use)
+        self.runs.compare.connect(self.next_step.emit)
         self.start_rows["preset"].changed.connect(self._on_preset)
         self.start_rows["resume"].changed.connect(self._on_resume)
         self.form.changed.connect(self._on_change)
@@ -170,8 +172,6 @@ class TrainWidget(JobWidget):
             case Preview() if not self._trial:
                 self.strip.add(event)
                 self._errors = event.errors()
-                if self._errors:
-                    self.curve.note("held-out", self._errors["t2"][0])
             case Saved(path=path) if not self._trial:
                 memory.last_model = path
                 memory.add_run(path.parent.resolve())
@@ -179,19 +179,14 @@ class TrainWidget(JobWidget):
                 self.mention(sentence)
             case Finished(step=step, path=path, reason=reason) if not self._trial:
                 ended = "Finished" if reason == "completed" else "Stopped"
-                score = f"{self._score()}\n" if self._errors else ""
+                error = held_out_error(self._errors, dict(zip(SIDES, self._labels, strict=True)))
+                score = f"Slice held out: {error}.\n" if error else ""
                 said = f"{ended} at step {step}" + f": trained {self._trained} on {self._data}" * bool(self._data) + "."
                 self.status.setText(f"{said}\n{score}Model: {path}")
                 self.curve.draw_now()
                 self.offer("Next: translate with it", path.parent)
             case _:
                 pass
-
-    def _score(self) -> str:
-        """What the last preview says, where the slice held out is known in both contrasts."""
-        labels = dict(zip(("t1", "t2"), self._labels, strict=True))
-        of = (f"{labels[side]} {made:.1%} ({nothing:.1%})" for side, (made, nothing) in self._errors.items())
-        return f"Mean error on the slice held out, in brackets that of doing nothing: {', '.join(of)}."
 
     def train_on(self, run: Path, minutes: float) -> None:
         """Go on with a run for so many minutes more; what hinders is said in the status."""
@@ -271,7 +266,7 @@ class TrainWidget(JobWidget):
         self._trial = self.running  # it may not have begun
 
     def _on_use(self, run: Path) -> None:
-        memory.last_model = run / "model.safetensors"
+        memory.last_model = run / MODEL_FILE if run.is_dir() else run
         self.next_step.emit(run)
 
     def _copy(self, written: Callable[..., str]) -> None:
@@ -299,9 +294,7 @@ class TrainWidget(JobWidget):
         self._follow_all()
 
     def _propose_run_folder(self) -> Path:
-        folder = memory.home / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        names = (folder if n == 1 else folder.with_name(f"{folder.name}_{n}") for n in count(1))
-        self.form["run_folder"].value = folder = next(name for name in names if not name.exists())
+        self.form["run_folder"].value = folder = memory.new_run_folder()
         return folder
 
     def _on_finished(self) -> None:
@@ -318,8 +311,12 @@ class TrainWidget(JobWidget):
             self.settings.unfold()  # where there is something to change
         self._follow_all()  # what was loaded meanwhile
         self.check()
-        if self.earlier.title.isChecked():
+        self._list_runs(self.earlier.title.isChecked())
+
+    def _list_runs(self, unfolded: bool) -> None:
+        if unfolded:
             self.runs.refresh()
+            self.runs.buttons[COMPARE].setVisible(self.in_cockpit)
 
     def _follow_all(self) -> None:
         for side in self._selection.chosen:

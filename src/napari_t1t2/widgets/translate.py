@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
 from napari.layers import Layer
@@ -21,15 +20,18 @@ from ..config import Planes, TrainConfig
 from ..errors import Refusal
 from ..events import Failed, Translated
 from ..images.volume import Image, Volume
-from ..model.about import About, read_about
+from ..model.about import SAMPLE_NAME, About, read_about
+from ..model.card import card_of
 from ..runs.child import Child
-from ..runs.command import Line, run_command
+from ..runs.command import Line
 from ..runs.translating import Begun, Glimpsed, Looked, Mapped, translate_in_child
+from ._batch import Batch
+from ._card import CardView
 from ._filling import Filling, Looking
-from ._form import Folded, field_row, name_row, narrow, stack
+from ._form import field_row, name_row, narrow, stack
 from ._job import JobWidget
 from ._layers import BESIDE, pixels_of, place_of, provenance_of, refuse_no_image
-from ._memory import described, memory
+from ._memory import memory
 
 if TYPE_CHECKING:
     import napari
@@ -55,6 +57,9 @@ class TranslateWidget(JobWidget):
         self._images: list[Image] = []
         self._filling: list[Filling] = []
         self._refreshed_at = 0.0
+        self._models: list[Path] = []  # still to translate with, where two are compared
+        self._compared: list[Layer] = []  # what was made with them
+        self._by = ""  # of the names of these
         self.form: Container[Any] = Container(
             widgets=[
                 narrow(ComboBox(name="layer", choices=self._layers, nullable=True, tooltip="The image to translate.")),
@@ -62,7 +67,7 @@ class TranslateWidget(JobWidget):
                     name="model",
                     mode=FileDialogMode.EXISTING_FILE,
                     filter="*.safetensors",
-                    tooltip="A model file that training wrote.",
+                    tooltip=f"A model file that training wrote; {SAMPLE_NAME}: the general one of this program.",
                 ),
                 narrow(ComboBox(name="to", label="make", choices=self._contrasts, tooltip="The contrast to make.")),
                 ComboBox(
@@ -89,28 +94,12 @@ class TranslateWidget(JobWidget):
                 field_row(TrainConfig, "device"),
             ]
         )
-        self.batch: Container[Any] = Container(
-            widgets=[
-                FileEdit(
-                    name="folder",
-                    mode=FileDialogMode.EXISTING_DIRECTORY,
-                    tooltip="All its images of the other contrast are translated, instead of the layer above.",
-                ),
-                FileEdit(
-                    name="results",
-                    label="save in",
-                    mode=FileDialogMode.EXISTING_DIRECTORY,
-                    tooltip="Folder for the synthetic images; files that are there are never replaced.",
-                ),
-            ]
-        )
-        for row in (*self.form, *self.batch):
+        for row in self.form:
             name_row(row)
-        for row in self.batch:
-            row.line_edit.value = ""
-        self.more = Folded("Translate a whole folder", self.batch.native)
-        super().__init__(stack(QWidget(), self.form.native, self.more), "Translate")
-        self.batch["folder"].changed.connect(self._on_folder)
+        self.card, self.more = CardView(), Batch()
+        self.batch = self.more.rows
+        super().__init__(stack(QWidget(), self.form.native, self.card, self.more), "Translate")
+        self.batch["folder"].changed.connect(self.check)
         self.destroyed.connect(lambda: child.close())
         self.form["model"].changed.connect(self._on_model)
         self.form["device"].changed.connect(self._warm)
@@ -121,15 +110,14 @@ class TranslateWidget(JobWidget):
         napari_viewer.layers.events.removed.connect(self._on_layers)
         napari_viewer.layers.selection.events.active.connect(self._on_active)
         memory.model_changed.connect(self._on_trained)
-        self._suggested = memory.last_model
-        if self._suggested:
-            self.form["model"].value = self._suggested
+        self._suggested = memory.last_model or Path(SAMPLE_NAME)
+        self.form["model"].line_edit.value = str(self._suggested)  # the row itself would look for a file of that name
         self._on_active()
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[Any]]:
         """Read the form."""
         self._source = None
-        if self.batch["folder"].value != Path():
+        if self.more.wanted:
             return self._start_batch()
         layer: Layer | None = self.form["layer"].value
         if layer is None:
@@ -140,7 +128,7 @@ class TranslateWidget(JobWidget):
         data, notice = pixels_of(layer, level)
         if self.form["model"].value == Path():
             raise Refusal("No model was chosen: train one, or choose the model.safetensors of a run.")
-        about = read_about(self.form["model"].value)
+        about = read_about(self.form["model"].value, brief=True)
         to = about.config.side(self.form["to"].value or "")
         self._source, self._level, self._place = layer, level, place_of(layer, level)
         for sentence in filter(None, (notice, self._place.note)):
@@ -160,15 +148,11 @@ class TranslateWidget(JobWidget):
         return lambda stop: job(stop=stop)
 
     def _start_batch(self) -> Callable[[Callable[[], bool]], Iterator[Any]]:
-        folder, results, model = self.batch["folder"].value, self.batch["results"].value, self.form["model"].value
-        if results == Path():
-            raise Refusal("No folder was chosen to save the results in: choose one.")
-        about = read_about(model)
-        about.config.side(self.form["to"].value or "")
-        where = ["translate", str(folder), "--out", str(results), "--model", str(model)]
-        how = ["--to", self.form["to"].value, "--planes", self.form["planes"].value]
+        model = self.form["model"].value
+        read_about(model, brief=True).config.side(self.form["to"].value or "")
+        how = ["--model", str(model), "--to", self.form["to"].value, "--planes", self.form["planes"].value]
         how += ["--device", self.form["device"].value, *(["--uncertainty"] if self.form["uncertainty"].value else [])]
-        return lambda stop: run_command([*where, *how], stop=stop)
+        return self.more.start(how)
 
     def on_event(self, event: Line | Mapped | Begun | Looked | Glimpsed | Translated | Failed) -> None:
         """Make the layers, show them fill, say how far they are."""
@@ -200,7 +184,9 @@ class TranslateWidget(JobWidget):
                 if done == total:
                     made = self._filling[0].layer
                     self.status.setText(f"Synthetic, not for diagnosis: made {made.name!r}.")
-                    self.offer("Compare", (self._source, made))
+                    if self._by:
+                        self._compared.append(made)
+                    self.offer("Compare", (self._compared[0] if self._compared else self._source, made))
                     self._filling.clear()
             case Line(text=text, done=done, total=total) if total:
                 self.show_fraction(done / total, f"{done} of {total} images")
@@ -212,7 +198,7 @@ class TranslateWidget(JobWidget):
 
     def missing(self) -> str:
         """An image or a folder, and a model."""
-        if self.batch["folder"].value == Path() and self.form["layer"].value is None:
+        if not self.more.wanted and self.form["layer"].value is None:
             return "open an image"
         return "" if self._about else "choose a model"
 
@@ -235,6 +221,30 @@ class TranslateWidget(JobWidget):
                 self.status.setText("Stopped; the unfinished layer was removed.")
         self._images = []
         super()._on_finished()
+        if self._by:
+            (self._translate_next if self.state == "completed" else self._forget_comparison)()
+
+    def compare_models(self, models: Sequence[Path]) -> None:
+        """Translate the layer with one model after the other, and go on to the next step with what they made."""
+        if self.running:
+            self.status.setText("Wait until this translation has ended, then compare.")
+            return
+        self._models, self._compared = list(models), []
+        self.batch["folder"].line_edit.value = ""  # it is the layer that both translate
+        self._translate_next()
+
+    def _translate_next(self) -> None:
+        if self._models:
+            model = self._models.pop(0)
+            self.form["model"].value, self._by = model, f", {model.parent.name}"
+            self.go.click()
+        elif len(self._compared) > 1:
+            self.next.click()
+        if not self.running:
+            self._forget_comparison()
+
+    def _forget_comparison(self) -> None:
+        self._models, self._by, self._compared = [], "", []
 
     def _remove_unfinished(self) -> None:
         for filling in self._filling:
@@ -247,7 +257,7 @@ class TranslateWidget(JobWidget):
         assert source is not None
         of_source = {key: source.metadata[key] for key in OF_SOURCE if key in source.metadata}
         of_source |= {"anonymous": True} if self.form["anonymous"].value else {}
-        name = f"{begun.says[0][0].contrast} (synthetic) from {source.name}"
+        name = f"{begun.says[0][0].contrast} (synthetic) from {source.name}{self._by}"
         for image, (says, limits) in zip(self._images, begun.says, strict=True):
             looks: dict[str, Any] = {"metadata": {"dtype": begun.dtype}}
             if says.kind == "expected error":
@@ -282,25 +292,7 @@ class TranslateWidget(JobWidget):
             self.form["layer"].value = active
 
     def _on_dims(self, _: Any = None) -> None:
-        """Say which slice of the source is on screen, as an index of its pixels; none in 3D or along other axes."""
-        layer, dims, self._looking.at = self._source, self._viewer.dims, None
-        if layer is None or layer.ndim < 3 or dims.ndim < layer.ndim:
-            return
-        seen = [axis - (dims.ndim - layer.ndim) for axis in dims.displayed]
-        if len(seen) != 2 or min(seen) < layer.ndim - 3:
-            return
-        point = np.array(dims.point[-layer.ndim :])
-        point[seen] = 0  # as napari takes a slice of an oblique layer
-        several = getattr(layer, "multiscale", False)
-        index = np.rint(layer.world_to_data(point) / (layer.downsample_factors[self._level] if several else 1))
-        if all(0 <= index[axis] < layer.data.shape[axis] for axis in range(layer.ndim) if axis not in seen):
-            self._looking.at = tuple(None if axis in seen else int(i) for axis, i in enumerate(index))
-
-    def _on_folder(self, folder: Path) -> None:
-        """Propose a folder for the results beside it."""
-        if folder != Path() and self.batch["results"].value == Path():
-            self.batch["results"].value = folder.with_name(f"{folder.name}_synthetic")
-        self.check()
+        self._looking.follow(self._source, self._level, self._viewer.dims)
 
     def _warm(self, _: Any = None) -> None:
         if self._about is not None and self.isVisible() and not self.running:
@@ -315,13 +307,14 @@ class TranslateWidget(JobWidget):
 
     def _on_model(self, _: Any = None) -> None:
         try:
-            self._about = read_about(self.form["model"].value)
+            self._about = read_about(self.form["model"].value, brief=True)
         except Refusal as error:
             self._about = None
             self.status.setText(str(error))
         else:
-            self.status.setText(described(self._about))
+            self.status.setText("")
             self._warm()
+        self.card.show_card(card_of(self._about) if self._about else None)
         self.check()
         before = list(self.form["to"].choices)
         self.form["to"].reset_choices()

@@ -1,0 +1,57 @@
+"""The rows of Translate for a whole folder, and the command that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from magicgui.types import FileDialogMode
+from magicgui.widgets import Container, FileEdit
+
+from ..errors import Refusal
+from ..runs.command import Line, run_command
+from ._form import Folded, name_row
+
+
+class Batch(Folded):
+    """A folder to translate and one for the results, behind a title."""
+
+    def __init__(self) -> None:
+        self.rows: Container[Any] = Container(
+            widgets=[
+                FileEdit(
+                    name="folder",
+                    mode=FileDialogMode.EXISTING_DIRECTORY,
+                    tooltip="All its images of the other contrast are translated, instead of the layer above.",
+                ),
+                FileEdit(
+                    name="results",
+                    label="save in",
+                    mode=FileDialogMode.EXISTING_DIRECTORY,
+                    tooltip="Folder for the synthetic images; files that are there are never replaced.",
+                ),
+            ]
+        )
+        super().__init__("Translate a whole folder", self.rows.native)
+        for row in self.rows:
+            name_row(row)
+            row.line_edit.value = ""
+        self.rows["folder"].changed.connect(self._on_folder)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a folder was chosen."""
+        return bool(self.rows["folder"].value != Path())
+
+    def start(self, how: Sequence[str]) -> Callable[[Callable[[], bool]], Iterator[Line]]:
+        """The command, with these further arguments. Raises `Refusal`."""
+        folder, results = self.rows["folder"].value, self.rows["results"].value
+        if results == Path():
+            raise Refusal("No folder was chosen to save the results in: choose one.")
+        return lambda stop: run_command(["translate", str(folder), "--out", str(results), *how], stop=stop)
+
+    def _on_folder(self, folder: Path) -> None:
+        """Propose a folder for the results beside it."""
+        if folder != Path() and self.rows["results"].value == Path():
+            self.rows["results"].value = folder.with_name(f"{folder.name}_synthetic")
