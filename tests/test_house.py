@@ -119,7 +119,11 @@ def test_widgets_readers_and_writers_open_without_anything_that_loads_slowly(tmp
         "app, viewer = QApplication([]), ViewerModel()\n"
         "docks = CockpitWidget, LoadWidget, TrainWidget, TranslateWidget, EvaluateWidget\n"
         "widgets = [dock(viewer) for dock in docks]\n"
-        "print(*sys.modules)"
+        "print(*sys.modules)\n"
+        "for widget in widgets:\n"  # as napari does: PyQt may end in a fault where it finds them open
+        "    widget.close()\n"
+        "    widget.deleteLater()\n"
+        "app.processEvents()"
     ).split()
     assert "napari_t1t2.widgets.train" in loaded
     slow = {"torch", "matplotlib", "scipy.ndimage", "skimage.filters", "nibabel", "pydicom"}
