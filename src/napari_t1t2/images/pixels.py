@@ -58,7 +58,7 @@ def kind_of(data: Image) -> str:
     values = np.unique(some)
     if len(values) > (len(some) == empty) and len(values) <= LABELS and (values == np.rint(values)).all():
         beside = data[..., 1:][data[..., :-1] != 0] == data[..., :-1][data[..., :-1] != 0]
-        return "label map" if beside.mean() >= FLAT else ""
+        return "label map" if beside.size and beside.mean() >= FLAT else ""
     if len(values) > 1 and values[-1] == 1 and values[0] > 0 and (some == 1).mean() >= FULL:
         return "tissue map"
     return ""

@@ -75,6 +75,7 @@ class TrainWidget(JobWidget):
         self._trial = False
         self._last_change, self._at, self._step = "", 0.5, 0
         self._run: Path | None = None  # of the last training
+        self._labels = ("T1", "T2")
         self._errors: dict[str, tuple[float, float]] = {}  # of the last preview
         self._own_run_folder = self._propose_run_folder()
         self._recall()
