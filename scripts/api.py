@@ -19,7 +19,7 @@ PUBLIC = {
     "model.saved": ("load_model", "Model"),
     "model.about": ("About",),
     "model.card": ("card_of",),
-    "model.exported": ("write_onnx", "write_bioimageio"),
+    "model.exported": ("write_onnx", "write_bioimageio", "write_torchscript"),
     "synthesis.translation": ("translate", "stream"),
     "synthesis.evaluation": ("evaluate", "evaluate_volumes", "Score"),
     "synthesis.lesions": ("lesions_of",),

@@ -79,10 +79,7 @@ class Preview:
         """
         if not self.paired:
             return {}
-        pairs = {
-            "t2": (self.fake_t2, self.t1, self.t2),
-            "t1": (self.fake_t1, self.t2, self.t1),
-        }
+        pairs = {"t2": (self.fake_t2, self.t1, self.t2), "t1": (self.fake_t1, self.t2, self.t1)}
         return {s: (_distance(fake, real), _distance(source, real)) for s, (fake, source, real) in pairs.items()}
 
 

@@ -6,10 +6,10 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config import other
 from ..data.sources import finish
@@ -58,14 +58,14 @@ def translate(args: Namespace) -> int:
     volumes, (notes, left_out, broken) = [replace(v, anonymous=args.anonymous) for v in read[0]], read[1:]
     chosen = args.inputs[0].is_dir() and not args.series
     say(*notes, file=sys.stderr)
-    origins = Origins(model.sha256, to_label := model.config.label(to), args.planes, args.frame, model.precision)
+    asked: dict[str, Any] = {"planes": "three" if args.planes == "three" else None, "volume_number": args.frame or None}
     passed: set[Path] = set()
 
     @cache
     def ours(volume: Volume, path: Path) -> bool:
         expected = provenance(model, to, source_of(volume))
         expected = bids.say_source(expected, volume) if bids else expected
-        return not args.overwrite and origins.made(volume, path, expected)
+        return not args.overwrite and is_made(path, volume, replace(expected, **asked))
 
     goal = args.inputs[0], args.out, model, to
     targets = bids.targets(volumes) if bids else targets_for(volumes, *goal, overwrite=args.overwrite, ours=ours)
@@ -73,11 +73,11 @@ def translate(args: Namespace) -> int:
     beside = error_targets(volumes, targets, title, overwrite=args.overwrite, ours=ours) if error_map else []
     ensemble = error_map.describe().get("ensemble") if error_map else None
     for i, (volume, target) in enumerate(zip(volumes, targets, strict=True)):
-        map_there = not error_map or origins.is_map(beside[i], ensemble)
+        map_there = not error_map or is_map(beside[i], ensemble)
         if map_there and is_whole(target) and ours(volume, target):
             passed.add(target)
     shared = shared_ranges(volumes, model.about.ranges[other(to)])
-    say(f"Translating to {to_label} on {describe(device)}")
+    say(f"Translating to {model.config.label(to)} on {describe(device)}")
     told: set[str] = set()
     says: list[Provenance] = []
     with Batch(len(volumes) + len(broken), args.report) as batch:
@@ -100,8 +100,7 @@ def translate(args: Namespace) -> int:
                     if (kind := re.sub(r"[\d.]+", "#", remark)) not in told:
                         batch.say(f"{volume.path}: {remark}")
                         told.add(kind)
-                planes, number = "three" if args.planes == "three" else None, args.frame or None
-                said = replace(looked.provenance, planes=planes, volume_number=number)
+                said = replace(looked.provenance, **asked)
                 looked = replace(looked, provenance=bids.say_source(said, outline) if bids else said)
 
                 # translate and write
@@ -125,32 +124,21 @@ def translate(args: Namespace) -> int:
     return batch.end(f"Written to {args.bids or args.out}:")
 
 
-@dataclass(frozen=True)
-class Origins:
-    """What makes a result the same as another: the model and the settings."""
+def is_made(path: Path, volume: Volume, expected: Provenance) -> bool:
+    """Whether a file is what is expected to be made of a volume, and not older than that."""
+    said = provenance_in(path)
+    if said is None or path.stat().st_mtime < max(p.stat().st_mtime for p in inputs_of(volume)):
+        return False
+    if volume.anonymous:  # then one that tells its source is not the same
+        expected = replace(expected, source=None)
+    keys = ("model_sha256", "planes", "volume_number", "precision", *(["source"] if said.source else []))
+    return all(getattr(said, key) == getattr(expected, key) for key in keys) and said.complete is not False
 
-    model_sha256: str
-    contrast: str
-    planes: str
-    volume_number: int
-    precision: str
 
-    def made(self, volume: Volume, path: Path, expected: Provenance) -> bool:
-        """Whether a file is what this model with these settings makes of a volume, and not older than that."""
-        said = provenance_in(path)
-        if said is None or path.stat().st_mtime < max(p.stat().st_mtime for p in inputs_of(volume)):
-            return False
-        asked = replace(expected, planes="three" if self.planes == "three" else None)
-        asked = replace(asked, volume_number=self.volume_number or None)
-        if volume.anonymous:  # then one that tells its source is not the same
-            asked = replace(asked, source=None)
-        keys = ("model_sha256", "planes", "volume_number", "precision", *(["source"] if said.source else []))
-        return all(getattr(said, key) == getattr(asked, key) for key in keys) and said.complete is not False
-
-    def is_map(self, path: Path, ensemble: list[str] | None) -> bool:
-        """Whether a file is the uncertainty map of this model and ensemble."""
-        said = provenance_in(path) if path.exists() else None
-        return said is not None and said.kind == "expected error" and said.ensemble == ensemble
+def is_map(path: Path, ensemble: list[str] | None) -> bool:
+    """Whether a file is an uncertainty map of the model with this ensemble."""
+    said = provenance_in(path) if path.exists() else None
+    return said is not None and said.kind == "expected error" and said.ensemble == ensemble
 
 
 def is_whole(target: Path) -> bool:

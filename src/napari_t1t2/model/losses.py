@@ -64,9 +64,9 @@ def around_head(x: Tensor) -> Tensor:
     One way may lead out of a ventricle that the crop cuts. Noise counts as air, and a pixel beside the head as head.
     """
     head = (avg_pool2d(x, 3, 1, 1, count_include_pad=False) > BACKGROUND).float()
-    seen = [head.cummax(axis).values for axis in (-1, -2)]
-    seen += [head.flip(axis).cummax(axis).values.flip(axis) for axis in (-1, -2)]
-    return (torch.stack(seen).sum(0) <= len(seen) - 2).float()
+    before = [head.cumsum(axis) for axis in (-1, -2)]  # so many of the head's pixels on the way, this one included
+    after = [head.sum(axis, keepdim=True) - b + head for axis, b in zip((-1, -2), before, strict=True)]
+    return (torch.stack([*before, *after]).eq(0).sum(0) >= 2).float()
 
 
 def forgiving_l1(made: Tensor, real: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ HEIGHT = 190  # pixels of the list
 BEST, COMPARE = "Translate with best", "Compare two"
 TIPS = {
     BEST: "The saved model with the lowest error on the slice held out, where that is not the last one.",
-    "Export": "One direction as ONNX or as a bioimage.io package, for other programs.",
+    "Export": "One direction as ONNX, TorchScript or a bioimage.io package, for other programs.",
     COMPARE: "Choose two (with Ctrl or Shift): translate the same layer with both, and show one beside the other.",
 }
 
@@ -141,7 +141,7 @@ class RunList(QWidget):
         to, agreed = QInputDialog.getItem(self, "Export a model", "Contrast that it makes", labels, 0, False)
         if not agreed:
             return
-        kinds = "ONNX (*.onnx);;bioimage.io package (*.zip)"
+        kinds = "ONNX (*.onnx);;TorchScript (*.ts);;bioimage.io package (*.zip)"
         path, _ = QFileDialog.getSaveFileName(self, "Export a model", str(run.folder / f"to {to}.onnx"), kinds)
         if not path:
             return
