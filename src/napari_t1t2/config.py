@@ -12,6 +12,7 @@ from .errors import Refusal
 from .images.plane import Plane
 
 Side = Literal["t1", "t2"]
+SIDES: tuple[Side, Side] = ("t1", "t2")
 Planes = Literal["one", "three"]
 PresetName = Literal["laptop", "notebook", "gpu"]
 Precision = Literal["auto", "float32", "bfloat16"]

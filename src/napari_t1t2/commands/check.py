@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..config import Side, TrainConfig, preset
+from ..config import SIDES, TrainConfig, preset
 from ..events import Reading
 from .progress import ProgressLine, say
 from .train import with_flags
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ..data.pairs import Pairs
     from ..data.slices import Slices
     from ..data.split import Split
-
-SIDES: tuple[Side, Side] = ("t1", "t2")
 
 
 def check(args: Namespace) -> None:
@@ -52,7 +50,7 @@ def check(args: Namespace) -> None:
 
 def lines_of(taken: Sequence[dict[str, Any]]) -> Iterator[str]:
     """A line for each series that was taken; loose slices that are alike share one."""
-    alike: dict[str, list[str]] = {}
+    alike: dict[tuple[str, str], list[str]] = {}
     for one in taken:
         size = "x".join(map(str, one["shape"])) + (
             f" of {'x'.join(f'{mm:.3g}' for mm in one['spacing'])} mm" if one["spacing"] else ""
@@ -62,12 +60,10 @@ def lines_of(taken: Sequence[dict[str, Any]]) -> Iterator[str]:
         parts = (one["contrast"] + ("" if loose and one["why"].startswith("named") else why), size, one["plane"])
         who = [f"{one['subject']}"] if one["subject"] else []
         said = "; ".join(filter(None, (*parts, *who, f"{one['files']} files" * (one["files"] > 1))))
-        alike.setdefault(said if loose else f"{said}\n{one['file']}", []).append(
-            one["series"] if one["files"] > 1 else one["file"]
-        )
-    for said, names in alike.items():
+        alike.setdefault((said, "" if loose else one["file"]), []).append(one["series" if one["files"] > 1 else "file"])
+    for (said, _), names in alike.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        yield f"  {names[0]}{more}: {said.partition(chr(10))[0]}"
+        yield f"  {names[0]}{more}: {said}"
 
 
 def document(

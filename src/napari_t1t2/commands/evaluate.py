@@ -184,17 +184,15 @@ def scored_before(report: Path | None, pairs: Pairs, matched: str) -> dict[str, 
         return found
     at = report.stat().st_mtime
     for name in (name for name in pairs if rows.get(name, {}).get("matched") == matched):
-        said, files = rows[name], [file for image in pairs[name] for file in files_of(image)]
+        said, files = (
+            rows[name],
+            [file for image in pairs[name] for file in ((image,) if isinstance(image, Path) else image.inputs)],
+        )
         if all(file.is_file() and file.stat().st_mtime < at for file in files):
             numbers: dict[str, Any] = {key: float(said[key]) for key in SCORES} | {k: int(said[k]) for k in COUNTS}
             more = numbers | {"matched": matched}
             found[name] = Row(name, "done", said["target"], float(said["seconds"]), more=more), Score(**numbers)
     return found
-
-
-def files_of(image: Path | Volume) -> tuple[Path, ...]:
-    """The files of an image."""
-    return (image,) if isinstance(image, Path) else image.files
 
 
 def _read(image: Path | Volume, *, flat: bool = False, mask: bool = False) -> Volume:

@@ -63,7 +63,7 @@ def translate(args: Namespace) -> int:
 
     @cache
     def ours(volume: Volume, path: Path) -> bool:
-        expected = provenance(model, to, source_of(volume))
+        expected = provenance(model, to, volume.origin)
         expected = bids.say_source(expected, volume) if bids else expected
         return not args.overwrite and is_made(path, volume, replace(expected, **asked))
 
@@ -127,7 +127,7 @@ def translate(args: Namespace) -> int:
 def is_made(path: Path, volume: Volume, expected: Provenance) -> bool:
     """Whether a file is what is expected to be made of a volume, and not older than that."""
     said = provenance_in(path)
-    if said is None or path.stat().st_mtime < max(p.stat().st_mtime for p in inputs_of(volume)):
+    if said is None or path.stat().st_mtime < max(p.stat().st_mtime for p in volume.inputs):
         return False
     if volume.anonymous:  # then one that tells its source is not the same
         expected = replace(expected, source=None)
@@ -144,16 +144,6 @@ def is_map(path: Path, ensemble: list[str] | None) -> bool:
 def is_whole(target: Path) -> bool:
     """Whether all files of a result are there: of a NIfTI, its sidecar is written last."""
     return target.exists() and (not is_nifti(target) or read_sidecar(target) is not None)
-
-
-def inputs_of(volume: Volume) -> tuple[Path, ...]:
-    """The files of a volume."""
-    return volume.files or tuple(filter(None, (volume.path,)))
-
-
-def source_of(volume: Volume) -> str:
-    """What a result says that it was made from."""
-    return volume.path.name if volume.path else volume.name
 
 
 def name_of(volume: Volume, given: Path) -> str:

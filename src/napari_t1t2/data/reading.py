@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import __version__
-from ..config import Side, TrainConfig
+from ..config import SIDES, Side, TrainConfig
 from ..errors import Refusal
 from ..events import Reading
 from ..images.clues import bids_label
@@ -42,7 +42,6 @@ Rows = npt.NDArray[np.intp]  # where each slice lies among those kept
 
 MEMORY = 2 * 2**30  # bytes of slices that are held while training; of voxels, while reading, half as many
 ENDING = ".int16"
-SIDES: tuple[Side, Side] = ("t1", "t2")
 
 
 def read_both(config: TrainConfig, pixel: float = 0.0, show: Callable[[Reading], None] = lambda _: None) -> Both:

@@ -57,6 +57,16 @@ class Volume:
         """The end of a sentence where it holds no image, or half of one, as `Provenance.why_not`."""
         return self.provenance.why_not() if self.provenance else None
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files that it was read of."""
+        return self.files or tuple(filter(None, (self.path,)))
+
+    @property
+    def origin(self) -> str:
+        """What an image that is made of it says that it was made of: no path, which may name a person."""
+        return self.path.name if self.path else self.name
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outline(Volume):

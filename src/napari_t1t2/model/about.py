@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from .. import __version__
-from ..config import ModelConfig, Side
+from ..config import SIDES, ModelConfig, Side
 from ..errors import Refusal
 from ..images.intensity import Intensity
 
@@ -22,7 +22,6 @@ MODEL_FILE = "model.safetensors"
 SAMPLE = Path(__file__).parents[1] / "sample.safetensors"  # the general model, called by the name:
 SAMPLE_NAME = "sample"
 LONGEST = 100 * 2**20  # bytes of a header, as safetensors has it
-SIDES: tuple[Side, Side] = ("t1", "t2")
 
 
 @dataclass(frozen=True, eq=False)

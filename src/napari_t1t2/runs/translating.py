@@ -121,7 +121,7 @@ class TranslateVolume:
         label, target = model.config.label(self.to), model.about.ranges[self.to]
         where = next(model.generators[self.to].parameters()).device
         errors = (UncertaintyMap(model, label), self.errors.open()) if self.errors else None
-        basic = provenance(model, self.to, volume.path.name if volume.path else volume.name)
+        basic = provenance(model, self.to, volume.origin)
         says = [(basic, (target.low, target.high))]
         if errors:
             of_errors = replace(basic, kind="expected error", **errors[0].describe())

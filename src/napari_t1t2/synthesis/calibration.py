@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from ..config import Side, other
+from ..config import SIDES, Side, other
 from ..data.likeness import Couple
 from ..data.seen import trained_on
 from ..errors import Refusal
@@ -33,7 +33,6 @@ SLICES = 40  # to calibrate a direction with, spread over all there are
 FEWEST = 5  # slices to calibrate with
 PAIRS = 40  # of which slices are taken, spread over all there are: more need not be read
 JUDGED = 12  # pairs of slices that are looked at before
-SIDES: tuple[Side, Side] = ("t1", "t2")
 AIR_TAKEN = 10  # one in so many pixels of air, which is easy
 
 

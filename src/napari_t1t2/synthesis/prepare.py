@@ -96,7 +96,7 @@ def prepare(
         error_map.remark if error_map else None,
     )
     says = replace(
-        provenance(model, to, volume.path.name if volume.path else volume.name),
+        provenance(model, to, volume.origin),
         unfamiliar=None if odd is None else bool(odd),
         seen_in_training=seen or (None if resampled else seen),
         source_synthetic=volume.synthetic,

@@ -45,7 +45,7 @@ def layer_of(volume: Volume) -> tuple[Image, dict[str, Any], Literal["image"]]:
         "metadata": {
             "contrast": volume.contrast or volume.looks,
             "file": volume.path.name if volume.path else "",
-            "files": [str(path) for path in volume.files or filter(None, [volume.path])],
+            "files": [str(path) for path in volume.inputs],
             "uid": volume.uid,
             "subject": volume.subject,
             "dtype": volume.dtype,

@@ -13,7 +13,7 @@ from qtpy.QtCore import QMimeData, QPointF
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
-from ..config import ModelConfig, Side, TrainConfig, spoken
+from ..config import SIDES, ModelConfig, Side, TrainConfig, spoken
 from ..errors import Refusal
 from ..events import Failed, Reading
 from ..images.contrast import contrast_of
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 WIDTH = 460  # pixels of the dock, where the series are listed
 EARLIER = " (earlier)"  # in the names of layers whose series are no longer chosen
-SIDES: tuple[Side, Side] = ("t1", "t2")
 BEGIN = "Choose a folder of images of each contrast, or drop them here. None at hand? Take the sample heads."
 
 

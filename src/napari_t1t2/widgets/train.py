@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QPushButton, QWidget
 
-from ..config import PresetName, Side, TrainConfig, cores, preset
+from ..config import SIDES, PresetName, Side, TrainConfig, cores, preset
 from ..errors import Refusal
 from ..events import Failed, Finished, Noted, Preview, Progress, Reading, Saved, Started, TrainEvent
-from ..model.about import MODEL_FILE, SIDES
+from ..model.about import MODEL_FILE
 from ..model.card import held_out_error
 from ..runs.folder import is_taken, load_config
 from ..runs.listing import losses_of
