@@ -1,11 +1,12 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from napari_t1t2.model.cyclegan import CycleGAN
-from napari_t1t2.model.device import computes_in_bfloat16
+from napari_t1t2.model.device import computes_in_bfloat16, describe
 
 CPU = torch.device("cpu")
 
@@ -40,3 +41,9 @@ def test_in_bfloat16_losses_are_nearly_the_same_and_weights_and_fakes_keep_all_d
     assert not all(torch.equal(made["float32"][name], made["bfloat16"][name]) for name in made["float32"])
     for name, loss in made["float32"].items():
         assert made["bfloat16"][name].item() == pytest.approx(loss.item(), rel=0.05)
+
+
+def test_a_gpu_is_described_by_its_name_and_memory(monkeypatch):
+    about = SimpleNamespace(name="NVIDIA H200", total_memory=140 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: about)
+    assert describe(torch.device("cuda")) == "cuda (NVIDIA H200, 140 GiB)"

@@ -21,9 +21,10 @@ def pick_device(wish: str = "auto") -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """For a person: "cuda (NVIDIA H200)", "cpu (2 threads)"."""
+    """For a person: "cuda (NVIDIA H200, 140 GiB)", "cpu (2 threads)"."""
     if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
+        about = torch.cuda.get_device_properties(device)
+        return f"cuda ({about.name}, {about.total_memory / 2**30:.0f} GiB)"
     threads = torch.get_num_threads()
     return f"cpu ({threads} thread{'s' * (threads != 1)})" if device.type == "cpu" else device.type
 
