@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 AGENT = "T1 with contrast agent"
+BOTH = "T1 with and without contrast agent"  # one name for two images: which of them it is cannot be told
 CONTRASTS = frozenset({"T1", "T2", "FLAIR", "T2*", "PD", "STIR", AGENT})
 
 # What is no weighted image of its own, by what ImageType says; DICOM part 3, C.7.6.1.1.2 and the vendors' values.
@@ -96,16 +97,31 @@ NARROWER = {  # says more than those beside it: "T2 FLAIR" is no T2 in this sens
     "STIR": {"T1", "T2", "PD"},
     "T2*": {"T2", "PD"},
 }
+OF_AGENT = (
+    r"((de|del|di|iv|i\.v\.)[ _-]+)?(contrast\w*|kontrast\w*|gd|gad\w*|km|mdc|inj\w*|civ|c|ce|enh\w*)(?![a-z])"
+)
+ELSE = r"(?![a-z]|[ _-]?(op|surg|rt|chemo|trauma|proces|treat))"  # what comes after an operation
+SATURATED = r"(?![ _-]*(fs|fat|spair|sat|mt|flow))"  # "without fat saturation" says nothing of an agent
+OR = r"[ _,/&+-]*(and|und|et|y|e|o|or|puis|then)?[ _,/&+-]*"
+WITH = rf"(w/?|with|mit|m|con|com|avec|post|nach|apres|apos|tras|dopo|despues|after){ELSE}"
+BARE = rf"(pre|prae|vor|avant|antes|before|prima){ELSE}"
+WITHOUT = rf"(w/?o|without|ohne|non?|nicht|kein\w*|sans|sin|sem|senza){ELSE}{SATURATED}"
+NATIVE = re.compile(
+    rf"(?<![a-z])({BARE}|{WITHOUT})[ _.-]*{OF_AGENT}|(?<![a-z]){BARE}|(?<![a-z])(native?|nativ[ao]|plain|s/c)(?![a-z])"
+    r"|(?<![a-z])((pre|non?)[ _-]?(contrast\w*|km|gd|gad\w*|inj\w*|enhanced)|unenhanced)|km[ _-]?frei"
+    r"|(?<![a-z])o[ _.]+km"
+)
 WITH_AGENT = re.compile(
-    r"(?<![a-z])t1[ _-]?(c|ce|gd|gad\w*|km|post|postcontrast)(?![a-z])|\+ ?(c|gd|km|gado)(?![a-z])"
-    r"|(?<![a-z0-9])(c ?\+|w[ _/-]{1,2}(contrast|gad|gd|c(?![a-z])))"
-    r"|(?<![a-z])(post|nach|apres|tras|mit|con|avec|with|after)[ _-]?(gd|gad|km|contrast|kontrast|inj|civ)"
-    r"|(?<![a-z])(gd|gado\w*|inj(ect\w*)?|post|km|mdc|ce|dotarem|gadavist|magnevist|prohance|multihance)(?![a-z])"
+    r"(?<![a-z])t1[ _-]?(c|ce|gd|gad\w*|km)(?![a-z])|\+ ?(c|gd|km|gado)(?![a-z])|(?<![a-z0-9])c ?\+"
+    rf"|(?<![a-z]){WITH}[ _./-]*{OF_AGENT}|(?<![a-z])post{ELSE}|(?<![a-z])(post|nach)(km|gd|gad|con)"
+    r"|(?<![a-z])(gd|gado\w*|inj(ect\w*)?|km|mdc|ce|c/c|(contrast|kontrast)\w*|enhanced|delayed)(?![a-z])"
+    r"|(?<![a-z])(dotarem|clariscan|omniscan|magnevist|prohance|multihance|elucirem|vueway|primovist)(?![a-z])"
+)
+WITH_AND_WITHOUT = re.compile(
+    rf"(?<![a-z0-9])({WITH}{OR}({WITHOUT}|{BARE})|({WITHOUT}|{BARE}){OR}{WITH}|w/?w/?o|pre[ _-]?post)"
+    r"|(\+ ?/ ?-|- ?/ ?\+|±)(?! ?f)"
 )
 NO_AGENT = re.compile(r"\W*|0|((no(ne)?|nil|nein|kein\w*|ohne|aucun|sin|n\W?a|unknown|without)\b.*)")  # of a header
-WITHOUT_AGENT = re.compile(
-    r"(?<![a-z])(pre|frei|non|plain|un\w*|native?|nativ|vor|ohne|sans|sin|without|no|avant|before)(?![a-z])"
-)
 
 # BIDS: entities such as ses-2, then a suffix that says what the image is.
 ENTITIES = (
@@ -169,7 +185,7 @@ def judged(said: Said) -> str:
         return f"{found}, but a TE of {said.te:g} ms, which no {found} has"
     if found == "T2" and not said.te and FIRST_ECHO.search(said.texts[0]):
         return "the first of several echoes"  # often a PD
-    given = not NO_AGENT.fullmatch(_plain(said.agent)) and not WITHOUT_AGENT.search(_plain(" ".join(said.texts)))
+    given = not NO_AGENT.fullmatch(_plain(said.agent)) and _agent(_plain(" ".join(said.texts))) != "without"
     return AGENT if found == "T1" and given else found
 
 
@@ -274,7 +290,16 @@ def _of_words(text: str, kinds: bool) -> str:
     own = {name for name, words in WORDS.items() if re.search(words, brought)}
     found = own or {name for name, words in WORDS.items() if re.search(words, text)}
     name = next((name for name in WORDS if name in found and found - {name} <= NARROWER.get(name, set())), "")
-    return AGENT if name == "T1" and WITH_AGENT.search(text) and not WITHOUT_AGENT.search(text) else name
+    return {"with": AGENT, "both": BOTH}.get(_agent(text), name) if name == "T1" else name
+
+
+def _agent(text: str) -> str:
+    """Whether plain text says "with" contrast agent, "without", "both", or nothing of it."""
+    rest, natives = NATIVE.subn(" ", text)
+    given = WITH_AGENT.search(rest)
+    if WITH_AND_WITHOUT.search(text) or (natives and given):
+        return "both"
+    return "with" if given else "without" if natives else ""
 
 
 def _plain(text: str) -> str:
