@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_t1t2.images.contrast import AGENT, CONTRASTS, KINDS, STATED, Said, contrast_of, judged, reason
+from napari_t1t2.images.contrast import Said, contrast_of, judged, reason
 from napari_t1t2.images.folder import choose
 from napari_t1t2.images.nifti import INTENTS
 from napari_t1t2.images.pictures import FEW
 from napari_t1t2.images.read import read_all, read_image
+from napari_t1t2.images.vocabulary import AGENT, CONTRASTS, KINDS, STATED
 
 
 @pytest.mark.parametrize(
