@@ -1,11 +1,12 @@
 """Do the commands go file by file? Peak memory and seconds to the first image, for many volumes. A Markdown table.
 
     python benchmarks/batch.py [--volumes 2000] [--seconds 40] [--layout flat|bids] [--broken 20] [--folder DIR]
-        [--shape 256 256 180] [--whole]
+        [--shape 256 256 180] [--whole] [--only translate]
 
 Three heads of noise, int16, compressed, and hard links to them; of `--broken` files the end is missing. Each command
 runs as a user runs it, is stopped by Ctrl-C after some seconds, and its printed lines are shown; `--whole` then lets it
-go on to the end. Load is what its worker thread does, without a window.
+go on to the end, and tells how much memory is resident when a quarter is done, and all. Load is what its worker thread
+does, without a window.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--shape", type=int, nargs=3, default=(256, 256, 180))
     parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--only", default="", help="only the commands whose title begins so")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         home = Path(name)
@@ -60,15 +62,15 @@ def main() -> None:
         for name, command in commands.items():
             command = [*PROGRAM, *command, "--report", home / f"{name}.csv"]
             rows |= {name: command, f"{name}, going on": command} if name != "calibrate" else {name: command}
-        print("| command | volumes | first line, s | first image, s | seconds | peak MiB | exit code |")
-        print("|---|---|---|---|---|---|---|")
+        print("| command | volumes | first line, s | first image, s | seconds | resident MiB | peak MiB | exit code |")
+        print("|---|---|---|---|---|---|---|---|")
         for title, words in rows.items():
+            if not title.startswith(args.only):
+                continue
             stop = not (args.whole and ("going on" in title or title in ("Load", "calibrate")))
-            begun, counted, took, peak, code, said = run(list(map(str, words)), args.seconds if stop else None)
-            print(
-                f"| {title} | {args.volumes} | {begun:.1f} | {counted:.1f} | {took:.0f} | {peak:.0f} | {code} |",
-                flush=True,
-            )
+            begun, counted, took, peak, code, said, held = run(list(map(str, words)), args.seconds if stop else None)
+            row = [title, args.volumes, f"{begun:.1f}", f"{counted:.1f}", f"{took:.0f}", held, f"{peak:.0f}", code]
+            print(f"| {' | '.join(map(str, row))} |", flush=True)
             print("\n".join(f"    {line}" for line in (*said[:2], "...", *said[-14:])), file=sys.stderr)
             report = home / f"{title.split(',')[0]}.csv"
             if report.exists():
@@ -123,8 +125,11 @@ def trained(home: Path) -> Path:
     return home / "run"
 
 
-def run(command: list[str], seconds: float | None) -> tuple[float, float, float, float, int, list[str]]:
-    """Seconds to the first line, the first image and the end, peak MiB, exit code and lines; it may be stopped."""
+def run(command: list[str], seconds: float | None) -> tuple[float, float, float, float, int, list[str], str]:
+    """Seconds to the first line, the first image and the end, peak MiB, exit code, lines and what was resident.
+
+    It may be stopped; only if not, the memory that is resident is looked at with each line.
+    """
     began, begun, said = time.monotonic(), 0.0, list[str]()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -137,9 +142,21 @@ def run(command: list[str], seconds: float | None) -> tuple[float, float, float,
     if seconds is not None:
         time.sleep(seconds)
         os.kill(process.pid, signal.SIGINT)  # not send_signal, which would take the usage of one that has ended
-    said += process.stdout.read().splitlines()
+    resident = list[float]()
+    for line in process.stdout:
+        said.append(line.rstrip())
+        if seconds is None:
+            resident.append(resident_of(process.pid) or (resident or [0])[-1])
     _, status, usage = os.wait4(process.pid, 0)
-    return begun, counted, time.monotonic() - began, usage.ru_maxrss / 1024, os.waitstatus_to_exitcode(status), said
+    held = f"{resident[len(resident) // 4]:.0f}, {resident[-1]:.0f}" if resident else ""
+    took, code = time.monotonic() - began, os.waitstatus_to_exitcode(status)
+    return begun, counted, took, usage.ru_maxrss / 1024, code, said, held
+
+
+def resident_of(pid: int) -> float:
+    """MiB of a process that are in memory; 0 of one that has ended."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0.0)
 
 
 if __name__ == "__main__":

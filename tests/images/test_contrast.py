@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_t1t2.images.contrast import AGENT, CONTRASTS, KINDS, STATED, Said, contrast_of, judged, reason
+from napari_t1t2.images.contrast import Said, contrast_of, judged, reason
 from napari_t1t2.images.folder import choose
 from napari_t1t2.images.nifti import INTENTS
 from napari_t1t2.images.pictures import FEW
 from napari_t1t2.images.read import read_all, read_image
+from napari_t1t2.images.vocabulary import AGENT, BOTH, CONTRASTS, KINDS, STATED
 
 
 @pytest.mark.parametrize(
@@ -384,3 +385,112 @@ def test_a_picture_that_is_bright_around_says_so(tmp_path):
 )
 def test_the_reason_is_what_decided(fields, why):
     assert reason(Said(("T1 axial",), **fields)) == why
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "T1 pre and post",
+            "T1 PRE/POST",
+            "T1 pre-post contrast",
+            "t1_prepost",
+            "T1 pre & post",
+            "t1_mpr_pre_post_gd",
+        ),
+        *("T1 w/wo", "T1 W WO", "AX T1 w/ and w/o contrast", "T1 W/O & W", "T1 wwo", "BRAIN W/WO T1", "T1 W/W/O"),
+        *("T1 +/- Gd", "T1 -/+ C", "T1 \u00b1 KM", "T1 with and without contrast", "T1 before and after Gd"),
+        *("T1 mit und ohne KM", "T1 vor und nach KM", "t1_nativ_km", "T1 nativ + KM", "T1 avant et apr\u00e8s gado"),
+        *("T1 sans puis avec injection", "T1 sin y con contraste", "T1 s/c y c/c contraste", "T1 sem e com contraste"),
+        *("T1 senza e con mdc", "T1 antes y despues de gadolinio", "T1 native/enhanced", "sub-01_acq-prepost_T1w"),
+    ],
+)
+def test_a_name_that_says_both_native_and_post_contrast_is_neither(text):
+    assert contrast_of([text]) == BOTH and BOTH not in CONTRASTS
+
+
+@pytest.mark.parametrize(
+    ("text", "contrast"),
+    [
+        *((t, "T1") for t in ("T1 post-op", "T1 POST SURGERY", "T1 post op nativ", "T1 o. KM", "T1 W/O", "T1 S/C")),
+        *((t, AGENT) for t in ("T1 post non fs", "T1 KM ohne FS", "T1 mit KM und FS", "T1 gado sin FATSAT")),
+        *((t, AGENT) for t in ("T1 pre-op Gd", "T1 POSTCON", "T1 Kontrast", "T1 com contraste", "T1 post FS")),
+        *((f"sub-01_acq-{acq}_T1w", AGENT) for acq in ("postGd", "post", "MPRAGEpostGd")),
+        *((f"sub-01_{e}_T1w", "T1") for e in ("ce-none", "acq-pre", "acq-postop", "mt-off")),
+        *((t, "T2") for t in ("T2 w/wo", "T2 pre and post")),
+    ],
+)
+def test_only_what_is_said_of_the_agent_tells_of_it(text, contrast):
+    assert contrast_of([text]) == contrast
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        *((t, "localizer") for t in ("3-pl T2* FGRE S", "topo", "centrage", "localisation T1", "AutoAlign T1")),
+        *((t, "screen capture") for t in ("PosDisp: [3] t1", "Patient Protocol T1")),
+        *((t, "projection") for t in ("T1 VRT", "T1 MPR thick range", "T1 shaded surface", "T1 curved")),
+        *((t, "subtraction") for t in ("T1_SUB", "T1 Substraktion", "T1 minus T2", "T1 difference")),
+        *((t, "perfusion") for t in ("T1 Ktrans", "T1 dinamico", "T1 wash-out", "T1 GRASP", "T1 iAUC")),
+        *((t, "another part of the body") for t in ("T1 neck", "T2 Hals", "T2 hip", "T1 coude", "T2 MRCP", "T1 hand")),
+        *((t, "spine") for t in ("T2 L/S", "C/S T1 sag", "T2 HWK", "sub-01_acq-cspine_T2w")),
+        *((t, "T1map") for t in ("T1 MOLLI", "MOLLI_T1_native", "VFA T1", "DESPOT1")),
+        *((t, "T2map") for t in ("qT2", "T2 MSME", "T2 prep map", "MWF")),
+        *((t, "steady state") for t in ("T2 CISS", "T2 FIESTA-C", "T2 TrueFISP", "T2 bFFE", "T2 b-TFE")),
+        *((t, "diffusion") for t in ("b1000", "RESOLVE b1000", "T2 diff", "isoADC", "B=1000")),
+        *((t, "magnetisation transfer") for t in ("MTsat T1", "sub-01_mt-on_T1w", "sub-01_acq-MT_T1w")),
+        *((t, "T2*") for t in ("T2s", "ESWAN T2", "T2 Gradient", "Gradient Echo T2", "T2 VenoBOLD")),
+        *((t, "another modality") for t in ("P1_CT", "sub1 pet", "FDG brain")),
+        ("T1 for PET", "T1"),
+        ("T1 head neck", "T1"),
+        ("T1 surface coil", "T1"),
+        ("P01_T1_AD", "T1"),
+        ("B1001_T1", "T1"),
+        ("FLUID_ATTENUATED", "FLAIR"),
+    ],
+)
+def test_what_scanners_and_post_processing_call_their_series_is_known(text, kind):
+    assert contrast_of([text]) == kind
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (Said(("T2 tra",), te=90, tr=9000, ti=2500), "T2, but a TI of 2500 ms, as FLAIR has"),
+        (Said(("T2 cor",), te=70, tr=4000, ti=160), "T2, but a TI of 160 ms, as STIR has"),
+        (Said(("ax",), te=70, tr=4000, ti=160), "STIR"),
+        (Said(("T2 axial",), te=40, tr=700, sequence="GR SP"), "T2*"),
+        (Said(("T1 axial",), te=12, tr=550, sequence="SE SK MTC"), "magnetisation transfer"),
+        (Said(("ax",), ("ORIGINAL", "PRIMARY", "M", "DIFFUSION"), te=90, tr=4000), "diffusion"),
+        (Said(("T1 ax",), ("DERIVED", "PRIMARY", "VOLUME", "CURVED_MPR")), "projection"),
+        (Said(("PD/T2 tra",), places=("P1.nii", "T2")), "PD and T2"),
+        (Said(("DUAL ECHO T2",), places=("P1.nii", "T2")), "PD and T2"),
+        (Said(("PD/T2 tra",), te=90, tr=4000), "T2"),
+        (Said(("ax", "T1 brain"), te=12, tr=550, agent="Gadovist"), AGENT),
+        (Said(("ax T1", "BRAIN with and without"), te=12, tr=550, agent="Gadovist"), AGENT),
+        (Said(("sub-01_T2w",), described="t2_space_dark-fluid"), "T2, but described as 't2_space_dark-fluid'"),
+        (Said(("sub-01_T1w",), described="AAHead_Scout"), "T1, but described as 'AAHead_Scout'"),
+        (Said(("sub-01_T1w",), described="t1_mprage_post_GD"), AGENT),
+        (Said(("sub-01_T1w",), described="t1 pre/post"), BOTH),
+        (Said(("P1_T1", "t2_tse_tra")), "T1, but also named T2"),
+        (Said(("P1_T1", "t2_tse_tra"), te=3, tr=2000, ti=900), "T1"),
+    ],
+)
+def test_what_contradicts_a_name_is_said(said, kind):
+    assert judged(said) == kind and reason(said)
+
+
+def test_a_sidecar_tells_of_magnetisation_transfer_phase_agent_and_body_part(tmp_path):
+    beside = {
+        "a": ({"MTState": True}, "magnetisation transfer"),
+        "b": ({"Units": "rad"}, "phase"),
+        "c": ({"ContrastBolusAgent": "Gadovist"}, AGENT),
+        "d": ({"BodyPart": "CSPINE"}, "spine"),
+        "e": ({"BodyPart": "BRAIN", "MTState": False, "Units": "arbitrary"}, "T1"),
+    }
+    for name, (said, _) in beside.items():
+        head_file(tmp_path / f"{name}_T1.nii")
+        (tmp_path / f"{name}_T1.json").write_text(json.dumps(said))
+    assert {v.name[0]: v.looks for v in read_all(tmp_path).volumes} == {
+        name: kind for name, (_, kind) in beside.items()
+    }

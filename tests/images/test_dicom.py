@@ -795,3 +795,27 @@ def test_slices_without_a_patient_are_of_one_study(tmp_path):
         write_dicom(tmp_path / "a", replace(synthetic(np.diag([-1.0, -1, 3, 1])), provenance=SAYS))
     )
     assert volumes[0].subject
+
+
+@pytest.mark.parametrize("keyword", ["InversionTime", "FlipAngle"])
+def test_what_differs_between_slices_of_one_place_tells_them_apart(tmp_path, keyword):
+    for value in (10, 20):
+        series(tmp_path, **{keyword: value, "InstanceNumber": 1})
+    volumes, skipped = read_dicoms(sorted(tmp_path.iterdir()))
+    assert [len(v.data) for v in volumes] == [4, 4] and not skipped
+
+
+@pytest.mark.parametrize(("keyword", "values"), [("StudyDate", ["20200102", "20210102"]), ("SeriesDescription", "ab")])
+def test_visits_and_series_that_an_anonymiser_made_one_are_never_interleaved(tmp_path, keyword, values):
+    for shift, value in enumerate(values):
+        series(tmp_path, heights=np.array([0, 3, 6, 9]) + 1.5 * shift, **{keyword: value})
+    volumes, skipped = read_dicoms(sorted(tmp_path.iterdir()))
+    assert [len(v.data) for v in volumes] == [4, 4] and not skipped
+
+
+def test_what_an_enhanced_header_says_of_contrast_region_and_calculation_counts(tmp_path):
+    region = [item(CodeValue="T-12710", CodeMeaning="Knee")]
+    said = {"AcquisitionContrast": "DIFFUSION", "VolumeBasedCalculationTechnique": "MAX_IP"}
+    fields = [{key: value} for key, value in said.items()] + [{"AnatomicRegionSequence": region}]
+    looks = [one(*series(tmp_path / str(k), **more)).looks for k, more in enumerate(fields)]
+    assert looks == ["diffusion", "projection", "another part of the body"]

@@ -15,10 +15,11 @@ from ..atomic import written_file
 from ..config import other
 from ..data.sources import finish
 from ..errors import Refusal
-from ..images.contrast import WEIGHTED, contrast_of
+from ..images.contrast import contrast_of
 from ..images.names import ending_of, map_beside, natural, stem
 from ..images.nifti import read_sidecar
 from ..images.read import look_over
+from ..images.vocabulary import WEIGHTED
 from ..images.volume import Skipped, Volume
 
 if TYPE_CHECKING:

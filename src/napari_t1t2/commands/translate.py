@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from ..config import other
 from ..data.sources import finish
 from ..errors import Refusal
-from ..images.contrast import CONTRASTS
 from ..images.folder import choose, files_in, named
 from ..images.names import is_known, is_nifti, map_beside, refuse_expected_error
 from ..images.nifti import read_sidecar
 from ..images.read import load, look_over, provenance_in
+from ..images.vocabulary import CONTRASTS
 from ..images.volume import Skipped, Volume
 from ..images.write import check_ending, name_for
 from .batch import Batch, Row

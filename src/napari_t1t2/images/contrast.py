@@ -11,123 +11,28 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-AGENT = "T1 with contrast agent"
-CONTRASTS = frozenset({"T1", "T2", "FLAIR", "T2*", "PD", "STIR", AGENT})
-
-# What is no weighted image of its own, by what ImageType says; DICOM part 3, C.7.6.1.1.2 and the vendors' values.
-STATED = {
-    "localizer": {"LOCALIZER", "SCOUT", "SURVEY"},
-    "phase": {"P", "PHASE", "PHASE MAP", "PHASE_MAP", "PHASE MAP UNWRAPPED", "VELOCITY", "VELOCITY MAP", "FLOW"},
-    "half of a complex image": {"R", "REAL", "I", "IMAGINARY"},
-    "Dixon": {"DIXON", "WATER", "FAT", "IN_PHASE", "OUT_PHASE", "OPP_PHASE", "W", "F", "IP", "OP"},
-    "subtraction": {"SUB", "SUBTRACTION", "SUBTRACT"},
-    "diffusion": {"ADC", "TRACEW", "TRACE", "DIFFUSION", "FA", "EXP", "EADC", "DWI", "TENSOR", "TENSOR_B0", "COLFA"},
-    "angiography": {"ANGIO", "TOF", "FLOW_ENCODED", "MRA"},
-    "projection": {"MIP", "PROJECTION IMAGE", "MINIP", "MNIP", "CSA MIP", "CSAPARALLEL"},
-    "perfusion": {"PERFUSION", "CBF", "CBV", "MTT", "TTP", "ASL", "RELCBF", "PBP", "GBP", "TMAX"},
-    "function": {"FMRI", "BOLD", "T-MAP", "TMAP"},
-    "T1map": {"T1 MAP", "T1_MAP", "T1MAP", "R1 MAP"},
-    "T2map": {"T2 MAP", "T2_MAP", "T2MAP", "T2_STAR MAP", "T2STAR_MAP", "R2 MAP", "R2STAR_MAP", "R2_STAR MAP"},
-    "field map": {"B0", "B0 MAP", "FIELD_MAP", "FIELD MAP", "B1", "B1 MAP"},
-    "susceptibility": {"SWI", "QSM", "SUSCEPTIBILITY"},
-    "spectroscopy": {"SPECTROSCOPY", "CSI"},
-    "screen capture": {"SCREEN SAVE", "SCREEN_SAVE", "SCREENSAVE", "SCREEN CAPTURE", "CAPTURE"},
-}
-
-# The same by words, in English, German, French and Spanish, without accents; not inside of longer words.
-KINDS = {
-    "localizer": r"locali[sz]er|localizador|lokali[sz]i?er\w*|localisateur|loc|survey|topogra\w*|reperage"
-    r"|schnittplan\w*|^plan(ung|ning|ificacion|s)?$|plan ?scan|smartbrain|\w*scout\w*|\w*setter|3[ -]?plane?"
-    r"|3[ -]?ebenen|tri[ -]?plan\w*|asset ?cal\w*|calibration|kalibrier\w*|senseref\w*|ref[ -]?scan"
-    r"|coil ?(survey|sens\w*)|ue?bersicht\w*|locator|pre ?scan|scanogram\w*",
-    "inversion image": r"inv[ -]?[12]|ti[12]",
-    "T1map": r"mp2?rage[ \w]* t1[ -]?(images?|map)|t1[ -]?map\w*|r1[ -]?map|qt1",
-    "T2map": r"q?t2[ -]?map\w*|r2[ -]?(map|star|\*)|t2[ -]?(star|\*)[ -]?map",
-    "T1rho": r"t1[ -]?rho\w*",
-    "Dixon": r"m?dixon|lava ?flex|(in|opp|out) ?phase|(fat|water)( only| image)?|(fett|wasser)(bild)?|eau|agua",
-    "subtraction": r"subtra\w+|soustraction|sustraccion",
-    "phase": r"ph|pha|phase( images?)?|phasen(bild\w*)?",
-    "field map": r"\w*field ?map\w*|feldkarte|fmap|gre ?field\w*|b0[ -]?map\w*|b1[ -]?map\w*|topup|shim\w*|tfl ?b1\w*",
-    "diffusion": r"dwi\w*|dti\w*|dki|dmri|ivim|\w*diffusivity|^fa$|[de]?adc|[de]?adc ?map|tracew?|diffusion\w*|difusion"
-    r"|fa ?map|colfa|colou?r ?fa|tensor|ep2d ?diff\w*|ep ?b\d+|b0 t2\w*|t2\w* b0|average ?dc|fractional ?aniso\w*",
-    "function": r"bold\w*|[rt]?fmri\w*|sbref|rs ?fmri|resting ?state|ep2d ?bold\w*",
-    "perfusion": r"perf|perfusion\w*|asl|p?casl|pasl|pwi|dsc(?! ?\d)|dce|dyn(ami\w+)?|m0(scan)?|(r(el)?)?cb[fv]"
-    r"|mtt|ttp",
-    "angiography": r"tof\w*|angio\w*|mra|mrv|venogra\w*|twist|tricks|cemra|pca|phase ?contrast|phasenkontrast|arm"
-    r"|fl3d ?ce|inhance\w*",
-    "projection": r"mips?|minips?|mpr ?range",
-    "spectroscopy": r"svs|csi|mrsi?|spectro\w*|spektro\w*",
-    "magnetisation transfer": r"mt[cr]?|mt ?(on|off|w)|magneti[sz]ation ?transfer",
-    "susceptibility": r"qsm|suscept\w*|sw ?phase",
-    "screen capture": r"screen ?(save|shot|capture)|phoenix ?zip ?report|(dose|structured) report|key ?images?",
-    "double inversion": r"dir(?=$| (ax|sag|cor|tra|3d|space|cube))|double ?ir|double inversion",
-    "unnamed channel": r"unnamed channel",  # of nnU-Net, without its dataset.json
-    "synthetic MR": r"symri|magic|synth",
-    "label map": r"seg|segm\w*|dseg|labels?|(\w+ ?)?mask\d*|aseg|aparc|parc(ellation)?|atlas|roi\w*|tissue ?class\w*"
-    r"|\w*labels|\w*segmentation|f?seg\d*",
-    "tissue map": r"pve( ?\d)?|(\w+ ?)?prob(ability|seg|map)?|pveseg|\w*posteriors?\d*|ples ?l[gp]a"
-    r"|^(u )?[smwru]*(c[1-6](?=[a-ce-z])|p[0-6](?=t[12]|sub)|(?<=w)p[0-3](?=[a-z]))\w*",  # as SPM and CAT12 begin names
-    "computed map": r"bias( ?field)?(?! ?(field ?)?(corr|rem|free))|\w*biasfield|\d?(inverse ?)?warp(field)?"
-    r"|\w*\d(inverse)?warp|(non ?lin|warp|deformation|displacement)s? ?(fields?|coeff?s?)|jac(obian)?\w*|\w*jacobian"
-    r"|(?<!slice )\w*thickness|curvature|\w*divided ?by\w*|myelin\w*|\w*ratio|residuals?|g ?factor\w*|overlay|fused",
-    "spine": r"[chtlb]ws|[ctls]{0,2} ?spine|spinal|lumbar\w*|cervical\w*|thoracic|lumbal\w*|wirbel\w*"
-    r"|halswirbel\w*|rachis|colonne|columna|moelle|medular|rue?ckenmark|myelo\w*|mielo\w*|lombaire|dorsal\w*",
-    "another part of the body": r"knees?|knie|genou|rodilla|abdom\w*|liver|leber|foie|higado|breast|mamm\w+|prostat\w*"
-    r"|pelvi\w*|becken|shoulder|schulter|epaule|hombro|ankle|wrist|heart|cardiac|herz",
-    "echo planar": r"ep2d\w*|epi|epi2d\w*",
-}
-BODY = "spine", "another part of the body"
-OF_KIND = {kind: re.compile(rf"(?<![a-z0-9])({words})(?![a-z0-9])") for kind, words in KINDS.items()}
-
-# A word for a contrast, whatever is written around it: sub-01_T1w, t1_se_tra, AxT2TSE, "T2 FLAIR", BraTS-00002-t2f.
-WORDS = {
-    "FLAIR": r"flair|dark[ _-]?fluid|tirm|(?<![a-z0-9])t2f(?![a-z0-9])",
-    "STIR": r"(?<![a-z])stir(?![a-z])",
-    "T2*": r"t2w?[ _-]?(ffe|flash|fl[23]d|eg(?![a-z]))|(?<![a-z])(ffe|flash|eg)[ _-]t2|gradiente?s? t2"
-    r"|t2\w*[ _-](echo|eco)[ _-](de[ _-])?gradient|(?<![a-z])merge(?![a-z])|t2[ _-]?(star|\*)|swi"
-    r"|(?<![a-z])swan(?![a-z])|gre[ _-]?t2|t2[ _-]?gre|hemo(?![a-z])|medic(?![a-z])",
-    "T1": r"(?<![a-z0-9])(ax|sag|cor|tra|3d)?t1(?![0-9](?!d))|mp2?[ _-]?rage|spgr|bravo|(?<![a-z])unit1(?![a-z0-9])"
-    r"|(?<![a-z0-9])(t1|ir)[ _-]?(fspgr|tfe|ffe)|t1w|(?<![a-z]{2})t1[ _-]",  # no "patient1_"
-    "T2": r"(?<![a-z0-9])(ax|sag|cor|tra|3d)?t2(?![0-9](?!d))|t2w|(?<![a-z]{2})t2[ _-]",
-    "PD": r"(?<![a-z0-9])(pd|dp)(w|(?![a-z]))|proton|densite",
-}
-NARROWER = {  # says more than those beside it: "T2 FLAIR" is no T2 in this sense
-    "FLAIR": {"T2", "T2*", "PD"},
-    "STIR": {"T1", "T2", "PD"},
-    "T2*": {"T2", "PD"},
-}
-WITH_AGENT = re.compile(
-    r"(?<![a-z])t1[ _-]?(c|ce|gd|gad\w*|km|post|postcontrast)(?![a-z])|\+ ?(c|gd|km|gado)(?![a-z])"
-    r"|(?<![a-z0-9])(c ?\+|w[ _/-]{1,2}(contrast|gad|gd|c(?![a-z])))"
-    r"|(?<![a-z])(post|nach|apres|tras|mit|con|avec|with|after)[ _-]?(gd|gad|km|contrast|kontrast|inj|civ)"
-    r"|(?<![a-z])(gd|gado\w*|inj(ect\w*)?|post|km|mdc|ce|dotarem|gadavist|magnevist|prohance|multihance)(?![a-z])"
+from .vocabulary import (
+    ACCENTS,
+    ACQUIRED,
+    AGENT,
+    BIDS,
+    BODY,
+    BOTH,
+    CONTRASTS,
+    DCM2NIIX,
+    FIRST_ECHO,
+    NARROWER,
+    NATIVE,
+    NO_AGENT,
+    OF_KIND,
+    OTHER_MODALITY,
+    PARTS,
+    STATED,
+    SUFFIXES,
+    WITH_AGENT,
+    WITH_AND_WITHOUT,
+    WORDS,
 )
-NO_AGENT = re.compile(r"\W*|0|((no(ne)?|nil|nein|kein\w*|ohne|aucun|sin|n\W?a|unknown|without)\b.*)")  # of a header
-WITHOUT_AGENT = re.compile(
-    r"(?<![a-z])(pre|frei|non|plain|un\w*|native?|nativ|vor|ohne|sans|sin|without|no|avant|before)(?![a-z])"
-)
-
-# BIDS: entities such as ses-2, then a suffix that says what the image is.
-ENTITIES = (
-    "sub ses sample task tracksys acq nuc voi ce trc stain rec dir run mod echo flip inv mt part proc hemi space "
-    "split recording chunk seg res den label desc tpl cohort atlas from to mode"
-)
-BIDS = re.compile(rf"((?:{'|'.join(ENTITIES.split())})-[^_./]+_)+(?P<suffix>[a-z0-9]+)(\.[a-z.]+)?", re.IGNORECASE)
-WEIGHTED = {
-    **{"T1w": "T1", "UNIT1": "T1", "inplaneT1": "T1", "T2w": "T2", "inplaneT2": "T2"},
-    **{"FLAIR": "FLAIR", "PDw": "PD", "T2starw": "T2*", "T2star": "T2*"},
-}
-OTHER = (  # suffixes of raw images and derivatives that are none of these
-    "angio FLASH PD PDT2 MP2RAGE IRT1 MEGRE MESE MPM MTR MTS VFA TB1AFI TB1DAM TB1EPI TB1RFM TB1SRGE TB1TFL RB1COR "
-    "T1map T2map T2starmap T1rho R1map R2map R2starmap PDmap MTRmap MTsat MTVmap MWFmap M0map S0map Chimap TB1map "
-    "RB1map defacemask bold boldref cbv sbref phase dwi dwiref asl m0scan pet epi fieldmap magnitude magnitude1 "
-    "magnitude2 phase1 phase2 phasediff mask dseg probseg xfm ADC FA MD"
-)
-SUFFIXES = {suffix.casefold(): WEIGHTED.get(suffix, suffix) for suffix in (*WEIGHTED, *OTHER.split())}
-PARTS = {"phase": "phase", "real": "half of a complex image", "imag": "half of a complex image"}
-DCM2NIIX = re.compile(r"_(ph|real|imaginary)[a-z]?(_\w{2,3})?(\.nii(\.gz)?)?$")
-FIRST_ECHO = re.compile(r"_e1$")  # as dcm2niix names echoes of one series
-ACCENTS = str.maketrans("áàâäéèêëíìîïóòôöúùûüñç", "aaaaeeeeiiiioooouuuunc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,55 +49,71 @@ class Said:
     kind: str = ""  # of the object, where it is no MR image: "screen capture", "CT"
     b_value: float = 0.0
     body: str = ""  # BodyPartExamined
+    described: str = ""  # the scanner's words, where the texts begin with the name that somebody gave the file
     places: tuple[str, ...] = ()  # names of the file and its folder, asked where nothing else tells
 
 
 def judged(said: Said) -> str:
     """The contrast, a kind that is none, or empty; what contradicts itself is called as it contradicts itself."""
-    if said.kind:
-        return said.kind
-    stated = {value.strip().upper() for value in said.image_type}
-    if kind := next((kind for kind, values in STATED.items() if values & stated), ""):
-        return kind
-    if said.b_value > 0:
-        return "diffusion"
-    if body := next((kind for kind in BODY if OF_KIND[kind].search(_plain(said.body))), ""):
-        return body
-    words = contrast_of(said.texts)
-    if words not in ("", *CONTRASTS):
-        return words
-    if "EP" in said.sequence.split():
-        return "echo planar"
-    by_times = _contrast_by_times(said)
-    found = words or by_times or contrast_of(said.places, kinds=False)
-    if found in ("T1", "T2") and said.te and (said.te <= 30 if found == "T2" else said.te >= 60):
-        return f"{found}, but a TE of {said.te:g} ms, which no {found} has"
-    if found == "T2" and not said.te and FIRST_ECHO.search(said.texts[0]):
-        return "the first of several echoes"  # often a PD
-    given = not NO_AGENT.fullmatch(_plain(said.agent)) and not WITHOUT_AGENT.search(_plain(" ".join(said.texts)))
-    return AGENT if found == "T1" and given else found
+    return _judge(said)[0]
 
 
 def reason(said: Said) -> str:
     """What `judged` goes by: the first of the header's statements, texts, times and places that tells something."""
+    return _judge(said)[1]
+
+
+def _judge(said: Said) -> tuple[str, str]:
+    """What it is, and by what."""
     if said.kind:
-        return f"kind of object: {said.kind}"
-    stated = {value.strip().upper() for value in said.image_type}
-    if any(values & stated for values in STATED.values()):
-        return f"ImageType {'/'.join(said.image_type)}"
+        return said.kind, f"kind of object: {said.kind}"
+    stated, sequence = {value.strip().upper() for value in said.image_type}, said.sequence.split()
+    if kind := next((kind for kind, values in STATED.items() if values & stated), ""):
+        return kind, f"ImageType {'/'.join(filter(None, said.image_type))}"
     if said.b_value > 0:
-        return f"b-value {said.b_value:g}"
-    if any(OF_KIND[kind].search(_plain(said.body)) for kind in BODY):
-        return f"BodyPartExamined {said.body}"
-    if judged(said) == AGENT and contrast_of(said.texts) != AGENT:
-        return f"contrast agent {said.agent}"
-    if text := next((text for text in said.texts if contrast_of([text])), ""):
-        return f"named {text!r}"
-    times = [f"{name} {time:g} ms" for name, time in (("TE", said.te), ("TR", said.tr), ("TI", said.ti)) if time]
-    if _contrast_by_times(said):
-        return f"by {', '.join(times)}"
-    place = next((place for place in said.places if contrast_of([place], kinds=False)), "")
-    return f"lies in {place!r}" if place and judged(said) else "other tags of the header" if judged(said) else ""
+        return "diffusion", f"b-value {said.b_value:g}"
+    if body := next((kind for kind in BODY if OF_KIND[kind].search(_plain(said.body))), ""):
+        return body, f"BodyPartExamined {said.body}"
+    if "MTC" in sequence:
+        return "magnetisation transfer", "its SequenceVariant MTC"
+    words, text = next(((words, text) for text in said.texts if (words := contrast_of([text]))), ("", ""))
+    if words not in ("", *CONTRASTS):
+        return words, f"named {text!r}"
+    if "EP" in sequence:
+        return "echo planar", "its ScanningSequence EP"
+    by_times, place = _contrast_by_times(said), next((p for p in said.places if contrast_of([p], kinds=False)), "")
+    times = ", ".join(f"{n} {t:g} ms" for n, t in (("TE", said.te), ("TR", said.tr), ("TI", said.ti)) if t)
+    found = words or by_times
+    why = f"named {text!r}" if words else f"by {times}" if by_times else ""
+    if not found and any({"PD", "T2"} == _contrasts_in(_plain(text)) for text in said.texts):
+        return "PD and T2", "its name says both, and no echo time which"
+    if not found and place:
+        found, why = contrast_of([place], kinds=False), f"lies in {place!r}"
+    if contrary := _contradiction(found, by_times, said):
+        return f"{found}, but {contrary}", why
+    if found == "T2" and "GR" in sequence and "SE" not in sequence:
+        return "T2*", f"{why}, a gradient echo"
+    if found == "T2" and not said.te and FIRST_ECHO.search(said.texts[0]):
+        return "the first of several echoes", why  # often a PD
+    given = not NO_AGENT.fullmatch(_plain(said.agent)) and _agent(_plain(" ".join(said.texts))) != "without"
+    if found == "T1" and given:
+        return AGENT, f"contrast agent {said.agent}"
+    described = contrast_of([said.described]) if found == "T1" else ""
+    return (described, f"described as {said.described!r}") if described in (AGENT, BOTH) else (found, why)
+
+
+def _contradiction(found: str, by_times: str, said: Said) -> str:
+    """What speaks against T1 or T2: the echo or inversion time, or another text; empty where nothing does."""
+    if found not in ("T1", "T2"):
+        return ""
+    if said.te and (said.te <= 30 if found == "T2" else said.te >= 60):
+        return f"a TE of {said.te:g} ms, which no {found} has"
+    if found == "T2" and by_times in ("FLAIR", "STIR"):
+        return f"a TI of {said.ti:g} ms, as {by_times} has"
+    if by_times != found and contrast_of([said.described]) not in ("", found, AGENT, BOTH):
+        return f"described as {said.described!r}"
+    others = {contrast_of([text]) for text in said.texts} & {"T1", "T2", "FLAIR"} - {found}
+    return f"also named {min(others)}" if others and not said.te else ""
 
 
 def contrast_of(texts: Iterable[str], *, kinds: bool = True) -> str:
@@ -217,6 +138,7 @@ def said_by(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple[st
         return " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
     kinds = [sidecar.get(key) for key in ("ImageType", "ImageTypeText", "ComplexImageComponent")]
+    kinds += ["phase"] * (sidecar.get("Units") in ("rad", "arbitrary rad"))
     described = tuple(words(key) for key in ("SeriesDescription", "ProtocolName", "SequenceName"))
     return Said(
         (*texts, *described),
@@ -224,10 +146,12 @@ def said_by(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple[st
         te=seconds("EchoTime", 1),
         tr=seconds("RepetitionTime", 60),
         ti=seconds("InversionTime", 20),
-        agent=words("ContrastBolusIngredient"),
-        sequence=f"{words('ScanningSequence')} {words('SequenceVariant')}".replace("\\", " "),
+        agent=words("ContrastBolusIngredient") or words("ContrastBolusAgent"),
+        sequence=re.sub(r"\W|_", " ", f"{words('ScanningSequence')} {words('SequenceVariant')}")
+        + " MTC" * (sidecar.get("MTState") is True),
         kind=modality if (modality := words("Modality")) not in ("", "MR") else "",
-        body=words("BodyPartExamined"),
+        body=words("BodyPartExamined") or words("BodyPart"),
+        described=words("SeriesDescription"),
         places=places,
     )
 
@@ -239,6 +163,8 @@ def _contrast_by_times(said: Said) -> str:
         return ""
     if ti and tr > 4000 and ti > 1400:  # fluid is nulled
         return "FLAIR"
+    if ti and tr >= 2000 and 80 <= ti <= 260:  # fat is
+        return "STIR"
     if te >= 60 and tr >= 2000:
         return "T2"
     # a spin echo, or prepared by inversion as MPRAGE is; fast gradient echoes are scouts and angiographies as well
@@ -251,12 +177,20 @@ def _of_bids(text: str) -> str:
     """What a BIDS name stands for; empty for other names, and for suffixes that BIDS does not know."""
     name = BIDS.fullmatch(text)
     found = SUFFIXES.get(name["suffix"].casefold(), "") if name else ""
-    entities = dict(re.findall(r"([a-z]+)-([^_./]+)", text.casefold())) if found else {}
+    said = dict(re.findall(r"([a-z]+)-([^_./]+)", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text))) if found else {}
+    entities = {key: value.casefold() for key, value in said.items()}
+    acquired = f"{entities.get('acq', '')} {entities.get('rec', '')}".strip()
+    if found in CONTRASTS and (kind := next((k for k in ACQUIRED if OF_KIND[k].search(acquired)), "")):
+        return kind
+    if entities.get("mt") == "on":
+        return "magnetisation transfer"
     if entities.get("part") in PARTS:
         return PARTS[entities["part"]]
     if found and ("label" in entities or entities.get("desc") in ("mask", "aseg", "aparcaseg")):
         return "label map"
-    return AGENT if found == "T1" and "ce" in entities else found
+    if found == "T1" and (agent := _agent(f"t1 {acquired}")) in ("with", "both"):
+        return AGENT if agent == "with" else BOTH
+    return AGENT if found == "T1" and entities.get("ce", "none") not in ("none", "no", "pre", "native") else found
 
 
 def _of_words(text: str, kinds: bool) -> str:
@@ -270,11 +204,27 @@ def _of_words(text: str, kinds: bool) -> str:
     spaced = re.sub(r"[_./\\,;()\[\]-]+", " ", text)
     if kind := next((kind for kind, words in OF_KIND.items() if kinds and words.search(spaced)), ""):
         return kind
+    found = _contrasts_in(text)
+    name = next((name for name in WORDS if name in found and found - {name} <= NARROWER.get(name, set())), "")
+    if not name and not found and OTHER_MODALITY.search(spaced):
+        return "another modality"
+    return {"with": AGENT, "both": BOTH}.get(_agent(text), name) if name == "T1" else name
+
+
+def _contrasts_in(text: str) -> set[str]:
+    """All contrasts that plain text names; what it was brought to only where it names no other."""
     brought = re.sub(r"[ _-](to|2|in|on|reg\w*|coreg\w*)[ _-](to[ _-])?t[12]w?(?![a-z0-9])", "", text)  # T2_to_T1
     own = {name for name, words in WORDS.items() if re.search(words, brought)}
-    found = own or {name for name, words in WORDS.items() if re.search(words, text)}
-    name = next((name for name in WORDS if name in found and found - {name} <= NARROWER.get(name, set())), "")
-    return AGENT if name == "T1" and WITH_AGENT.search(text) and not WITHOUT_AGENT.search(text) else name
+    return own or {name for name, words in WORDS.items() if re.search(words, text)}
+
+
+def _agent(text: str) -> str:
+    """Whether plain text says "with" contrast agent, "without", "both", or nothing of it."""
+    rest, natives = NATIVE.subn(" ", text)
+    given = WITH_AGENT.search(rest)
+    if WITH_AND_WITHOUT.search(text) or (natives and given):
+        return "both"
+    return "with" if given else "without" if natives else ""
 
 
 def _plain(text: str) -> str:

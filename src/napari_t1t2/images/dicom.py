@@ -26,9 +26,16 @@ FEW, ALIKE = 12, 0.7  # slices of a scout in one plane, at most; the cosine betw
 TILT = 0.5  # degrees between the step from slice to slice and the slices' normal, as rounded headers never make
 GAP, UNEVEN = 0.2, 0.05  # of a step: beyond the first a slice is missing, beyond the second it is worth a note
 
-HEAD = "PatientID", "PatientName", "StudyInstanceUID", "SeriesNumber", "StackID"  # anonymisers delete some of these
+HEAD = (  # anonymisers delete some of these
+    *("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "StudyDate", "AccessionNumber"),
+    *("SeriesNumber", "SeriesDescription", "StackID"),
+)
+STATEMENTS = "ComplexImageComponent", "AcquisitionContrast", "VolumeBasedCalculationTechnique"
 REPEATS = (  # what may tell slices at one place apart, the surest first
     "EchoNumbers",
+    "InversionTime",
+    "FlipAngle",
+    "ContrastBolusAgent",
     "TemporalPositionIndex",
     "TemporalPositionIdentifier",
     "FrameType",
@@ -249,10 +256,11 @@ def _said_of(first: Slice, scout: bool) -> Said:
         kind = modality
     types = first.value("FrameType") or first.value("ImageType") or ()
     part = ("M", "P", "R", "I")[int(first.number("PartOfComplex") or 0) % 4]
+    meanings = [str(item.get("CodeMeaning", "")) for item in first.value("AnatomicRegionSequence") or ()]
     given = (first.number("ContrastBolusVolume") or 0) > 0 or first.text("ContrastBolusAgentAdministered") == "YES"
     return Said(
         tuple(first.text(k) for k in ("SeriesDescription", "ProtocolName", "AcquisitionContrast", "SequenceName")),
-        (*map(str, [types] if isinstance(types, str) else types), first.text("ComplexImageComponent"), part),
+        (*map(str, [types] if isinstance(types, str) else types), *(first.text(k) for k in STATEMENTS), part),
         te=first.number("EffectiveEchoTime", "EchoTime"),
         tr=first.number("RepetitionTime"),
         ti=first.number("InversionTime", "InversionTimes"),
@@ -260,7 +268,7 @@ def _said_of(first: Slice, scout: bool) -> Said:
         sequence=re.sub(r"[^A-Z ]", " ", f"{first.text('ScanningSequence')} {first.text('SequenceVariant')}"),
         kind=kind,
         b_value=first.number("DiffusionBValue", "PrivateBValue") or 0.0,
-        body=first.text("BodyPartExamined"),
+        body=first.text("BodyPartExamined") or " ".join(meanings),
         places=(first.path.name, first.path.parent.name),
     )
 

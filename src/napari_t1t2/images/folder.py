@@ -13,8 +13,9 @@ import numpy as np
 
 from ..errors import UnusableError
 from .clues import bare_name, bids_label, folder_of_head
-from .contrast import CONTRASTS, contrast_of
+from .contrast import contrast_of
 from .names import KINDS, ending_of, natural, stem
+from .vocabulary import CONTRASTS
 from .volume import Skipped, Volume
 
 NOT_RAW = frozenset({"derivatives", "sourcedata"})  # folders of a BIDS data set
