@@ -12,11 +12,11 @@ END = " - not for diagnosis"  # of a stamp
 Map = Literal["expected error", "interval"]  # titles of what is made beside a synthetic image: see below
 Kind = Literal["image", "expected error", "interval", "difference", "comparison"]
 MAPS: dict[Map, str] = {  # their one home: files, layers, flags and marks are called by these titles
-    "expected error": "the error to expect of an image",
-    "interval": "half the width of the intervals about an image",
+    "expected error": "holds the error to expect of an image",
+    "interval": "holds half the width of the intervals about an image",
 }
 REFUSED: dict[str, str] = {  # what no image is: to be translated, scored, trained on or calibrated with
-    **{title: f"holds {what}: give the image itself." for title, what in MAPS.items()},
+    **{title: f"{what}: give the image itself." for title, what in MAPS.items()},
     "difference": "holds the difference of two images: give one of these.",
     "comparison": "shows two images in one picture: give one of these.",
 }

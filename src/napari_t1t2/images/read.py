@@ -190,7 +190,7 @@ def why_no_image(path: Path) -> str | None:
     if said := provenance_in(path):
         return said.why_not()
     return (
-        f"is called like a map that holds {MAPS[title]}, and does not say in its header what it is: give the image "
+        f"is called like a map that {MAPS[title]}, and does not say in its header what it is: give the image "
         "itself. If this is one, rename it."
     )
 
