@@ -83,6 +83,7 @@ def test_what_is_not_known_is_not_written():
     [
         ({"contrast": "T2", "step": 4}, "image"),
         ({"contrast": "expected error of T2", "calibrated": False, "ensemble": []}, "expected error"),
+        ({"kind": "expected error", "contrast": "interval of T2", "calibrated": True, "ensemble": []}, "interval"),
         ({"contrast": "difference"}, "difference"),
     ],
 )

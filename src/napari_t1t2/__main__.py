@@ -151,17 +151,18 @@ def _parser() -> ArgumentParser:
     translates.add_argument(
         "--uncertainty",
         "--trust",  # its name before
-        dest="uncertainty",
-        action="store_const",
+        dest="maps",
+        action="append_const",
         const="expected error",
+        default=[],
         help="write a map of the expected error beside each result",
     )
     translates.add_argument(
         "--interval",
-        dest="uncertainty",
-        action="store_const",
+        dest="maps",
+        action="append_const",
         const="interval",
-        help="or of half the width of the interval that holds 90 %% of voxels; the model must be calibrated",
+        help="write one of half the width of the interval that holds 90 %% of voxels; the model must be calibrated",
     )
     _ensemble(translates)
     _report(translates)

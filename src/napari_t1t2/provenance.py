@@ -9,9 +9,14 @@ from typing import Any, Literal
 
 NOTICE = "Synthetic image. Not for diagnosis."
 END = " - not for diagnosis"  # of a stamp
-Kind = Literal["image", "expected error", "difference", "comparison"]
-REFUSED = {  # what no image is: to be translated, scored, trained on or calibrated with
-    "expected error": "holds the error to expect of an image: give the image itself.",
+Map = Literal["expected error", "interval"]  # titles of what is made beside a synthetic image: see below
+Kind = Literal["image", "expected error", "interval", "difference", "comparison"]
+MAPS: dict[Map, str] = {  # their one home: files, layers, flags and marks are called by these titles
+    "expected error": "holds the error to expect of an image",
+    "interval": "holds half the width of the intervals about an image",
+}
+REFUSED: dict[str, str] = {  # what no image is: to be translated, scored, trained on or calibrated with
+    **{title: f"{what}: give the image itself." for title, what in MAPS.items()},
     "difference": "holds the difference of two images: give one of these.",
     "comparison": "shows two images in one picture: give one of these.",
 }
@@ -56,9 +61,10 @@ class Provenance:
             return None
         known = {f.name: said[f.name] for f in fields(cls) if f.name in said}
         known["contrast"] = contrast = str(said.get("contrast") or "")
-        if known.get("kind", "image") == "image":
-            errors = "calibrated" in said or contrast.startswith("expected error of ")
-            known["kind"] = "difference" if contrast == "difference" else "expected error" if errors else "image"
+        if known.get("kind", "image") in ("image", "expected error"):  # once an interval was an expected error, too
+            title = next((one for one in MAPS if contrast.startswith(f"{one} of ")), None)
+            errors = "expected error" if "calibrated" in said else known.get("kind", "image")
+            known["kind"] = "difference" if contrast == "difference" else title or errors
         return cls(**known)
 
     def to_dict(self) -> dict[str, Any]:

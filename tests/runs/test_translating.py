@@ -41,7 +41,7 @@ def stack(head):
 
 
 def begin(child, trained, data, *, looked_at=lambda: None, stop=lambda: False, model=None, **options):
-    options = {"planes": "one", "uncertainty": False, "resampled": False, "device": "cpu"} | options
+    options = {"planes": "one", "resampled": False, "device": "cpu"} | options
     volume = Volume(data=data, name="scan")
     return translate_in_child(child, volume, model or trained, "t2", looked_at=looked_at, stop=stop, **options)
 
@@ -58,7 +58,7 @@ def test_a_child_makes_what_the_engine_makes_shows_first_what_is_looked_at_and_k
     first = child._process.pid
     child.warm(trained, "cpu")
     lazy = da.from_array(stack, chunks=(2, 44, 36))
-    again = list(begin(child, trained, lazy, uncertainty=True))
+    again = list(begin(child, trained, lazy, maps=["expected error"]))
     np.testing.assert_array_equal(again[0].images[0], mapped.images[0])
     assert again[0].images[1].any() and child._process.pid == first
     assert not list(tmp_path.iterdir())

@@ -14,12 +14,13 @@ from napari_t1t2.__main__ import main
 from napari_t1t2.images.intensity import Intensity
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume
+from napari_t1t2.images.write import write_image
 from napari_t1t2.model.about import read_about
 from napari_t1t2.model.saved import load_model
 from napari_t1t2.provenance import Provenance
 from napari_t1t2.synthesis.calibration import _refuse_wrong_pairs, calibrate, store
 from napari_t1t2.synthesis.translation import stream, translate
-from napari_t1t2.synthesis.uncertainty import Calibration, UncertaintyMap
+from napari_t1t2.synthesis.uncertainty import Calibration, UncertaintyMap, maps_of
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +272,35 @@ def test_a_model_that_is_not_calibrated_promises_no_interval(model, head):
             UncertaintyMap(with_calibration(model, known), "t2", interval=True)
 
 
+def test_expected_error_and_interval_made_together_are_those_made_alone_and_take_the_signs_once(
+    model, head, monkeypatch
+):
+    data = new_pair(head)[0].data
+    known = {side: [vars_of(one)] for side, one in calibrate(model, [new_pair(head)]).items()}
+    calibrated = with_calibration(model, known)
+    alone = [uncertainty(data, UncertaintyMap(calibrated, "t2", interval=i)) for i in (False, True)]
+    looked, signs = [], UncertaintyMap.signs
+    monkeypatch.setattr(UncertaintyMap, "signs", lambda self, x, y: looked.append(len(x)) or signs(self, x, y))
+    maps = maps_of(calibrated, "t2", ["expected error", "interval"])
+    made = [(one, np.zeros_like(data)) for one in maps]
+    list(stream(data, calibrated, to="t2", errors=made[0], intervals=made[1]))
+    for (_, together), by_itself in zip(made, alone, strict=True):
+        np.testing.assert_array_equal(together, by_itself)
+    assert sum(looked) == len(data)
+
+
+def test_the_command_line_writes_both_maps_and_makes_again_what_lacks_one(trained, tmp_path, t1_folder, t2_folder):
+    shutil.copytree(trained, tmp_path / "model")
+    out = tmp_path / "out"
+    assert main([str(a) for a in ("calibrate", tmp_path / "model", t1_folder, t2_folder)]) == 0
+    args = [str(a) for a in ("translate", t1_folder, "--model", tmp_path / "model", "--to", "T2", "--out", out)]
+    assert main([*args, "--interval"]) == 0
+    assert len(list(out.iterdir())) == 16
+    assert main([*args, "--interval", "--uncertainty"]) == 0
+    kinds = [read_image(out / f"Image #5_{end}.png").provenance.kind for end in ("expected-error", "interval")]
+    assert kinds == ["expected error", "interval"] and len(list(out.iterdir())) == 24
+
+
 def test_the_command_line_writes_half_the_width_of_intervals_as_no_image(
     trained, tmp_path, t1_folder, t2_folder, capsys
 ):
@@ -292,7 +322,7 @@ def test_the_command_line_writes_half_the_width_of_intervals_as_no_image(
     assert main([str(a) for a in args]) == 0
     with Pillow.open(tmp_path / "out" / "Image #5_interval.png") as picture:
         says = json.loads(picture.info["Description"])
-    assert says["kind"] == "expected error" and says["meaning"].startswith("Half the width of the interval about each")
+    assert says["kind"] == "interval" and says["meaning"].startswith("Half the width of the interval about each")
     again = [
         "translate",
         tmp_path / "out" / "Image #5_interval.png",
@@ -347,12 +377,41 @@ def test_a_calibration_says_how_much_of_it_was_trained_on(trained, model, head):
     assert calibrate(model, [(louder[0], louder[1])])["t2"].seen == 0
 
 
-def test_an_expected_error_is_neither_translated_nor_scored(trained, tmp_path, head, capsys):
-    Pillow.fromarray(head(0, "T1")).save(tmp_path / "a_expected-error.png")
+@pytest.mark.parametrize("end", ["expected-error", "interval"])
+@pytest.mark.parametrize("command", ["translate", "evaluate"])
+def test_a_file_that_only_its_name_calls_a_map_is_refused_with_the_way_out(
+    trained, tmp_path, head, capsys, end, command
+):
+    Pillow.fromarray(head(0, "T1")).save(tmp_path / f"a_{end}.png")
     Pillow.fromarray(head(0, "T2")).save(tmp_path / "a.png")
-    for command in (
-        ["translate", tmp_path / "a_expected-error.png", "--model", trained, "--to", "T2", "--out", tmp_path / "b.png"],
-        ["evaluate", tmp_path / "a_expected-error.png", tmp_path / "a.png"],
-    ):
-        assert main([str(word) for word in command]) == 2
-        assert "holds the error to expect" in capsys.readouterr().err
+    model = ["--model", trained, "--to", "T2", "--out", tmp_path / "b.png"]
+    rest = [tmp_path / "a.png"] if command == "evaluate" else model
+    assert main([str(word) for word in (command, tmp_path / f"a_{end}.png", *rest)]) == 2
+    said = capsys.readouterr().err
+    assert f"a_{end}.png is called like a map" in said and "If this is one, rename it." in said
+    (tmp_path / f"a_{end}.png").rename(tmp_path / "scan.png")
+    assert main([str(word) for word in (command, tmp_path / "scan.png", *rest)]) == 0
+
+
+def test_what_a_header_says_beats_a_name_that_calls_it_a_map(trained, tmp_path, head, capsys):
+    image = replace(volume(head, "T2"), provenance=Provenance(contrast="T2"))
+    (path,) = write_image(tmp_path / "visit_interval.nii", image)[:1]
+    real = write_image(tmp_path / "real.nii", volume(head, "T2"))[0]
+    assert main(["evaluate", str(path), str(real)]) == 0
+    write_image(path, replace(image, provenance=Provenance(kind="interval", contrast="interval of T2")))
+    capsys.readouterr()
+    assert main(["evaluate", str(path), str(real)]) == 2
+    assert "holds half the width of the intervals about an image: give the image itself." in capsys.readouterr().err
+
+
+def test_a_folder_to_score_says_which_file_it_leaves_out_for_its_name(tmp_path, head, capsys):
+    for name in ("made", "real"):
+        for n in (1, 2):
+            write_image(tmp_path / name / f"{n}.nii", volume(head, "T2"))
+    write_image(tmp_path / "made" / "2_interval.nii", volume(head, "T2"))
+    write_image(
+        tmp_path / "made" / "1_interval.nii", replace(volume(head, "T2"), provenance=Provenance(kind="interval"))
+    )
+    assert main(["evaluate", str(tmp_path / "made"), str(tmp_path / "real")]) == 0
+    said = capsys.readouterr().err
+    assert "2_interval.nii (is called like a map" in said and "1_interval.nii" not in said

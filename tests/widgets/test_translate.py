@@ -12,6 +12,7 @@ from napari.layers._source import layer_source
 from qtpy.QtWidgets import QDockWidget
 from superqt.utils import WorkerBase
 
+from napari_t1t2.__main__ import main
 from napari_t1t2.events import Failed
 from napari_t1t2.images.read import read_folder, read_image
 from napari_t1t2.images.volume import Volume, spacing_of
@@ -328,6 +329,46 @@ def test_the_expected_error_lies_over_the_new_layer_and_says_what_it_is(widget, 
     np.testing.assert_array_equal(doubts.scale, made.scale)
     assert doubts.metadata["contrast"] == "expected error of T2" and doubts.metadata["calibrated"] is False
     assert doubts.metadata["synthetic"] is True and viewer.layers.selection.active is made
+
+
+@pytest.fixture
+def calibrated(trained, tmp_path, t1_folder, t2_folder):
+    shutil.copytree(trained, tmp_path / "calibrated")
+    assert main(["calibrate", str(tmp_path / "calibrated"), str(t1_folder), str(t2_folder)]) == 0
+    return tmp_path / "calibrated" / "model.safetensors"
+
+
+def test_the_interval_is_a_layer_of_its_own_that_is_no_image_and_tells_of_few_heads(
+    widget, viewer, head, told, calibrated
+):
+    widget.form["model"].value = calibrated
+    widget.form["uncertainty"].value = widget.form["interval"].value = True
+    layer = viewer.add_image(np.stack([head] * 3), name="sub-01", metadata={"contrast": "T1"}, scale=(3, 1, 2))
+    translate(widget, layer)
+    _, made, doubts, half = viewer.layers
+    assert half.name == f"interval of {made.name}" and doubts.name == f"expected error of {made.name}"
+    assert doubts.visible and not half.visible  # two would add up
+    assert half.metadata["kind"] == "interval" and half.metadata["meaning"].startswith("Half the width of the interval")
+    assert (half.data >= doubts.data).mean() > 0.9
+    np.testing.assert_array_equal(half.scale, made.scale)
+    assert any(said.startswith("The interval was calibrated on") for said in told)
+    told.clear()
+    translate(widget, half)
+    assert told[-1].endswith("holds half the width of the intervals about an image: give the image itself.")
+
+
+def test_the_interval_alone_lies_over_the_image(widget, viewer, head, calibrated):
+    widget.form["model"].value = calibrated
+    widget.form["interval"].value = True
+    half = translate(widget, viewer.add_image(head, name="sub-01", metadata={"contrast": "T1"}))
+    assert half.name == "interval of T2 (synthetic) from sub-01" and half.visible and len(viewer.layers) == 3
+
+
+def test_an_interval_of_a_model_that_is_not_calibrated_is_refused_with_what_to_do(widget, viewer, head):
+    widget.form["interval"].value = True
+    translate(widget, viewer.add_image(head, metadata={"contrast": "T1"}))
+    assert "is not calibrated for intervals: run `napari-t1t2 calibrate`" in widget.status.text()
+    assert len(viewer.layers) == 1
 
 
 def test_an_image_that_the_model_was_trained_on_is_told_and_marked(widget, viewer, trained, told):

@@ -25,7 +25,7 @@ from ..images.volume import Skipped, Volume
 if TYPE_CHECKING:
     from ..config import Side
     from ..model.saved import Model
-    from ..provenance import Provenance
+    from ..provenance import Map, Provenance
 
 DESCRIPTION = "dataset_description.json"
 README = """\
@@ -108,7 +108,7 @@ def plan_for(args: Namespace, model: Model, to: Side) -> Plan:
     if len(args.inputs) > 1 or args.series:
         raise Refusal("--bids takes one folder, the root of a BIDS data set, and no --series.")
     labels = model.config.label(other(to)), model.config.label(to)
-    asked = {"overwrite": args.overwrite, "model_sha256": model.sha256, "with_map": args.uncertainty or ""}
+    asked = {"overwrite": args.overwrite, "model_sha256": model.sha256, "with_maps": args.maps}
     plan = plan_of(args.inputs[0], args.bids, *labels, **asked)
     if plan.jobs:
         plan.begin(model)
@@ -123,12 +123,12 @@ def plan_of(
     *,
     overwrite: bool = False,
     model_sha256: str = "",
-    with_map: str = "",
+    with_maps: Sequence[Map] = (),
 ) -> Plan:
     """Which scans of a BIDS data set to translate from a contrast to the one wanted: of those who lack it.
 
-    What `out` holds already is left as it is, unless `overwrite`, or it was made by this model and has no map of the
-    title `with_map`. Raises `Refusal` where this cannot be BIDS.
+    What `out` holds already is left as it is, unless `overwrite`, or it was made by this model and lacks one of the
+    maps `with_maps`. Raises `Refusal` where this cannot be BIDS.
     """
     suffix_of = {contrast: suffix for suffix, contrast in reversed(WEIGHTED.items())}  # the first counts
     of, to = (suffix_of.get(contrast_of([label]), "") for label in (given, wanted))
@@ -157,7 +157,7 @@ def plan_of(
         target = (out / scans[0].relative_to(root)).with_name(name)
         said = read_sidecar(target) if target.exists() and not overwrite else None  # the last to be written
         same = said is not None and said.model_sha256 == model_sha256
-        if said and not (same and with_map and not _has_map(target, with_map, model_sha256)):
+        if said and not (same and not all(_has_map(target, title, model_sha256) for title in with_maps)):
             by = "this" if same else "another"
             plan.pass_over(folder, f"was made before, by {by} model (--overwrite makes it again)")
         else:
@@ -165,7 +165,7 @@ def plan_of(
     return plan
 
 
-def _has_map(target: Path, title: str, model_sha256: str) -> bool:
+def _has_map(target: Path, title: Map, model_sha256: str) -> bool:
     """Whether the map of that title beside an image is there, whole, and of that model."""
     beside = map_beside(target, title)
     said = read_sidecar(beside) if beside.exists() else None

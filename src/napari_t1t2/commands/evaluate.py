@@ -15,9 +15,9 @@ from ..images.clues import paired
 from ..images.contrast import contrast_of
 from ..images.dicom_slices import is_dicom
 from ..images.folder import files_in
-from ..images.names import READABLE, holds_expected_error, is_nifti, refuse_expected_error
+from ..images.names import READABLE, is_known, is_nifti, map_title
 from ..images.pixels import evenly
-from ..images.read import look_over
+from ..images.read import look_over, provenance_in, refuse_maps, why_no_image
 from ..images.volume import Volume
 from .batch import TOLD, Batch, Row, rows_of
 from .progress import ProgressLine, say
@@ -210,7 +210,7 @@ def pairs_in(fake: Path, real: Path, contrasts: tuple[str, str] | None = None) -
     for path in (fake, real):
         if not path.exists():
             raise Refusal(f"{path} does not exist: check the name.")
-    refuse_expected_error((fake, real))
+    refuse_maps((fake, real))
     fakes, reals = (_images_in(path) if path.is_dir() else {path: path} for path in (fake, real))
     if len(fakes) == len(reals) == 1:  # no name is needed to tell that they belong together
         return {fake.stem: (next(iter(fakes.values())), next(iter(reals.values())))}, []
@@ -226,13 +226,20 @@ def pairs_in(fake: Path, real: Path, contrasts: tuple[str, str] | None = None) -
         raise Refusal(f"No file of {fake} has the name of one in {real}.")
     found = {path for pair in pairs.values() for path in pair}
     alone = [path.name for path in (*fakes, *reals) if path not in found and path not in unclear]
+    alone += [line for folder in dict.fromkeys((fake, real)) if folder.is_dir() for line in _maps_by_name(folder)]
     alone += [f"{path} ({why})" for path, why in unclear.items()]
     return {name: (fakes[one], reals[other]) for name, (one, other) in pairs.items()}, alone
 
 
+def _maps_by_name(folder: Path) -> list[str]:
+    """The images of a folder that their names alone call maps, and why they are left out."""
+    called = [path for path in files_in(folder) if is_known(path) and map_title(path)]
+    return [f"{path.name} ({why_no_image(path)})" for path in called if provenance_in(path) is None]
+
+
 def _images_in(folder: Path) -> dict[Path, Path | Volume]:
     """The image files of a folder, to be read one by one, by their place in it; of DICOM, the series."""
-    files = [path for path in files_in(folder) if not holds_expected_error(path)]
+    files = [path for path in files_in(folder) if not why_no_image(path)]
     known = [path for path in files if is_nifti(path) or path.suffix.casefold() in READABLE]
     others = set(files) - set(known)
     series, _ = finish(look_over([path for path in files if path in others and is_dicom(path)]))

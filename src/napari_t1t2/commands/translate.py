@@ -15,12 +15,13 @@ from ..config import other
 from ..data.sources import finish
 from ..errors import Refusal
 from ..images.folder import choose, files_in, named
-from ..images.names import is_known, is_nifti, map_beside, refuse_expected_error
+from ..images.names import is_known, is_nifti, map_beside
 from ..images.nifti import read_sidecar
-from ..images.read import load, look_over, provenance_in
+from ..images.read import load, look_over, provenance_in, refuse_maps
 from ..images.vocabulary import CONTRASTS
 from ..images.volume import Skipped, Volume
 from ..images.write import check_ending, name_for
+from ..provenance import MAPS, Map
 from .batch import Batch, Row
 from .bids import plan_for
 from .progress import ProgressLine, say
@@ -40,16 +41,15 @@ def translate(args: Namespace) -> int:
     from ..model.saved import load_model
     from ..synthesis.prepare import prepare, provenance
     from ..synthesis.translation import blank, translate_prepared
-    from ..synthesis.uncertainty import UncertaintyMap
+    from ..synthesis.uncertainty import maps_of
 
     # the model, and the models beside it
-    if args.ensemble and not args.uncertainty:
+    if args.ensemble and not args.maps:
         raise Refusal("--ensemble tells where models disagree: give --uncertainty as well, or leave it out.")
     device = pick_device(args.device)
     model, *members = (load_model(path, device, args.precision) for path in (args.model, *args.ensemble))
     to = model.config.side(args.to)
-    interval = args.uncertainty == "interval"
-    error_map = UncertaintyMap(model, args.to, members, interval=interval) if args.uncertainty else None
+    maps = maps_of(model, args.to, [title for title in MAPS if title in args.maps], members)
 
     # what is translated, and where it goes
     bids = plan_for(args, model, to) if args.bids else None
@@ -69,12 +69,10 @@ def translate(args: Namespace) -> int:
 
     goal = args.inputs[0], args.out, model, to
     targets = bids.targets(volumes) if bids else targets_for(volumes, *goal, overwrite=args.overwrite, ours=ours)
-    title = error_map.title if error_map else ""
-    beside = error_targets(volumes, targets, title, overwrite=args.overwrite, ours=ours) if error_map else []
-    ensemble = error_map.describe().get("ensemble") if error_map else None
+    beside = [error_targets(volumes, targets, m.title, overwrite=args.overwrite, ours=ours) for m in maps]
     for i, (volume, target) in enumerate(zip(volumes, targets, strict=True)):
-        map_there = not error_map or is_map(beside[i], ensemble)
-        if map_there and is_whole(target) and ours(volume, target):
+        there = all(is_map(own[i], m.describe()) for m, own in zip(maps, beside, strict=True))
+        if there and is_whole(target) and ours(volume, target):
             passed.add(target)
     shared = shared_ranges(volumes, model.about.ranges[other(to)])
     say(f"Translating to {model.config.label(to)} on {describe(device)}")
@@ -95,7 +93,7 @@ def translate(args: Namespace) -> int:
                 if chosen and volume.looks != outline.looks and volume.looks not in CONTRASTS:
                     row.outcome, row.sentence = "left out", f"its values are those of a {volume.looks}"
                     continue
-                looked = prepare(volume, model, to, shared=shared.get(i), error_map=error_map)
+                looked = prepare(volume, model, to, shared=shared.get(i), error_maps=maps)
                 for remark in (*(note for note in volume.notes if note not in outline.notes), *looked.remarks):
                     if (kind := re.sub(r"[\d.]+", "#", remark)) not in told:
                         batch.say(f"{volume.path}: {remark}")
@@ -104,11 +102,12 @@ def translate(args: Namespace) -> int:
                 looked = replace(looked, provenance=bids.say_source(said, outline) if bids else said)
 
                 # translate and write
-                errors = (error_map, blank(volume.data.shape)) if error_map else None
-                made = translate_prepared(volume, model, to, looked, planes=args.planes, errors=errors)
-                if errors:
-                    of_errors = replace(made, data=errors[1], name=f"{title} of {made.name}")
-                    write_image(beside[i], of_errors, looked.of_errors(errors[0]))
+                errors, intervals, *_ = [*((m, blank(volume.data.shape)) for m in maps), None, None]
+                both = {"errors": errors, "intervals": intervals}
+                made = translate_prepared(volume, model, to, looked, planes=args.planes, **both)
+                for own, (m, data) in zip(beside, filter(None, both.values()), strict=True):
+                    of_errors = replace(made, data=data, name=f"{m.title} of {made.name}")
+                    write_image(own[i], of_errors, looked.of_errors(m))
                 write_image(target, made)
                 row.target = str(target)
                 says.append(looked.provenance)
@@ -135,10 +134,10 @@ def is_made(path: Path, volume: Volume, expected: Provenance) -> bool:
     return all(getattr(said, key) == getattr(expected, key) for key in keys) and said.complete is not False
 
 
-def is_map(path: Path, ensemble: list[str] | None) -> bool:
-    """Whether a file is an uncertainty map of the model with this ensemble."""
+def is_map(path: Path, expected: dict[str, Any]) -> bool:
+    """Whether a file is a map that says of itself what is expected: its kind, and the ensemble of its model."""
     said = provenance_in(path) if path.exists() else None
-    return said is not None and said.kind == "expected error" and said.ensemble == ensemble
+    return said is not None and (said.kind, said.ensemble) == (expected["kind"], expected["ensemble"])
 
 
 def is_whole(target: Path) -> bool:
@@ -164,7 +163,7 @@ def sources(
 
     They are outlines, to be loaded one by one. Raises `Refusal` with a sentence where there is nothing to use.
     """
-    refuse_expected_error(inputs)
+    refuse_maps(inputs)
     folder = next((path for path in inputs if path.is_dir()), None)
     if folder and len(inputs) > 1:
         raise Refusal(f"{folder} is a folder: give one folder, or files.")
@@ -227,7 +226,7 @@ def targets_for(
 def error_targets(
     volumes: Sequence[Volume],
     targets: Sequence[Path],
-    title: str = "expected error",
+    title: Map = "expected error",
     *,
     overwrite: bool = False,
     ours: Callable[[Volume, Path], bool] = lambda *_: False,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import Refusal, UnusableError
+from ..errors import UnusableError
+from ..provenance import MAPS, Map
 
 TIFF = frozenset({".tif", ".tiff"})
 READABLE = TIFF | {".png", ".jpg", ".jpeg", ".bmp"}
@@ -16,8 +16,6 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".r
 HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
 NIFTI = (".nii", ".nii.gz", *HALVES, ".mgh", ".mgz")
 KINDS = "PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM"  # what can be read
-# in the names of files that hold the error to expect of an image, or half the width of its intervals
-EXPECTED_ERROR = ("_desc-expectedError_", "_expected-error.", "_desc-interval_", "_interval.")
 
 
 def natural(path: Path) -> list[tuple[int, int, str]]:
@@ -71,20 +69,21 @@ def refuse_missing(path: Path) -> None:
         raise UnusableError(f"{path.name}: the file is empty (0 bytes); copy it again.")
 
 
-def refuse_expected_error(paths: Sequence[Path]) -> None:
-    """Raises `Refusal` where a file holds the error to expect of an image, by its name."""
-    if path := next((path for path in paths if holds_expected_error(path)), None):
-        raise Refusal(f"{path.name} holds the error to expect of an image: give the image itself.")
-
-
-def holds_expected_error(path: Path) -> bool:
-    """Whether a file says by its name that it holds the error to expect of an image."""
-    return any(mark in path.name for mark in EXPECTED_ERROR)
-
-
-def map_beside(image: Path, title: str = "expected error") -> Path:
-    """Where the map of that title of a synthetic image goes."""
+def _marks(title: Map) -> tuple[str, str]:
+    """In the name of a map: between two words of BIDS, and else before the ending."""
     first, *rest = title.split()
+    return f"_desc-{first}{''.join(rest).title()}_", f"_{'-'.join((first, *rest))}"
+
+
+def map_title(path: Path) -> Map | None:
+    """The title of the map that a file is called like; its header may know better."""
+    of = {title: _marks(title) for title in MAPS}
+    return next((title for title, (bids, end) in of.items() if bids in path.name or f"{end}." in path.name), None)
+
+
+def map_beside(image: Path, title: Map = "expected error") -> Path:
+    """Where the map of that title of a synthetic image goes."""
+    bids, end = _marks(title)
     begin, dot, ending = image.name.partition(".nii") if is_nifti(image) else (image.stem, "", image.suffix)
-    bids = begin.replace("_desc-synthetic_", f"_desc-{first}{''.join(rest).title()}_")
-    return image.with_name((bids if bids != begin else f"{begin}_{'-'.join((first, *rest))}") + dot + ending)
+    named = begin.replace("_desc-synthetic_", bids)
+    return image.with_name((named if named != begin else f"{begin}{end}") + dot + ending)

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnusableError, shown
-from ..provenance import Provenance
+from ..errors import Refusal, UnusableError, shown
+from ..provenance import MAPS, Provenance
 from .clues import subject_of
 from .contrast import contrast_of
 from .dicom import in_order, read_dicoms, read_stacks
 from .dicom_header import provenance_of
 from .dicom_slices import Identity, by_series, identity_of
 from .folder import Folder, choose, files_in, named
-from .names import DOCUMENTS, SIDECARS, TIFF, is_known, is_nifti, is_second_half, refuse_missing
+from .names import DOCUMENTS, SIDECARS, TIFF, is_known, is_nifti, is_second_half, map_title, refuse_missing
 from .nifti import glance_at_nifti, read_nifti, read_sidecar
 from .pictures import picture_provenance, read_picture, read_tiff
 from .pixels import COLOURED, kind_of, make_finite, refuse_blank
@@ -175,6 +175,24 @@ def provenance_in(path: Path) -> Provenance | None:
 
         return provenance_of(dcmread(first, stop_before_pixels=True))
     return None
+
+
+def refuse_maps(paths: Sequence[Path]) -> None:
+    """Raises `Refusal` where one of these files is a map and no image: see `why_no_image`."""
+    if found := next(((path, why) for path in paths if (why := why_no_image(path))), None):
+        raise Refusal(f"{found[0].name} {found[1]}")
+
+
+def why_no_image(path: Path) -> str | None:
+    """The end of a sentence where a file is called like a map: what its header says decides, if it says anything."""
+    if not (title := map_title(path)):
+        return None
+    if said := provenance_in(path):
+        return said.why_not()
+    return (
+        f"is called like a map that {MAPS[title]}, and does not say in its header what it is: give the image "
+        "itself. If this is one, rename it."
+    )
 
 
 def gathered(parts: Sequence[Part]) -> tuple[list[Volume], list[Skipped]]:

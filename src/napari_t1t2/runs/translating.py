@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from ..atomic import reserve
 from ..config import Planes, Side
 from ..events import Translated
 from ..images.volume import Image, Volume
-from ..provenance import Provenance
+from ..provenance import Map, Provenance
 from .child import Answer, Child, Models, Slice
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class TranslateVolume:
     volume: Volume  # without its pixels
     source: Shared
     made: Shared
-    errors: Shared | None
+    maps: dict[Map, Shared]  # by their titles, where they are wanted
     model: Path
     to: Side
     planes: Planes = "one"
@@ -114,26 +114,24 @@ class TranslateVolume:
         from ..synthesis.glimpses import Glimpses
         from ..synthesis.prepare import prepare, provenance
         from ..synthesis.translation import PIXELS_AT_ONCE, check_shape, stream
-        from ..synthesis.uncertainty import UncertaintyMap
+        from ..synthesis.uncertainty import maps_of
 
         check_shape(self.source.shape)
         volume = replace(self.volume, data=self.source.open())
         label, target = model.config.label(self.to), model.about.ranges[self.to]
         where = next(model.generators[self.to].parameters()).device
-        errors = (UncertaintyMap(model, label), self.errors.open()) if self.errors else None
+        maps = maps_of(model, label, list(self.maps))
         basic = provenance(model, self.to, volume.origin)
         says = [(basic, (target.low, target.high))]
-        if errors:
-            of_errors = replace(basic, kind="expected error", **errors[0].describe())
-            says.append((of_errors, (0, errors[0].most * (target.high - target.low))))
+        says += [(replace(basic, **one.describe()), (0, one.most * (target.high - target.low))) for one in maps]
         yield Begun(describe(where), says, target.dtype)
         made = self.made.open()
         glimpses = Glimpses(volume, made, model, self.to, self.planes)
         yield from seen(glimpses, ask(), 0)
-        looked = prepare(volume, model, self.to, error_map=errors[0] if errors else None, resampled=self.resampled)
-        found = [looked.provenance, *([looked.of_errors(errors[0])] if errors else [])]
-        yield Looked(found, looked.remarks)
+        looked = prepare(volume, model, self.to, error_maps=maps, resampled=self.resampled)
+        yield Looked([looked.provenance, *map(looked.of_errors, maps)], looked.remarks)
         glimpses.ranges[0] = looked.intensity
+        errors, intervals, *_ = [*zip(maps, (one.open() for one in self.maps.values()), strict=True), None, None]
         for event in stream(
             volume.data,
             model,
@@ -144,6 +142,7 @@ class TranslateVolume:
             out=made,
             intensity=looked.intensity if made.ndim <= 3 else None,  # each volume of a series has a range of its own
             errors=errors,
+            intervals=intervals,
             # slice by slice where more at once are no faster: whoever looks waits for one slice at most
             at_once=1 if where.type == "cpu" else PIXELS_AT_ONCE,
             stop=lambda: ask() == "stop",
@@ -166,13 +165,15 @@ def translate_in_child(
     to: Side,
     *,
     planes: Planes,
-    uncertainty: bool,
+    maps: Sequence[Map] = (),
     resampled: bool,
     device: str,
     looked_at: Callable[[], Slice | None],
     stop: Callable[[], bool],
 ) -> Iterator[Mapped | Begun | Looked | Glimpsed | Translated]:
-    """Translate a volume, whose data may be lazy; what `looked_at` says is made first. Loads no torch here.
+    """Translate a volume, whose data may be lazy, with `maps` beside it; what `looked_at` says is made first.
+
+    Loads no torch here.
 
     Raises `Refusal` where the job ended with one, `ChildProcessError` where the child is gone.
     """
@@ -180,11 +181,11 @@ def translate_in_child(
     with ExitStack() as files:
         source = files.enter_context(shared(shape, np.dtype(volume.data.dtype).str))
         made = files.enter_context(shared(shape))
-        errors = files.enter_context(shared(shape)) if uncertainty else None
+        beside = {title: files.enter_context(shared(shape)) for title in maps}
         _copy(volume.data, source.open(), stop)
-        yield Mapped([one.open() for one in (made, errors) if one])
+        yield Mapped([one.open() for one in (made, *beside.values())])
         without = replace(volume, data=np.zeros((0, 0, 0), np.float32))
-        job = TranslateVolume(without, source, made, errors, model, to, planes, resampled, device)
+        job = TranslateVolume(without, source, made, beside, model, to, planes, resampled, device)
         yield from child.run(job, lambda: "stop" if stop() else looked_at())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,8 +57,8 @@ class Prepared:
     remarks: tuple[str, ...]
 
     def of_errors(self, error_map: ErrorMap) -> Provenance:
-        """What the map of expected errors says of itself."""
-        said = self.provenance.to_dict() | {"kind": "expected error"} | error_map.describe()
+        """What a map says of itself."""
+        said = self.provenance.to_dict() | error_map.describe()
         made = Provenance.from_dict(said)
         assert made is not None
         return made
@@ -69,14 +70,14 @@ def prepare(
     to: Side,
     *,
     shared: tuple[Intensity, str | None] | None = None,
-    error_map: ErrorMap | None = None,
+    error_maps: Sequence[ErrorMap] = (),
     resampled: bool = False,
 ) -> Prepared:
     """Look at a volume before it is translated; raises `Refusal` where it is all of one value.
 
     Its data may also be lazy, or several volumes, (..., rows, columns). `shared` is the range to read them with, of
-    `ranges_for`, where others share it; `error_map` is who says what error to expect. A `resampled` volume is a coarser
-    level of an image, whose finest level the model may know.
+    `ranges_for`, where others share it; `error_maps` are who say what error to expect. A `resampled` volume is a
+    coarser level of an image, whose finest level the model may know.
     """
     data, affine, spacing = volume.data, volume.affine, volume.spacing
     intensity, unusual = shared or input_range(data, model, to)
@@ -93,7 +94,7 @@ def prepare(
         TRAINED_ON if seen else None,
         f"It says it is {label} already; it is translated as asked." if already else None,
         OF_SYNTHETIC if volume.synthetic else None,
-        error_map.remark if error_map else None,
+        *(error_map.remark for error_map in error_maps),
     )
     says = replace(
         provenance(model, to, volume.origin),
@@ -101,7 +102,7 @@ def prepare(
         seen_in_training=seen or (None if resampled else seen),
         source_synthetic=volume.synthetic,
     )
-    return Prepared(intensity, says, tuple(filter(None, remarks)))
+    return Prepared(intensity, says, tuple(dict.fromkeys(filter(None, remarks))))
 
 
 def provenance(model: Model, to: Side, source: str) -> Provenance:

@@ -45,6 +45,7 @@ def stream(
     out: Image | None = None,
     intensity: Intensity | None = None,
     errors: tuple[ErrorMap, Image] | None = None,
+    intervals: tuple[ErrorMap, Image] | None = None,
     at_once: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Translated]:
@@ -73,6 +74,8 @@ def stream(
         volumes, one of a single value becomes air, and the event after it says so.
     errors
         Who says what error to expect, and where to put it: same shape as `out`, in the target's units.
+    intervals
+        The same of a second map, such as half the width of intervals.
     at_once
         Pixels in a batch, at least a slice; by default what bounds memory.
     stop
@@ -83,10 +86,11 @@ def stream(
     target = model.about.ranges[side]
     out = blank(data.shape) if out is None else out
     views = views_for(planes if data.ndim > 2 else "one", model.config.plane, affine, spacing)
-    blocks = list(zip(volumes_in(data), volumes_in(out), volumes_in(errors[1] if errors else out), strict=True))
-    total = sum(view.apply(o).shape[0] for _, o, _ in blocks for view in views)
+    maps = [one for one in (errors, intervals) if one]
+    blocks = list(zip(volumes_in(data), volumes_in(out), *(volumes_in(image) for _, image in maps), strict=True))
+    total = sum(view.apply(o).shape[0] for _, o, *_ in blocks for view in views)
     done = 0
-    for number, (block, result, expected) in enumerate(blocks):
+    for number, (block, result, *expected) in enumerate(blocks):
         try:
             source = intensity or input_range(block, model, side)[0]
         except Refusal as error:
@@ -103,9 +107,9 @@ def stream(
                     return
                 at = slice(start, start + len(y))
                 _average(made, at, target.from_unit(frame.take(y[:, 0].float().cpu().numpy())), so_many)
-                if errors:
-                    part = frame.take(errors[0].expected(x, y)) * np.float32(target.high - target.low)
-                    _average(view.apply(expected), at, part, so_many)
+                for (error_map, _), image in zip(maps, expected, strict=True):
+                    part = frame.take(error_map.expected(x, y)) * np.float32(target.high - target.low)
+                    _average(view.apply(image), at, part, so_many)
                 done += len(y)
                 yield Translated(done, total)
 
@@ -193,11 +197,13 @@ def translate_prepared(
     *,
     planes: Planes = "one",
     errors: tuple[ErrorMap, Image] | None = None,
+    intervals: tuple[ErrorMap, Image] | None = None,
 ) -> Volume:
     """A volume that `prepare` has looked at, in the other contrast."""
     label, out = model.config.label(side), blank(volume.data.shape)
     place: dict[str, Any] = {"affine": volume.affine, "spacing": volume.spacing, "planes": planes}
-    for _ in stream(volume.data, model, to=label, out=out, intensity=looked.intensity, errors=errors, **place):
+    place |= {"errors": errors, "intervals": intervals}
+    for _ in stream(volume.data, model, to=label, out=out, intensity=looked.intensity, **place):
         pass
     return replace(
         volume,

@@ -74,6 +74,11 @@ def provenance_of(layer: Layer) -> Provenance | None:
     return said
 
 
+def is_scan(layer: Layer) -> bool:
+    """Whether a layer may be proposed as a source: neither synthetic nor made for looking at training."""
+    return not {"preview", "prepared"} & layer.metadata.keys() and provenance_of(layer) is None
+
+
 def refuse_no_image(layer: Layer) -> None:
     """Raises `Refusal` where a layer says that it holds errors, differences or half an image."""
     if (said := provenance_of(layer)) and (why := said.why_not()):

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QPushButton, QWidget
 
 from .. import __version__
 from ..errors import Refusal
-from ..provenance import Provenance
+from ..provenance import MAPS, Provenance
 from ._comparison import Evaluated, Source, Stage, evaluated, have_one_unit, likeness, warnings
 from ._form import name_row, narrow, stack
 from ._job import JobWidget
@@ -258,7 +258,7 @@ class EvaluateWidget(JobWidget):
         differences, errors = DIFFERENCES[self.form["colours"].value]
         for layer in self._viewer.layers:
             kind = said.kind if isinstance(layer, ImageLayer) and (said := provenance_of(layer)) else ""
-            if kind in ("difference", "expected error"):
+            if kind == "difference" or kind in MAPS:
                 layer.colormap = differences if kind == "difference" else errors
         if self.view.layer is not None:  # which is a comparison, not a difference
             self.view.layer.colormap = differences if self.form["view"].value == "difference" else "gray"
@@ -272,7 +272,7 @@ class EvaluateWidget(JobWidget):
         images = [layer for layer in self._viewer.layers if isinstance(layer, ImageLayer)]
         made_of = fake.metadata.get("source")
         sources = [one for one in images if made_of and made_of in (one.name, one.metadata.get("file"))][:1]
-        errors = [one for one in images if one.name == f"expected error of {fake.name}"][-1:]
+        errors = [one for one in images if one.name in [f"{title} of {fake.name}" for title in MAPS]][:1]
         wanted = dict.fromkeys([*sources, fake, *errors, *([real] if real is not None else [])])
         shown = [layer for layer in wanted if layer.ndim <= 3]
         if fake not in shown:

@@ -22,6 +22,7 @@ from ..events import Failed, Translated
 from ..images.volume import Image, Volume
 from ..model.about import SAMPLE_NAME, About, read_about
 from ..model.card import card_of
+from ..provenance import MAPS, Map
 from ..runs.child import Child
 from ..runs.command import Line
 from ..runs.translating import Begun, Glimpsed, Looked, Mapped, translate_in_child
@@ -30,7 +31,7 @@ from ._card import CardView
 from ._filling import Filling, Looking
 from ._form import field_row, name_row, narrow, stack
 from ._job import JobWidget
-from ._layers import BESIDE, pixels_of, place_of, provenance_of, refuse_no_image
+from ._layers import BESIDE, is_scan, pixels_of, place_of, provenance_of, refuse_no_image
 from ._memory import memory
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 FULL, ON_SCREEN = "full resolution", "level on screen"
 OF_SOURCE = ("world", "stored_towards", "files", "uid", "subject", BESIDE)  # what the new layer must know
+ROWS: dict[Map, str] = {"expected error": "uncertainty", "interval": "interval"}  # also the command's flags
 REFRESH = 1.0  # seconds between two drawings of a layer that fills; the slice on screen is drawn when it is there
 
 
@@ -86,6 +88,11 @@ class TranslateWidget(JobWidget):
                     label="uncertainty map",
                     tooltip="Make a second layer, the absolute error to expect. Shown on top of the synthetic image: "
                     "bright is a large expected error, black is none. Takes about seven times as long.",
+                ),
+                CheckBox(
+                    name="interval",
+                    tooltip="Make a layer of half the width of the interval that holds 90 % of voxels: the real value "
+                    "is expected between the synthetic one minus and plus it. The model must be calibrated.",
                 ),
                 CheckBox(
                     name="anonymous",
@@ -141,7 +148,8 @@ class TranslateWidget(JobWidget):
             spacing=self._place.spacing,
             provenance=provenance_of(layer),
         )
-        options = {name: self.form[name].value for name in ("planes", "uncertainty", "device")}
+        options = {name: self.form[name].value for name in ("planes", "device")}
+        options |= {"maps": [title for title, row in ROWS.items() if self.form[row].value]}
         options |= {"resampled": level > 0, "looked_at": partial(getattr, self._looking, "at")}
         self._on_dims()
         job = partial(translate_in_child, self._child, volume, about.path, to, **options)
@@ -151,7 +159,7 @@ class TranslateWidget(JobWidget):
         model = self.form["model"].value
         read_about(model, brief=True).config.side(self.form["to"].value or "")
         how = ["--model", str(model), "--to", self.form["to"].value, "--planes", self.form["planes"].value]
-        how += ["--device", self.form["device"].value, *(["--uncertainty"] if self.form["uncertainty"].value else [])]
+        how += ["--device", self.form["device"].value, *(f"--{row}" for row in ROWS.values() if self.form[row].value)]
         return self.more.start(how)
 
     def on_event(self, event: Line | Mapped | Begun | Looked | Glimpsed | Translated | Failed) -> None:
@@ -260,16 +268,17 @@ class TranslateWidget(JobWidget):
         name = f"{begun.says[0][0].contrast} (synthetic) from {source.name}{self._by}"
         for image, (says, limits) in zip(self._images, begun.says, strict=True):
             looks: dict[str, Any] = {"metadata": {"dtype": begun.dtype}}
-            if says.kind == "expected error":
-                name = f"expected error of {name}"
-                # with additive blending black, no error, lets the image through
+            called = name
+            if says.kind in MAPS:
+                called = f"{says.kind} of {name}"
+                # with additive blending black, no error, lets the image through; two would add up
                 looks = {"metadata": {}, "colormap": "inferno", "blending": "additive"}
+                looks |= {"visible": len(self._filling) < 2}
             looks["metadata"] |= of_source | replace(says, complete=False).to_dict()
-            called = f"{name}, 0% done"
             layer = self._viewer.add_image(
-                image, name=called, contrast_limits=limits, rgb=False, **looks, **self._place.geometry
+                image, name=f"{called}, 0% done", contrast_limits=limits, rgb=False, **looks, **self._place.geometry
             )
-            self._filling.append(Filling(layer, name, layer.name))
+            self._filling.append(Filling(layer, called, layer.name))
         self._viewer.layers.selection.active = self._filling[0].layer
 
     def _layers(self, _: Any) -> list[Layer]:
@@ -282,12 +291,12 @@ class TranslateWidget(JobWidget):
         """Propose the newest scan where the one that was chosen is gone; never what is synthetic itself."""
         self.form["layer"].reset_choices()
         if self.form["layer"].value is None and not self.running:
-            self.form["layer"].value = next(filter(_is_scan, reversed(self._viewer.layers)), None)
+            self.form["layer"].value = next(filter(is_scan, reversed(self._viewer.layers)), None)
 
     def _on_active(self, _: Any = None) -> None:
         """The scan that the user has selected is the one to translate."""
         active = self._viewer.layers.selection.active
-        if active is not None and _is_scan(active) and not self.running:
+        if active is not None and is_scan(active) and not self.running:
             self.form["layer"].reset_choices()
             self.form["layer"].value = active
 
@@ -331,8 +340,3 @@ class TranslateWidget(JobWidget):
         for label, other in (self._contrasts(None), self._contrasts(None)[::-1]):
             if own == label.casefold():
                 self.form["to"].value = other
-
-
-def _is_scan(layer: Layer) -> bool:
-    """Whether a layer may be proposed as a source: neither synthetic nor made for looking at training."""
-    return not {"preview", "prepared"} & layer.metadata.keys() and provenance_of(layer) is None
