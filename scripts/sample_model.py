@@ -61,7 +61,8 @@ CARD = {
 CHANNELS = 24  # 2.7 MB in float16
 SIZES = ((128, 4), (160, 3), (192, 2))  # sides of crops, and how many of them in a batch
 INSIDE, OUTSIDE = 5, 5  # classes of the brain, and of what is around
-SHARE = {"whole": 0.4, "bare": 0.25, "simulated": 0.2, "capped": 0.15}  # of the batches
+SHARE = {"whole": 0.35, "bare": 0.2, "simulated": 0.2, "capped": 0.25}  # of the batches
+CAPS = 3  # skulls made up for each plane and thickness
 ADVERSARIAL, EVERY = 0.15, 3  # weight of the discriminators' judgement, in one of so many steps
 RATE, FALLS_FROM = 6e-4, 0.4
 
@@ -158,21 +159,26 @@ def simulated(rng: np.random.Generator) -> dict[str, Heads]:
             a, b = (_slices(c / np.median(c[mask]), axis) for c in (a, b))
             labels = classes(a, b, _slices(mask, axis), INSIDE, 1)
             bare.append(_heads(a, b, labels))
-            a, b = (np.pad(c, 20) for c in (t1, t2))
-            fluid, bone, scalp = np.cumsum([rng.uniform(1.5, 4), rng.uniform(3, 7), rng.uniform(3, 8)])
-            layers = np.digitize(far, [1e-3, fluid, bone, scalp])  # 0 brain, then what is around it
-            skin = 1 + 0.2 * ndimage.gaussian_filter(rng.standard_normal(a.shape), 2) / 0.06
-            for c, levels in ((a, (0.18, 0.06, 0.9)), (b, (0.95, 0.05, 0.5))):
-                for layer, level in enumerate(levels, start=1):
-                    c[layers == layer] = (level * skin)[layers == layer]
-            if thick > 1:
-                a, b = (ndimage.uniform_filter1d(c, thick, axis=axis) for c in (a, b))
-            a, b = (_slices(c.astype(np.float32), axis) for c in (a, b))
-            a, b = a / np.median(a[a > 0.1]), b / np.median(b[b > 0.1])
-            around = np.where(np.isin(layers, (1, 2, 3)), INSIDE + layers, 0)
-            inner = _slices(np.pad(brain, 20), axis)
-            capped.append(_heads(a, b, classes(a, b, inner, INSIDE, 1) + _slices(around, axis)))
+            capped += [_capped(t1, t2, far, axis, thick, rng) for _ in range(CAPS)]
     return {"simulated": _together(bare), "capped": _together(capped)}
+
+
+def _capped(t1: Image, t2: Image, far: Image, axis: int, thick: int, rng: np.random.Generator) -> Heads:
+    """The template under fluid, bone and a scalp, of thicknesses by chance; `far` is the distance to its brain."""
+    a, b = (np.pad(c, 20) for c in (t1, t2))
+    fluid, bone, scalp = np.cumsum([rng.uniform(1, 9), rng.uniform(3, 8), rng.uniform(2, 10)])
+    layers = np.digitize(far, [1e-3, fluid, bone, scalp])  # 0 brain, then what is around it
+    skin = 1 + 0.2 * ndimage.gaussian_filter(rng.standard_normal(a.shape), 2) / 0.06
+    for c, levels in ((a, (0.18, 0.06, 0.9)), (b, (0.95, 0.05, 0.5))):
+        for layer, level in enumerate(levels, start=1):
+            c[layers == layer] = (level * skin)[layers == layer]
+    if thick > 1:
+        a, b = (ndimage.uniform_filter1d(c, thick, axis=axis) for c in (a, b))
+    a, b = (_slices(c.astype(np.float32), axis) for c in (a, b))
+    a, b = a / np.median(a[a > 0.1]), b / np.median(b[b > 0.1])
+    around = np.where(np.isin(layers, (1, 2, 3)), INSIDE + layers, 0)
+    inner = _slices(far <= 0, axis)
+    return _heads(a, b, classes(a, b, inner, INSIDE, 1) + _slices(around, axis))
 
 
 def training(
