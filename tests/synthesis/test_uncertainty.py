@@ -415,3 +415,9 @@ def test_a_folder_to_score_says_which_file_it_leaves_out_for_its_name(tmp_path, 
     assert main(["evaluate", str(tmp_path / "made"), str(tmp_path / "real")]) == 0
     said = capsys.readouterr().err
     assert "2_interval.nii (is called like a map" in said and "1_interval.nii" not in said
+
+
+def test_the_general_model_has_no_intervals_and_says_what_to_do():
+    model = load_model("sample")
+    with pytest.raises(ValueError, match=r"general model has no intervals.* calibrate the copy"):
+        UncertaintyMap(model, "T2", interval=True)

@@ -13,10 +13,8 @@ from .volume import Image, Volume
 LABELS = 150  # different whole values, at most, of a label map
 FLAT = 0.65  # of its neighbouring voxels that have one label; of heads a third at most
 SAMPLED = 200_000  # voxels that tell
-VIVID, COLOURFUL = (
-    0.3,
-    0.2,
-)  # how far hues lie from the usual one, and the part of what is lit that has such in a map
+VIVID = 0.3  # how far a hue lies from the usual one, at least, to be another
+COLOURFUL = 0.2  # of what is lit that has such hues, in a map
 COLOURED = "its colours, those of a map or a figure, were turned to grey"
 FULL = 0.3  # of the voxels of a tissue map that hold nothing else
 

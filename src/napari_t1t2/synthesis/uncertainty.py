@@ -21,6 +21,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from ..config import other
 from ..errors import Refusal
 from ..images.volume import Image
+from ..model.about import SAMPLE
 from ..model.cyclegan import with_depth_of
 from ..model.device import autocast
 from ..model.saved import Model
@@ -105,6 +106,11 @@ class UncertaintyMap:
         """Refuse an interval that nothing was calibrated for; say where it was on too little."""
         known = self.calibration
         if not known or not known.within:
+            if self.model.about.path == SAMPLE:
+                raise Refusal(
+                    "The general model has no intervals, as it is not calibrated: leave the interval out, or copy "
+                    f"{SAMPLE.name} to a folder of yours and calibrate the copy."
+                )
             raise Refusal(
                 f"{self.model.about.path} is not calibrated for intervals: run `napari-t1t2 calibrate` with held-out "
                 "images first."
