@@ -15,7 +15,7 @@ from napari_t1t2.images.intensity import Intensity
 from napari_t1t2.images.read import read_image
 from napari_t1t2.images.volume import Volume
 from napari_t1t2.images.write import write_image
-from napari_t1t2.model.about import read_about
+from napari_t1t2.model.about import SAMPLE, read_about
 from napari_t1t2.model.saved import load_model
 from napari_t1t2.provenance import Provenance
 from napari_t1t2.synthesis.calibration import _refuse_wrong_pairs, calibrate, store
@@ -418,6 +418,6 @@ def test_a_folder_to_score_says_which_file_it_leaves_out_for_its_name(tmp_path, 
 
 
 def test_the_general_model_has_no_intervals_and_says_what_to_do():
-    model = load_model("sample")
+    model = load_model(SAMPLE)
     with pytest.raises(ValueError, match=r"general model has no intervals.* calibrate the copy"):
         UncertaintyMap(model, "T2", interval=True)
