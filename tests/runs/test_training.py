@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from napari_t1t2.config import ModelConfig
 from napari_t1t2.errors import Refusal
 from napari_t1t2.events import Finished, Preview, Progress, Saved, Started
+from napari_t1t2.model import start
 from napari_t1t2.model.about import SAMPLE, read_about
 from napari_t1t2.model.card import card_of
 from napari_t1t2.model.cyclegan import CycleGAN
@@ -450,7 +451,7 @@ def test_a_run_that_starts_from_a_model_has_its_networks_and_begins_better(train
 @pytest.fixture
 def like_the_sample(config, monkeypatch):
     """A config that may begin from the general model, whose heads that is said to know."""
-    monkeypatch.setattr(learned, "knows", lambda *_, falling: True)
+    monkeypatch.setattr(start, "knows", lambda *_, falling: True)
     return replace(config, model=replace(ModelConfig(), size=config.model.size), steps=1)
 
 
@@ -460,6 +461,7 @@ def test_auto_begins_from_the_general_model_where_it_knows_the_heads(like_the_sa
     stored, about = load_config(like_the_sample.run_folder), read_about(like_the_sample.run_folder)
     general = read_about(Path("sample"))
     assert (stored.start, stored.model.channels) == ("sample", general.config.channels)
+    assert [r.headroom for r in about.ranges.values()] == [r.headroom for r in general.ranges.values()]
     assert general.seen < about.seen  # what that was trained on is not unseen now
     assert card_of(about).summary().endswith(", begun from the general model")
     ours, its = (load_model(path).generators["t2"].state_dict() for path in (like_the_sample.run_folder, SAMPLE))
@@ -473,7 +475,7 @@ def test_a_run_begun_by_auto_goes_on_by_auto(like_the_sample):
 
 
 def test_auto_is_random_weights_where_the_general_model_does_not_know_the_heads(like_the_sample, monkeypatch):
-    monkeypatch.setattr(learned, "knows", lambda *_, falling: False)
+    monkeypatch.setattr(start, "knows", lambda *_, falling: False)
     begun = of(Started, list(train(like_the_sample)))[0]
     assert learned.FROM_SAMPLE not in begun.notes
     stored = load_config(like_the_sample.run_folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -11,11 +12,13 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import avg_pool2d
 
-from ..config import ModelConfig, Side, TrainConfig
-from ..data.stored import Images
+from ..config import SIDES, ModelConfig, Side, TrainConfig
+from ..data.slices import Slices
+from ..data.stored import change_intensities
+from ..images.intensity import Intensity
 from ..images.pixels import evenly
 from ..images.volume import Image
-from .about import read_about
+from .about import SAMPLE_NAME, read_about
 from .cyclegan import CycleGAN
 from .saved import Model, load_model
 
@@ -54,16 +57,39 @@ def begin_from(start: str, gan: CycleGAN) -> None:
         own.load_state_dict(model.generator(cast("Side", side)).state_dict())
 
 
-def knows(model: Model, t1: tuple[Images, Indices], t2: tuple[Images, Indices], *, falling: bool) -> bool:
+def general_fits(config: TrainConfig, t1: tuple[Slices, Indices], t2: tuple[Slices, Indices], *, falling: bool) -> bool:
+    """Whether training may and should begin from the general model, by slices of each contrast."""
+    if not may_begin_from_sample(config):
+        return False
+    model = load_model(Path(SAMPLE_NAME))
+    one, other = (
+        np.stack([_into(s.intensity, like)(s.images[i]) for i in chosen[evenly(len(chosen), SOME)]])
+        for (s, chosen), like in zip((t1, t2), (model.about.ranges[side] for side in SIDES), strict=True)
+    )
+    return knows(model, one, other, falling=falling)
+
+
+def in_range_of(slices: Slices, like: Intensity) -> Slices:
+    """The slices, changed in place, with as many medians of the head between -1 and 1 as a model was trained with."""
+    if slices.intensity.headroom == like.headroom:
+        return slices
+    change_intensities(slices.images, _into(slices.intensity, like))
+    return replace(slices, intensity=slices.intensity.with_headroom(like.headroom))
+
+
+def _into(own: Intensity, like: Intensity) -> Callable[[Image], Image]:
+    return lambda image: own.with_headroom(like.headroom).to_unit(own.from_unit(image))
+
+
+def knows(model: Model, t1: Image, t2: Image, *, falling: bool) -> bool:
     """Whether what a model makes of T1 is nearer to T2 than a recolouring, and the other way round, both together.
 
-    T1 and T2 are (N, rows, columns) in [-1, 1] and those of them that count. Nearer is what has more alike patches,
-    fine and coarse ones, by sliced Wasserstein distance (Rabin et al., 2011): it needs no pairs. The recolouring
-    brings the intensities of the head, `falling` or rising, to the other's.
+    T1 and T2 are (N, rows, columns) in [-1, 1], of any heads. Nearer is what has more alike patches, fine and coarse
+    ones, by sliced Wasserstein distance (Rabin et al., 2011). The recolouring brings the intensities of the head,
+    `falling` or rising, to the other's.
     """
-    one, other = (np.stack([images[i] for i in chosen[evenly(len(chosen), SOME)]]) for images, chosen in (t1, t2))
     made = recoloured = 0.0
-    sides: tuple[tuple[Side, Image, Image], ...] = (("t2", one, other), ("t1", other, one))
+    sides: tuple[tuple[Side, Image, Image], ...] = (("t2", t1, t2), ("t1", t2, t1))
     for side, source, target in sides:
         with torch.inference_mode():
             images = [model.generator(side)(torch.from_numpy(image)[None, None])[0, 0].numpy() for image in source]

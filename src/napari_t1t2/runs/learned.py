@@ -22,8 +22,7 @@ from ..model.about import MODEL_FILE, SAMPLE_NAME, About, read_about
 from ..model.card import noted
 from ..model.known import learning
 from ..model.ranks import Ranks
-from ..model.saved import load_model
-from ..model.start import AUTO, beginning_from, knows, may_begin_from_sample
+from ..model.start import AUTO, beginning_from, general_fits, in_range_of
 from .folder import beside
 from .preview import Head, heads_among
 
@@ -64,9 +63,19 @@ def learned_from(
     if ranks.first:
         ranks.meet()  # slices beyond memory go to disk once, and the others find them there
     parts = split(t1, t2, config)
+    falling = polarity(t1.images, parts.train[0]) * polarity(t2.images, parts.train[1]) < 0
+    if auto := config.start == AUTO:
+        own = general_fits(config, (t1, parts.train[0]), (t2, parts.train[1]), falling=falling)
+        config = beginning_from(SAMPLE_NAME, config) if ranks.largest(own)[0] else replace(config, start="")
+    like = before or (read_about(Path(config.start)) if config.start else None)
+    if like:
+        t1, t2 = in_range_of(t1, like.ranges["t1"]), in_range_of(t2, like.ranges["t2"])
     pairs = yield from find_pairs(t1, t2, parts, config, stop)
     notes = t1.notes + t2.notes + parts.notes + pairs.notes
     seen = t1.fingerprints_of(parts.train[0]) | t2.fingerprints_of(parts.train[1])
+    if like and not before:
+        notes += (FROM_SAMPLE,) if auto else ()
+        seen |= like.seen
     ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
     if before:
         ranges = before.ranges
@@ -83,18 +92,6 @@ def learned_from(
     # of one stream, so that both contrasts of a pair are cut and mirrored alike
     paired = [Bank(images, config, device, 5, part=part, moved=True) for images in pairs.images if len(images)]
     patients = [len({s.subjects[i] for i in s.owners[n]} - {""}) for s, n in zip((t1, t2), parts.train, strict=True)]
-    falling = polarity(t1.images, parts.train[0]) * polarity(t2.images, parts.train[1]) < 0
-    if config.start == AUTO:
-        general = may_begin_from_sample(config) and knows(
-            load_model(Path(SAMPLE_NAME)), (t1.images, parts.train[0]), (t2.images, parts.train[1]), falling=falling
-        )
-        if ranks.largest(general)[0]:
-            config = beginning_from(SAMPLE_NAME, config)
-            notes += (FROM_SAMPLE,)
-        else:
-            config = replace(config, start="")
-    if config.start and not before:
-        seen |= read_about(Path(config.start)).seen
     about = About(config.run_folder / MODEL_FILE, replace(config.model, pixel=pixel), ranges, 0, seen, familiar)
     about = replace(about, card=noted(config, ((t1, parts.train[0]), (t2, parts.train[1])), pairs.count, before))
     return Learned(
