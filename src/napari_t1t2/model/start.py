@@ -82,20 +82,19 @@ def _into(own: Intensity, like: Intensity) -> Callable[[Image], Image]:
 
 
 def knows(model: Model, t1: Image, t2: Image, *, falling: bool) -> bool:
-    """Whether what a model makes of T1 is nearer to T2 than a recolouring, and the other way round, both together.
+    """Whether what a model makes of T1 is nearer to T2 than a recolouring, and the other way round as well.
 
     T1 and T2 are (N, rows, columns) in [-1, 1], of any heads. Nearer is what has more alike patches, fine and coarse
     ones, by sliced Wasserstein distance (Rabin et al., 2011). The recolouring brings the intensities of the head,
     `falling` or rising, to the other's.
     """
-    made = recoloured = 0.0
     sides: tuple[tuple[Side, Image, Image], ...] = (("t2", t1, t2), ("t1", t2, t1))
     for side, source, target in sides:
         with torch.inference_mode():
-            images = [model.generator(side)(torch.from_numpy(image)[None, None])[0, 0].numpy() for image in source]
-        made += apart(np.stack(images), target)
-        recoloured += apart(_recoloured(source, target, falling=falling), target)
-    return made < recoloured
+            made = [model.generator(side)(torch.from_numpy(image)[None, None])[0, 0].numpy() for image in source]
+        if apart(np.stack(made), target) >= apart(_recoloured(source, target, falling=falling), target):
+            return False
+    return True
 
 
 def apart(one: Image, other: Image) -> float:
