@@ -47,15 +47,12 @@ def run_demo(out: Path, *, minutes: float, train: Callable[[TrainConfig], None])
     from ..synthesis.translation import translate
 
     run = out / "run"
-    laptop = preset("laptop")
     config = replace(
-        laptop,
-        model=replace(laptop.model, gate=False),  # these are bare brains, around which a gate may draw a rim
+        preset("laptop"),
         t1_folder=out / "heads" / "T1",
         t2_folder=out / "heads" / "T2",
         run_folder=run,
         minutes=minutes,
-        cycle_weight=10.0,  # of bare brains an intensity mapping tells nearly all; with less, U-Nets invent
     )
     if run.exists():
         if load_config(run).t1_folder != config.t1_folder:
