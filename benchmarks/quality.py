@@ -39,7 +39,7 @@ from napari_t1t2.model.about import MODEL_FILE
 from napari_t1t2.model.device import describe, pick_device
 from napari_t1t2.model.saved import load_model
 from napari_t1t2.runs.folder import CHECKPOINT_FILE, LOSSES_FILE, MAY_CHANGE, load_config
-from napari_t1t2.runs.training import train
+from napari_t1t2.runs.training import as_begun, train
 from napari_t1t2.sample import PLANES, T1_SUBJECTS, load_template, scan, write_heads
 from napari_t1t2.synthesis.evaluation import SSIM_WINDOW, Score, evaluate, lookup_table, mean
 from napari_t1t2.synthesis.translation import translate
@@ -119,7 +119,11 @@ def run_set(data: Set, args: Namespace, scratch: Path) -> None:
                 tell(f"| | | {row}, seed {seed}: {error} |" + " |" * (len(header) - 3))
                 continue
             ranges = load_model(run).about.ranges if data.in_units else None
-            seeds.append({test: score(translated(run, pair), pair, ranges) for test, pair in data.tested.items()})
+            made = {test: translated(run, pair) for test, pair in data.tested.items()}
+            seeds.append({test: score(made[test], pair, ranges) for test, pair in data.tested.items()})
+            if args.pictures and not data.in_units:
+                for test, pair in data.tested.items():
+                    draw(args.pictures / f"{data.name}-{test}-{row}-{seed}.png".replace(" ", "-"), made[test], pair)
             tell_lines(tell, f"{row}, seed {seed}", str(steps), minutes, seeds[-1:])
         if len(seeds) > 1:
             tell_lines(tell, f"**{row}, {len(seeds)} seeds**", "", "", seeds)
@@ -260,7 +264,8 @@ def paper(side: int) -> TrainConfig:
     levels = min(7, int(math.log2(side)))
     return TrainConfig(
         model=ModelConfig(channels=64, levels=levels, tone_curve=False, upsample="transposed"),
-        batch=1, crop=0, adversarial="least squares", disc_channels=64, disc_norm=True, coarse=1, cycle_weight=10.0,
+        start="", batch=1, crop=0, adversarial="least squares",
+        disc_channels=64, disc_norm=True, coarse=1, cycle_weight=10.0,
         structure_weight=0.0, cycle_warmup=0.0, identity_weight=5.0, learning_rate=2e-4, beta1=0.5, decay_from=0.5,
         pool=50, flip=True, pairs="off",
     )  # fmt: skip
@@ -284,7 +289,7 @@ def trained(config: TrainConfig, runs: Path) -> tuple[Path, int, str]:
     config = replace(config, run_folder=runs / config.run_folder)
     run = config.run_folder
     if (run / MODEL_FILE).exists():
-        before, now = load_config(run).to_dict(), config.to_dict()
+        before, now = load_config(run).to_dict(), as_begun(config).to_dict()
         free = MAY_CHANGE - {"minutes", "steps"}
         if other := sorted(name for name in now.keys() - free if before.get(name) != now[name]):
             raise ValueError(f"{run} was trained with another {', '.join(other)}: give another --keep.")
@@ -362,6 +367,21 @@ def score(made: Pair, real: Pair, ranges: dict[str, Intensity] | None = None) ->
     return rows
 
 
+def draw(path: Path, made: Pair, real: Pair) -> None:
+    """The best, the median and the worst slice by PSNR from T1 to T2, and back: source, synthetic, real, difference."""
+    ways = zip(made, real, real[::-1], strict=True)
+    columns = []
+    for fakes, sources, targets in ways:
+        found = [evaluate(as_bytes(f.data), r.data, data_range=255.0).psnr for f, r in zip(fakes, targets, strict=True)]
+        order = np.argsort(found)[::-1]
+        rows = []
+        for i in (order[0], order[len(order) // 2], order[-1]):
+            images = [np.clip(v[i].data[0], 0, 255) for v in (sources, fakes, targets)]
+            rows.append(np.hstack([*images, np.abs(images[1] - images[2])]))
+        columns.append(np.vstack(rows))
+    _write([np.hstack(columns).astype(np.uint8)], [path])
+
+
 def _as_grey(volume: Volume, intensity: Intensity) -> Volume:
     return replace(volume, data=(intensity.to_unit(volume.data) + 1) * np.float32(127.5))
 
@@ -426,6 +446,7 @@ def _arguments() -> Namespace:
         help="change a setting of every trained row but the paper's",
     )
     parser.add_argument("--keep", type=Path, help="folder for the trained models, SET-ROW-SEED; those there are reused")
+    parser.add_argument("--pictures", type=Path, help="folder for pictures of the best, median and worst slices")
     parser.add_argument("--out", type=Path, help="append the tables to this file as well")
     args = parser.parse_args()
     try:

@@ -84,7 +84,7 @@ def train(
     if config.run_folder == Path():
         raise Refusal("No run folder was given: choose where the model goes.")
     if config.start and resume:
-        config = _as_begun(config)
+        config = as_begun(config)
     elif config.start and config.start != AUTO:
         config = beginning_from(config.start, config)
     ranks.part(config.batch)  # refuses one that the processes cannot share
@@ -98,7 +98,7 @@ def train(
         yield from _train(config, stop, resume, ranks, preview_at, stack)
 
 
-def _as_begun(config: TrainConfig) -> TrainConfig:
+def as_begun(config: TrainConfig) -> TrainConfig:
     """A config that is to go on with its run, beginning from what that began from. Raises `Refusal`."""
     before = load_config(config.run_folder)
     config = replace(config, start=before.start if config.start == AUTO else config.start)
