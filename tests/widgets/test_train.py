@@ -387,6 +387,12 @@ def test_previews_are_one_strip_with_the_step_and_a_way_back_through_them(widget
     assert not len(viewer.layers)
 
 
+def test_the_previews_leave_room_for_the_curves(widget, qtbot):
+    strip = strip_of(widget, qtbot)
+    strip.picture.resize(640, 480)  # as it was before it lay in the dock
+    assert strip.picture.minimumSizeHint().height() <= strip.picture._highest <= 240
+
+
 def test_a_new_preview_does_not_take_away_an_earlier_one_that_is_looked_at(widget, qtbot, config, head):
     strip = strip_of(widget, qtbot)
     strip.history.setValue(0)

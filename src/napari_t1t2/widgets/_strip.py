@@ -47,6 +47,10 @@ class Picture(QLabel):
         ratio = self.whole.height() / max(1, self.whole.width())
         return QSize(240, min(self._highest, round(self.width() * ratio)) if ratio else 0)
 
+    def minimumSizeHint(self) -> QSize:
+        """No more: that of a label is the size of what it shows, which then never shrinks."""
+        return self.sizeHint()
+
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Draw it as large as there is room."""
         super().resizeEvent(event)
