@@ -364,6 +364,18 @@ def test_the_interval_alone_lies_over_the_image(widget, viewer, head, calibrated
     assert half.name == "interval of T2 (synthetic) from sub-01" and half.visible and len(viewer.layers) == 3
 
 
+def test_an_interval_that_a_model_cannot_make_is_told_below_its_row_before_it_is_asked_for(
+    widget, viewer, head, calibrated
+):
+    viewer.add_image(head, metadata={"contrast": "T1"})
+    widget.form["interval"].value = True
+    assert widget.form["interval_wrong"].visible and "calibrate" in widget.form["interval_wrong"].value
+    assert widget.go.text() == "Translate: see above what is wrong"
+    widget.form["model"].value = calibrated
+    assert not widget.form["interval_wrong"].visible and widget.go.text() == "Translate"
+    assert "expected errors of T1, T2; intervals of T1, T2" in widget.card.rows.text().replace("T2, T1", "T1, T2")
+
+
 def test_an_interval_of_a_model_that_is_not_calibrated_is_refused_with_what_to_do(widget, viewer, head):
     widget.form["interval"].value = True
     translate(widget, viewer.add_image(head, metadata={"contrast": "T1"}))

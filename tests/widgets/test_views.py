@@ -184,7 +184,9 @@ def planes(widget, viewer):
     """Three planes of a volume that holds its own world coordinates."""
     source = add(viewer, 1, "scan.nii", TURNED, file="scan.nii")
     made = add(viewer, 1, "made", TURNED, synthetic=True, source="scan.nii")
-    add(viewer, 1, "expected error of made", TURNED, **Provenance(kind="expected error").to_dict())
+    for kind, name in (("expected error", "expected error of made"), ("interval", "renamed"), ("interval", "other")):
+        of = "another" if name == "other" else "scan.nii"
+        add(viewer, 1, name, TURNED, **Provenance(kind=kind, contrast=f"{kind} of T2", source=of).to_dict())
     index = np.stack(np.meshgrid(*map(np.arange, made.data.shape), indexing="ij"), -1).reshape(-1, 3)
     world = np.array([made.data_to_world(i) for i in index])
     source.data = world[:, 0].reshape(made.data.shape).astype(np.float32)
@@ -195,8 +197,8 @@ def planes(widget, viewer):
     window.close()
 
 
-def test_source_synthetic_and_expected_error_stand_side_by_side(planes):
-    assert [layer.name for layer in planes.layers] == ["scan.nii", "made", "expected error of made"]
+def test_source_synthetic_expected_error_and_interval_stand_side_by_side(planes):
+    assert [layer.name for layer in planes.layers] == ["scan.nii", "made", "expected error of made", "renamed"]
 
 
 def test_each_plane_goes_through_the_cursor_at_the_place_that_the_layers_say(planes, viewer):

@@ -20,7 +20,7 @@ from ..images.pictures import picture_provenance
 from ..images.pixels import to_grey
 from ..images.plane import WORLD, View, stored_towards
 from ..images.volume import Affine, Image, Volume
-from ..provenance import Provenance
+from ..provenance import MAPS, Provenance
 
 if TYPE_CHECKING:
     import napari
@@ -72,6 +72,17 @@ def provenance_of(layer: Layer) -> Provenance | None:
         with suppress(Exception):  # a file that is gone, or no picture
             return picture_provenance(Path(path))
     return said
+
+
+def maps_of(fake: Layer, layers: Iterable[Layer]) -> list[Layer]:
+    """The expected error and the interval of a synthetic layer, also reopened from files; of several, the newest."""
+    made, found = provenance_of(fake), {}
+    for layer in layers:
+        if made and (said := provenance_of(layer)) and said.kind in MAPS and layer.data.shape == fake.data.shape:
+            of = said.model_sha256, said.source, said.contrast.removeprefix(f"{said.kind} of ")
+            if of == (made.model_sha256, made.source, made.contrast):
+                found[said.kind] = layer
+    return list(found.values())
 
 
 def is_scan(layer: Layer) -> bool:

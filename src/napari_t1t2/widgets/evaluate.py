@@ -18,7 +18,7 @@ from ..provenance import MAPS, Provenance
 from ._comparison import Evaluated, Source, Stage, evaluated, have_one_unit, likeness, warnings
 from ._form import name_row, narrow, stack
 from ._job import JobWidget
-from ._layers import place_of, provenance_of, refuse_no_image
+from ._layers import maps_of, place_of, provenance_of, refuse_no_image
 from ._planes import PlanesWindow
 from ._scores import JointHistogram, ScoreTable, as_csv
 from ._views import DIFFERENCES, WAYS, View
@@ -272,8 +272,7 @@ class EvaluateWidget(JobWidget):
         images = [layer for layer in self._viewer.layers if isinstance(layer, ImageLayer)]
         made_of = fake.metadata.get("source")
         sources = [one for one in images if made_of and made_of in (one.name, one.metadata.get("file"))][:1]
-        errors = [one for one in images if one.name in [f"{title} of {fake.name}" for title in MAPS]][:1]
-        wanted = dict.fromkeys([*sources, fake, *errors, *([real] if real is not None else [])])
+        wanted = dict.fromkeys([*sources, fake, *maps_of(fake, images), *([real] if real is not None else [])])
         shown = [layer for layer in wanted if layer.ndim <= 3]
         if fake not in shown:
             self.status.setText(

@@ -29,7 +29,7 @@ from ..runs.translating import Begun, Glimpsed, Looked, Mapped, translate_in_chi
 from ._batch import Batch
 from ._card import CardView
 from ._filling import Filling, Looking
-from ._form import field_row, name_row, narrow, stack
+from ._form import field_row, name_row, narrow, show_sentences, stack
 from ._job import JobWidget
 from ._layers import BESIDE, is_scan, pixels_of, place_of, provenance_of, refuse_no_image
 from ._memory import memory
@@ -106,7 +106,8 @@ class TranslateWidget(JobWidget):
         self.card, self.more = CardView(), Batch()
         self.batch = self.more.rows
         super().__init__(stack(QWidget(), self.form.native, self.card, self.more), "Translate")
-        self.batch["folder"].changed.connect(self.check)
+        for row in (self.batch["folder"], self.form["to"], self.form["interval"]):
+            row.changed.connect(self.check)
         self.destroyed.connect(lambda: child.close())
         self.form["model"].changed.connect(self._on_model)
         self.form["device"].changed.connect(self._warm)
@@ -205,10 +206,16 @@ class TranslateWidget(JobWidget):
                 pass
 
     def missing(self) -> str:
-        """An image or a folder, and a model."""
+        """An image or a folder, a model, and one that can make what is ticked."""
+        wrong = {}
+        if self._about and self.form["interval"].value and self.form["to"].value not in card_of(self._about).intervals:
+            wrong["interval"] = "Not calibrated for intervals: untick, or run `napari-t1t2 calibrate` first."
+        show_sentences(self.form, wrong)
         if not self.more.wanted and self.form["layer"].value is None:
             return "open an image"
-        return "" if self._about else "choose a model"
+        if not self._about:
+            return "choose a model"
+        return "see above what is wrong" if wrong else ""
 
     def event(self, event: QEvent) -> bool:
         """Take unfinished layers away when the dock is closed: the job ends then, and half an image would mislead."""
