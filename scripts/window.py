@@ -16,8 +16,9 @@ from typing import Any
 
 SIZES = {"small": (1366, 768, 1), "middle": (1600, 1000, 1), "dense": (1920, 1080, 2)}
 STATES = ("empty", "wrong", "general", "loaded", "settings", "running", "paused", "failed", "done", "runs", "model")
-STATES += ("translated", "compared")
+STATES += ("translated", "mapped", "compared")
 GUIDE = {"loaded": "window-data.png", "done": "window-train.png", "translated": "window.png"}  # middle, dark
+GUIDE |= {"mapped": "window-maps.png"}
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
@@ -190,6 +191,22 @@ def translated(viewer: Any, cockpit: Any) -> None:
     viewer.reset_view()
 
 
+def mapped(viewer: Any, cockpit: Any) -> None:
+    """Where errors are likely, and how large: maps of a model that was calibrated meanwhile."""
+    from napari_t1t2.sample import write_heads
+
+    translate = cockpit.page(2)
+    run = translate.form["model"].value.parent
+    heads = write_heads(run.parent / "pairs")
+    pairs = (str(heads.held_out_t1), str(heads.held_out_t2))
+    subprocess.run((sys.executable, "-m", "napari_t1t2", "calibrate", str(run), *pairs), check=True)
+    translate.form["uncertainty"].value = translate.form["interval"].value = True
+    viewer.layers.remove(viewer.layers[-1])
+    translate.go.click()
+    translate.wait()
+    viewer.reset_view()
+
+
 def compared(viewer: Any, cockpit: Any) -> None:
     """A curtain between both, the scores, and the three planes."""
     cockpit.page(2).next.click()
@@ -237,7 +254,9 @@ def save_small(path: Path, to: Path) -> None:
     from PIL import Image
 
     with Image.open(path) as picture:
-        picture.convert("RGB").resize((1200, 750)).quantize(128).save(to, optimize=True)
+        small = picture.convert("RGB").resize((1200, 750))
+        # median cut, the default, gives all colours to greys, and none to thin curves
+        small.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(to, optimize=True)
 
 
 if __name__ == "__main__":

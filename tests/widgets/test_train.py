@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from napari.components import ViewerModel
 from qtpy.QtCore import QCoreApplication
 from qtpy.QtGui import QGuiApplication
@@ -456,6 +457,15 @@ def test_the_curve_is_raw_and_faint_and_its_mean_bold(widget):
     widget.curve.log.setChecked(False)
     assert widget.curve.axes.get_yscale() == "linear"
     assert widget.curve.axes.get_legend() is None  # it stands below, never over the data
+
+
+def test_the_curve_follows_the_theme_of_the_window(widget):
+    widget.setStyleSheet("QWidget { background-color: #262930; color: #f0f1f2; }")
+    widget.curve.add(1, {"cycle": 1.0})
+    dark = widget.curve._lines["cycle"][1].get_color()
+    widget.setStyleSheet("QWidget { background-color: #ffffff; color: #101010; }")
+    assert to_hex(widget.curve.axes.get_facecolor()) == "#ffffff"
+    assert widget.curve._lines["cycle"][1].get_color() not in (dark, None)
 
 
 def test_a_loss_that_comes_rarely_is_drawn_all_the_same(widget):

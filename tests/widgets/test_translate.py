@@ -23,7 +23,7 @@ from napari_t1t2.synthesis import prepare, translation
 from napari_t1t2.synthesis.uncertainty import NOT_CALIBRATED
 from napari_t1t2.widgets._job import KEPT
 from napari_t1t2.widgets._layers import beside, layer_of, place_of
-from napari_t1t2.widgets._memory import memory, selection_of
+from napari_t1t2.widgets._memory import memory
 from napari_t1t2.widgets.files import read_layers, save_dicom, save_nifti, volumes_of
 from napari_t1t2.widgets.translate import TranslateWidget
 
@@ -673,7 +673,6 @@ def test_pictures_beside_a_volume_in_mm_have_no_size(widget, viewer, head, told)
 
 
 def test_a_volume_in_mm_moves_the_pictures_that_were_there_beside_it(viewer, head, told, widget):
-    selection_of(viewer)
     pictures = viewer.add_image(np.stack([head] * 4), name="pictures", metadata={"contrast": "T1"})
     slice_ = viewer.add_image(head, name="slice", metadata={"contrast": "T1"})
     own = viewer.add_image(head, name="the user's own")

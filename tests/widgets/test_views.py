@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from napari.utils.colormaps.colormap_utils import ensure_colormap
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QDockWidget
@@ -9,6 +10,7 @@ from qtpy.QtWidgets import QDockWidget
 from napari_t1t2.images.volume import Volume
 from napari_t1t2.provenance import Provenance
 from napari_t1t2.widgets._layers import layer_of
+from napari_t1t2.widgets._views import DIFFERENCES
 from napari_t1t2.widgets.evaluate import EvaluateWidget
 
 SHAPE = 6, 20, 30
@@ -161,9 +163,14 @@ def test_colours_of_differences_and_errors_change_together(widget, viewer):
     widget.form["view"].value = "difference"
     assert widget.view.layer.colormap.name == "blue-black-orange"
     widget.form["colours"].value = "purple - green"
-    assert (widget.view.layer.colormap.name, errors.colormap.name) == ("purple-black-green", "viridis")
+    assert (widget.view.layer.colormap.name, errors.colormap.name) == ("purple-black-green", "magma")
     widget.form["view"].value = "curtain"
     assert widget.view.layer.colormap.name == "gray"
+
+
+@pytest.mark.parametrize("errors", [errors for _, errors in DIFFERENCES.values()])
+def test_no_error_is_black_which_lets_the_image_through(errors):
+    assert ensure_colormap(errors).map(0)[0, :3].max() < 0.02
 
 
 def test_closing_the_dock_takes_picture_and_planes_away(widget, viewer, qtbot):

@@ -113,7 +113,7 @@ class Composite:
 
 DIFFERENCES = {  # maps of differences and of errors that people who do not tell red from green can read
     "blue - orange": (Colormap([[0.3, 0.7, 1], [0, 0, 0], [1, 0.55, 0.2]], name="blue-black-orange"), "inferno"),
-    "purple - green": (Colormap([[0.75, 0.5, 1], [0, 0, 0], [0.45, 0.9, 0.4]], name="purple-black-green"), "viridis"),
+    "purple - green": (Colormap([[0.75, 0.5, 1], [0, 0, 0], [0.45, 0.9, 0.4]], name="purple-black-green"), "magma"),
     "black - white": ("gray", "gray"),
 }
 

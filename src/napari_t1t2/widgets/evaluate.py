@@ -111,7 +111,7 @@ class EvaluateWidget(JobWidget):
         self._own: dict[str, Layer | None] = {}  # what the user has chosen
         self.form["label"].enabled = self.form["at"].visible = False
         self.copy = QPushButton("Copy as CSV")
-        self.copy.setEnabled(False)
+        self.copy.setVisible(False)
         self.planes = QPushButton("Three planes")
         self.planes.setToolTip("A window of axial, coronal and sagittal slices of both and of the expected error.")
         self.buttons.addWidget(self.copy, 1)
@@ -136,7 +136,7 @@ class EvaluateWidget(JobWidget):
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[Stage | Evaluated]]:
         """Read the form."""
-        self.copy.setEnabled(False)  # the numbers before are of other layers
+        self.copy.setVisible(False)  # the numbers before are of other layers
         fake, real, region = (self.form[name].value for name in ("synthetic", "real", "region"))
         if fake is None or real is None:
             raise Refusal("There is no layer to evaluate: open a synthetic image and the real one.")
@@ -157,6 +157,11 @@ class EvaluateWidget(JobWidget):
         label, match = self.form["label"].value, self.form["match_intensities"].value
         self._compared, self._matched = (fake, real), match
         return lambda stop: evaluated(one, other, drawn, label, match=match, stop=stop)
+
+    def missing(self) -> str:
+        """Two images."""
+        both = {self.form[name].value for name in ("synthetic", "real")}
+        return "" if len(both - {None}) == 2 else "open two images"
 
     def on_event(self, event: Stage | Evaluated | Failed) -> None:
         """Show how far it is, then what was found."""
@@ -186,7 +191,7 @@ class EvaluateWidget(JobWidget):
             "napari-t1t2": __version__,
         }
         self._csv = as_csv(score, about)
-        self.copy.setEnabled(True)
+        self.copy.setVisible(True)
         self.table.show_score(score)
         self.histogram.draw(event.counts, event.edges, score.region, (real.name, fake.name))
         name = self._show_difference(event, fake, real)
@@ -297,7 +302,7 @@ class EvaluateWidget(JobWidget):
             self._compared = None
             self.table.hide()
             self.histogram.hide()
-            self.copy.setEnabled(False)
+            self.copy.setVisible(False)
             self.status.setText("")
             for layer in [layer for layer in self._viewer.layers if layer == self._difference]:
                 self._viewer.layers.remove(layer)
@@ -340,3 +345,4 @@ class EvaluateWidget(JobWidget):
                 fake = own.get("synthetic", max(images, key=lambda layer: bool(layer.metadata.get("synthetic"))))
                 real = own.get("real", max(images, key=lambda layer: likeness(layer, fake)))
                 self.form["synthetic"].value, self.form["real"].value = fake, real
+        self.check()

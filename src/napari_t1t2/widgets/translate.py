@@ -31,7 +31,7 @@ from ._card import CardView
 from ._filling import Filling, Looking
 from ._form import field_row, name_row, narrow, show_sentences, stack
 from ._job import JobWidget
-from ._layers import BESIDE, is_scan, pixels_of, place_of, provenance_of, refuse_no_image
+from ._layers import BESIDE, MAP_LOOKS, is_scan, keep_beside, pixels_of, place_of, provenance_of, refuse_no_image
 from ._memory import memory
 
 if TYPE_CHECKING:
@@ -106,8 +106,9 @@ class TranslateWidget(JobWidget):
         self.card, self.more = CardView(), Batch()
         self.batch = self.more.rows
         super().__init__(stack(QWidget(), self.form.native, self.card, self.more), "Translate")
-        for row in (self.batch["folder"], self.form["to"], self.form["interval"]):
+        for row in (self.batch["folder"], self.form["to"]):
             row.changed.connect(self.check)
+        self.form["interval"].changed.connect(self._on_model)  # it may have been calibrated since
         self.destroyed.connect(lambda: child.close())
         self.form["model"].changed.connect(self._on_model)
         self.form["device"].changed.connect(self._warm)
@@ -121,6 +122,7 @@ class TranslateWidget(JobWidget):
         self._suggested = memory.last_model or Path(SAMPLE_NAME)
         self.form["model"].line_edit.value = str(self._suggested)  # the row itself would look for a file of that name
         self._on_active()
+        keep_beside(napari_viewer)
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[Any]]:
         """Read the form."""
@@ -278,9 +280,7 @@ class TranslateWidget(JobWidget):
             called = name
             if says.kind in MAPS:
                 called = f"{says.kind} of {name}"
-                # with additive blending black, no error, lets the image through; two would add up
-                looks = {"metadata": {}, "colormap": "inferno", "blending": "additive"}
-                looks |= {"visible": len(self._filling) < 2}
+                looks = MAP_LOOKS | {"metadata": {}, "visible": len(self._filling) < 2}  # two would add up
             looks["metadata"] |= of_source | replace(says, complete=False).to_dict()
             layer = self._viewer.add_image(
                 image, name=f"{called}, 0% done", contrast_limits=limits, rgb=False, **looks, **self._place.geometry
