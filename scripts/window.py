@@ -251,12 +251,15 @@ def animate(run: Path, to: Path) -> None:
 
 def save_small(path: Path, to: Path) -> None:
     """The picture for the guide: few colours, few bytes."""
+    import numpy as np
     from PIL import Image
 
     with Image.open(path) as picture:
         small = picture.convert("RGB").resize((1200, 750))
-        # median cut, the default, gives all colours to greys, and none to thin curves
-        small.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(to, optimize=True)
+    pixels = np.asarray(small).reshape(-1, 3)[::4]
+    vivid = pixels[np.ptp(pixels.astype(int), axis=1) > 40]  # of thin curves, which would become grey: as many of each
+    palette = Image.fromarray(np.stack([pixels, np.resize(vivid, pixels.shape)])).quantize(192)
+    small.quantize(palette=palette, dither=Image.Dither.NONE).save(to, optimize=True)
 
 
 if __name__ == "__main__":
