@@ -350,6 +350,27 @@ def test_results_go_with_the_layers_that_they_are_of(widget, viewer, fake, real,
     assert not any("difference" in layer.name for layer in viewer.layers) and len(viewer.layers) == 2
 
 
+def test_a_layer_that_goes_while_it_is_evaluated_leaves_no_results(widget, viewer, head):
+    made = viewer.add_image(head, name="made", metadata={"synthetic": True})
+    viewer.add_image(head, name="scan")
+    widget.go.click()
+    viewer.layers.remove(made)
+    widget.wait(60)
+    assert widget.table.isHidden() and widget.copy.isHidden() and [one.name for one in viewer.layers] == ["scan"]
+    assert widget.status.text().startswith("One of the two images was removed meanwhile")
+
+
+def test_a_layer_that_is_renamed_is_called_so_and_stays_chosen(widget, viewer, head):
+    viewer.add_image(head, name="other")
+    made = viewer.add_image(head, name="made, 0% done", metadata={"synthetic": True})
+    scan = viewer.add_image(head, name="scan")
+    widget.form["region"].value = lesion = viewer.add_labels(np.ones(head.shape, int), name="lesion")
+    widget.form["real"].value = viewer.layers["other"]
+    made.name, viewer.layers["other"].name, lesion.name, scan.name = "made", "mine", "the lesion", "0"
+    names = [widget.form[row].native.currentText() for row in ("synthetic", "real", "region")]
+    assert names == ["made", "mine", "the lesion"] and widget.form["label"].enabled
+
+
 def test_another_layer_that_goes_takes_no_results_along(widget, viewer, fake, real):
     add(viewer, real)
     add(viewer, fake, synthetic=True)

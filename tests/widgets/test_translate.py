@@ -165,6 +165,21 @@ def test_a_model_that_the_user_chose_is_left_alone(widget, trained, tmp_path):
     assert widget.form["model"].value == tmp_path / "mine.safetensors"
 
 
+def test_a_layer_that_is_renamed_is_called_so_and_stays_chosen(widget, viewer, head):
+    first = viewer.add_image(head, name="first")
+    viewer.add_image(head, name="second")
+    widget.form["layer"].value = first
+    first.name = "mine"
+    assert widget.form["layer"].value == first and widget.form["layer"].native.currentText() == "mine"
+    viewer.layers.remove(first)
+    assert widget.form["layer"].value.name == "second"
+
+
+def test_an_empty_row_is_no_model(widget):
+    widget.form["model"].line_edit.value = ""
+    assert widget.status.text().startswith("No model was chosen")
+
+
 def test_deleting_the_new_layer_ends_the_translation(widget, viewer, head, monkeypatch, qtbot):
     monkeypatch.setattr(translation, "PIXELS_AT_ONCE", 1)
     layer = viewer.add_image(np.stack([head] * 2000), metadata={"contrast": "T1"})
@@ -369,10 +384,11 @@ def test_an_interval_that_a_model_cannot_make_is_told_below_its_row_before_it_is
 ):
     viewer.add_image(head, metadata={"contrast": "T1"})
     widget.form["interval"].value = True
-    assert widget.form["interval_wrong"].visible and "calibrate" in widget.form["interval_wrong"].value
+    told = widget.form["interval_wrong"]
+    assert not told.native.isHidden() and "calibrate" in told.value
     assert widget.go.text() == "Translate: see above what is wrong"
     widget.form["model"].value = calibrated
-    assert not widget.form["interval_wrong"].visible and widget.go.text() == "Translate"
+    assert not told.value and widget.go.text() == "Translate"
     assert "expected errors of T1, T2; intervals of T1, T2" in widget.card.rows.text().replace("T2, T1", "T1, T2")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,12 @@ def maps_of(fake: Layer, layers: Iterable[Layer]) -> list[Layer]:
             if of == (made.model_sha256, made.source, made.planes, made.contrast):
                 found[said.kind] = layer
     return list(found.values())
+
+
+def on_layers(viewer: napari.Viewer, act: Callable[[Any], None]) -> None:
+    """Act whenever a layer comes or goes, or is called otherwise (napari 0.9)."""
+    for change in {"inserted", "removed", "renamed"} & set(viewer.layers.events.emitters):
+        getattr(viewer.layers.events, change).connect(act)
 
 
 def is_scan(layer: Layer) -> bool:

@@ -22,7 +22,7 @@ Way = Literal["curtain", "checkerboard", "blink", "difference"]
 WAYS: tuple[Way, ...] = get_args(Way)
 LIMITS = ("contrast_limits",)
 BLINK = 600  # ms; slower than what can harm people with photosensitive epilepsy (3 Hz)
-OF_PLACE = ("world", "stored_towards")  # what the three planes must know
+OF_PLACE = ("world", "stored_towards")  # what saving, and the three planes, must know
 ONE_PIXEL = 1e-3  # part of it by which two grids may differ
 
 

@@ -18,10 +18,10 @@ from ..provenance import MAPS, Provenance
 from ._comparison import Evaluated, Source, Stage, evaluated, have_one_unit, likeness, warnings
 from ._form import name_row, narrow, stack
 from ._job import JobWidget
-from ._layers import maps_of, place_of, provenance_of, refuse_no_image
+from ._layers import maps_of, on_layers, place_of, provenance_of, refuse_no_image
 from ._planes import PlanesWindow
 from ._scores import JointHistogram, ScoreTable, as_csv
-from ._views import DIFFERENCES, WAYS, View
+from ._views import DIFFERENCES, OF_PLACE, WAYS, View
 
 if TYPE_CHECKING:
     import napari
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 HEAD = "inside the head"
 YES = {True: "yes", False: "no", None: "unknown"}
-OF_PLACE = ("world", "stored_towards")  # what saving the difference must know
 
 
 class EvaluateWidget(JobWidget):
@@ -124,13 +123,13 @@ class EvaluateWidget(JobWidget):
         for name in ("synthetic", "real", "view", "same_limits"):
             self.form[name].changed.connect(self._on_view)
         self.form["at"].changed.connect(self.view.hang)
-        self.view.hung.connect(self._on_hung)
+        self.view.hung.connect(lambda at: setattr(self.form["at"], "value", at))
         self.view.shows.connect(self._on_shown)
         self.form["colours"].changed.connect(self._on_colours)
         self.form["region"].changed.connect(self._on_region)
         for name in ("synthetic", "real"):
             self.form[name].changed.connect(lambda layer, name=name: self._on_choice(name, layer))
-        napari_viewer.layers.events.inserted.connect(self._on_layers)
+        on_layers(napari_viewer, self._on_layers)
         napari_viewer.layers.events.removed.connect(self._on_removed)
         self._on_layers()
 
@@ -169,8 +168,10 @@ class EvaluateWidget(JobWidget):
             case Stage(fraction=fraction, text=text):
                 self.show_fraction(fraction, text)
                 self.status.setText(text)
-            case Evaluated():
+            case Evaluated() if self._compared and all(one in self._viewer.layers for one in self._compared):
                 self._show(event)
+            case Evaluated():
+                self.status.setText("One of the two images was removed meanwhile: there is nothing to show.")
 
     def _show(self, event: Evaluated) -> None:
         assert self._compared is not None
@@ -256,9 +257,6 @@ class EvaluateWidget(JobWidget):
         self._shown = name
         self.status.setText(name)
 
-    def _on_hung(self, at: float) -> None:
-        self.form["at"].value = at
-
     def _on_colours(self, _: Any = None) -> None:
         differences, errors = DIFFERENCES[self.form["colours"].value]
         for layer in self._viewer.layers:
@@ -306,7 +304,6 @@ class EvaluateWidget(JobWidget):
             self.status.setText("")
             for layer in [layer for layer in self._viewer.layers if layer == self._difference]:
                 self._viewer.layers.remove(layer)
-        self._on_layers()
 
     def _on_copy(self) -> None:
         clipboard = QGuiApplication.clipboard()
@@ -339,8 +336,11 @@ class EvaluateWidget(JobWidget):
         images = self._images(None)[::-1]
         own = {name: layer for name, layer in self._own.items() if layer in images}
         with self.form["synthetic"].changed.blocked(), self.form["real"].changed.blocked():
+            region = self.form["region"].value
             for name in ("synthetic", "real", "region"):
-                self.form[name].reset_choices()
+                self.form[name].reset_choices()  # which lets go of one that was renamed
+            if isinstance(region, Labels) and region in self._viewer.layers:
+                self.form["region"].value = region
             if images:
                 fake = own.get("synthetic", max(images, key=lambda layer: bool(layer.metadata.get("synthetic"))))
                 real = own.get("real", max(images, key=lambda layer: likeness(layer, fake)))

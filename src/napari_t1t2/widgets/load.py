@@ -147,7 +147,8 @@ class LoadWidget(JobWidget):
                 return
             case Failed(sentence=sentence):
                 self._summary.append(sentence)
-        self.status.setText("\n".join([*self._summary, *self._notes]))
+        lines = "\n".join([*self._summary, *self._notes]).splitlines()
+        self.status.setText("\n".join(dict.fromkeys(lines)))  # one folder may be that of both contrasts
 
     def take(self, folders: Sequence[Path], below: str = "") -> None:
         """Fill in folders that were dropped, one where it was dropped (`below` names the row), and load two at once."""

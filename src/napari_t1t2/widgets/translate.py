@@ -31,7 +31,17 @@ from ._card import CardView
 from ._filling import Filling, Looking
 from ._form import field_row, name_row, narrow, show_sentences, stack
 from ._job import JobWidget
-from ._layers import BESIDE, MAP_LOOKS, is_scan, keep_beside, pixels_of, place_of, provenance_of, refuse_no_image
+from ._layers import (
+    BESIDE,
+    MAP_LOOKS,
+    is_scan,
+    keep_beside,
+    on_layers,
+    pixels_of,
+    place_of,
+    provenance_of,
+    refuse_no_image,
+)
 from ._memory import memory
 
 if TYPE_CHECKING:
@@ -115,8 +125,7 @@ class TranslateWidget(JobWidget):
         self.form["layer"].changed.connect(self._suggest_direction)
         for change in ("current_step", "order", "ndisplay"):
             getattr(napari_viewer.dims.events, change).connect(self._on_dims)
-        napari_viewer.layers.events.inserted.connect(self._on_layers)
-        napari_viewer.layers.events.removed.connect(self._on_layers)
+        on_layers(napari_viewer, self._on_layers)
         napari_viewer.layers.selection.events.active.connect(self._on_active)
         memory.model_changed.connect(self._on_trained)
         self._suggested = memory.last_model or Path(SAMPLE_NAME)
@@ -136,9 +145,7 @@ class TranslateWidget(JobWidget):
         several = getattr(layer, "multiscale", False)
         level = layer.data_level if several and self.form["level"].value == ON_SCREEN else 0
         data, notice = pixels_of(layer, level)
-        if self.form["model"].value == Path():
-            raise Refusal("No model was chosen: train one, or choose the model.safetensors of a run.")
-        about = read_about(self.form["model"].value, brief=True)
+        about = self._read_about()
         to = about.config.side(self.form["to"].value or "")
         self._source, self._level, self._place = layer, level, place_of(layer, level)
         for sentence in filter(None, (notice, self._place.note)):
@@ -204,8 +211,6 @@ class TranslateWidget(JobWidget):
                 self.status.setText(f"Synthetic, not for diagnosis: {text}")
             case Line(text=text):
                 self._remark(text)
-            case Failed():
-                pass
 
     def missing(self) -> str:
         """An image or a folder, a model, and one that can make what is ticked."""
@@ -215,9 +220,7 @@ class TranslateWidget(JobWidget):
         show_sentences(self.form, wrong)
         if not self.more.wanted and self.form["layer"].value is None:
             return "open an image"
-        if not self._about:
-            return "choose a model"
-        return "see above what is wrong" if wrong else ""
+        return "see above what is wrong" if wrong else "" if self._about else "choose a model"
 
     def event(self, event: QEvent) -> bool:
         """Take unfinished layers away when the dock is closed: the job ends then, and half an image would mislead."""
@@ -296,9 +299,13 @@ class TranslateWidget(JobWidget):
 
     def _on_layers(self, _: Any = None) -> None:
         """Propose the newest scan where the one that was chosen is gone; never what is synthetic itself."""
-        self.form["layer"].reset_choices()
+        before = self.form["layer"].value
+        with self.form["layer"].changed.blocked():
+            self.form["layer"].reset_choices()  # which lets go of one that was renamed
+            self.form["layer"].value = before if before in self._viewer.layers else None
         if self.form["layer"].value is None and not self.running:
             self.form["layer"].value = next(filter(is_scan, reversed(self._viewer.layers)), None)
+        self.check()
 
     def _on_active(self, _: Any = None) -> None:
         """The scan that the user has selected is the one to translate."""
@@ -317,13 +324,17 @@ class TranslateWidget(JobWidget):
     def _on_trained(self, path: str) -> None:
         if self.running or self.form["model"].value not in (Path(), self._suggested):
             return  # the user has chosen another one
-        self._suggested = Path(path)
-        self.form["model"].value = self._suggested
+        self.form["model"].value = self._suggested = Path(path)
         self._on_model()
+
+    def _read_about(self) -> About:
+        if self.form["model"].value == Path():
+            raise Refusal("No model was chosen: train one, or choose the model.safetensors of a run.")
+        return read_about(self.form["model"].value, brief=True)
 
     def _on_model(self, _: Any = None) -> None:
         try:
-            self._about = read_about(self.form["model"].value, brief=True)
+            self._about = self._read_about()
         except Refusal as error:
             self._about = None
             self.status.setText(str(error))
