@@ -183,7 +183,10 @@ class TrainConfig(Checked):
     )
     run_folder: Path = setting(Path(), "Folder of the run: model, checkpoint, losses and previews are written there.")
     start: str = setting(
-        "", "Model to begin from, with its networks: a run folder, a file, or sample. Empty: none.", advanced=True
+        "auto",
+        "Model to begin from, with its networks: a run folder, a file, or sample, the general one. auto: sample where "
+        "that knows such heads already. Empty: random weights.",
+        advanced=True,
     )
     minutes: float = setting(
         5.0,
@@ -312,7 +315,7 @@ class TrainConfig(Checked):
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_dict`."""
         paths = {k: Path(v) for k, v in values.items() if k.endswith("_folder")}
-        before = {"pairs": "names" if values.get("paired_weight") else "off", "air_weight": 0.0}  # there were these
+        before = {"pairs": "names" if values.get("paired_weight") else "off", "air_weight": 0.0, "start": ""}
         if "frame" in values:  # a number for both, before there was one of each
             before |= dict.fromkeys(("t1_volume", "t2_volume"), values["frame"])
             values = {name: value for name, value in values.items() if name != "frame"}

@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 from napari_t1t2.config import ModelConfig
 from napari_t1t2.errors import Refusal
 from napari_t1t2.events import Finished, Preview, Progress, Saved, Started
-from napari_t1t2.model.about import read_about
+from napari_t1t2.model import start
+from napari_t1t2.model.about import SAMPLE, read_about
+from napari_t1t2.model.card import card_of
 from napari_t1t2.model.cyclegan import CycleGAN
 from napari_t1t2.model.saved import load_model
-from napari_t1t2.runs import training
+from napari_t1t2.runs import learned, training
 from napari_t1t2.runs.folder import claimed, load_config, save_config
 from napari_t1t2.runs.training import train
 
@@ -98,7 +100,7 @@ def test_the_run_folder_holds_all_that_a_run_leaves(config):
         "step-000000.png",
         "step-000004.png",
     ]
-    assert load_config(config.run_folder) == config
+    assert load_config(config.run_folder) == replace(config, start="")  # what auto came to
 
 
 def test_the_loss_table_has_one_row_a_report(config):
@@ -444,3 +446,39 @@ def test_a_run_that_starts_from_a_model_has_its_networks_and_begins_better(train
     apart = max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0])
     assert apart < 0.01  # one step of Adam away
     assert read_about(tmp_path / "warm").card["began"] == "run"
+
+
+@pytest.fixture
+def like_the_sample(config, monkeypatch):
+    """A config that may begin from the general model, whose heads that is said to know."""
+    monkeypatch.setattr(start, "knows", lambda *_, falling: True)
+    return replace(config, model=replace(ModelConfig(), size=config.model.size), steps=1)
+
+
+def test_auto_begins_from_the_general_model_where_it_knows_the_heads(like_the_sample):
+    begun = of(Started, list(train(like_the_sample)))[0]
+    assert learned.FROM_SAMPLE in begun.notes
+    stored, about = load_config(like_the_sample.run_folder), read_about(like_the_sample.run_folder)
+    general = read_about(Path("sample"))
+    assert (stored.start, stored.model.channels) == ("sample", general.config.channels)
+    assert [r.headroom for r in about.ranges.values()] == [r.headroom for r in general.ranges.values()]
+    assert general.seen < about.seen  # what that was trained on is not unseen now
+    assert card_of(about).summary().endswith(", begun from the general model")
+    ours, its = (load_model(path).generators["t2"].state_dict() for path in (like_the_sample.run_folder, SAMPLE))
+    assert max(float((ours[name] - its[name]).abs().max()) for name in its) < 1e-3
+
+
+def test_a_run_begun_by_auto_goes_on_by_auto(like_the_sample):
+    list(train(like_the_sample))
+    assert of(Finished, list(train(replace(like_the_sample, steps=2), resume=True)))[0].step == 2
+    assert load_config(like_the_sample.run_folder).start == "sample"
+
+
+def test_auto_is_random_weights_where_the_general_model_does_not_know_the_heads(like_the_sample, monkeypatch):
+    monkeypatch.setattr(start, "knows", lambda *_, falling: False)
+    begun = of(Started, list(train(like_the_sample)))[0]
+    assert learned.FROM_SAMPLE not in begun.notes
+    stored = load_config(like_the_sample.run_folder)
+    assert (stored.start, stored.model.channels) == ("", ModelConfig().channels)
+    with pytest.raises(Refusal, match="channels was 32"):
+        list(train(replace(like_the_sample, steps=2, model=replace(stored.model, channels=16)), resume=True))

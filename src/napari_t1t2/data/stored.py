@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from io import FileIO
 from pathlib import Path
@@ -82,6 +83,7 @@ class StoredSlices(PreparedSlices):
     def __init__(self, path: Path, channels: int, side: tuple[int, int], rows: npt.NDArray[np.intp]) -> None:
         super().__init__(side, rows)
         self._each = channels, *side
+        self._change: Callable[[Image], Image] | None = None
         self._file = _Held(path)  # held: the slices stay readable where the folder is replaced
         self._reading = Lock()
 
@@ -91,4 +93,21 @@ class StoredSlices(PreparedSlices):
         with self._reading:
             self._file.seek(int(self.rows[index]) * size * np.int16().itemsize)
             stored: Stored = np.fromfile(self._file, np.int16, size)
-        return stored.reshape(self._each)[:, rows, columns] * STEP
+        inputs: Image = stored.reshape(self._each)[:, rows, columns] * STEP
+        if self._change:
+            inputs[0] = self._change(inputs[0])
+        return inputs
+
+    def change(self, change: Callable[[Image], Image]) -> None:
+        """Read other intensities from now on, here and in parts that are taken from now on."""
+        self._change = change
+
+
+def change_intensities(images: Images, change: Callable[[Image], Image]) -> None:
+    """Of all slices, from now on; those in memory are changed in place."""
+    if isinstance(images, StoredSlices):
+        images.change(change)
+        return
+    held = images.inputs[:, 0] if isinstance(images, HeldSlices) else np.asarray(images)
+    for image in held:  # one at a time: less is copied
+        image[:] = change(image)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, get_args
 from .. import __version__
 from ..config import PresetName, TrainConfig, preset
 from ..data.seen import MARK, images_in
+from .about import SAMPLE_NAME
 
 if TYPE_CHECKING:
     from ..data.slices import Slices
     from .about import About
     from .known import Indices
 
+GENERAL = "the general model"
 NOTICE = "Makes synthetic images. Not for diagnosis."
 FEW_STEPS = 500  # after which tissue has its contrast; fewer make noise
 KEPT = ("data", "licence", "citation")  # what a person has written stays when a model is trained on
@@ -63,9 +65,10 @@ class Card:
         time = f"{self.step} steps" if self.minutes is None else _time(self.minutes)
         if self.general:
             return f"General model of {one} and {two}, not trained on your images{at}"
-        if self.step < FEW_STEPS:
+        began = f", begun from {self.began}" if self.began else ""
+        if self.step < FEW_STEPS and not began:
             return f"Hardly trained, {self.step} steps{on}{at}: expect little of it"
-        return f"Trained {time}{on}{at}"
+        return f"Trained {time}{on}{at}{began}"
 
     def rows(self) -> list[tuple[str, str]]:
         """What is known, as titles and texts."""
@@ -164,7 +167,7 @@ def noted(
             "preset": preset_of(config),
             "version": __version__,
         }
-        | ({"began": Path(config.start).name} if config.start else {})
+        | ({"began": GENERAL if config.start == SAMPLE_NAME else Path(config.start).name} if config.start else {})
     )
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -14,16 +13,14 @@ from safetensors.torch import load, save
 from torch import nn
 
 from ..atomic import locked, written_file
-from ..config import ModelConfig, Precision, Side, TrainConfig
+from ..config import ModelConfig, Precision, Side
 from ..errors import Refusal
-from .about import SAMPLE, About, header_of, model_file, read_about
+from .about import SAMPLE, About, header_of, model_file
 from .cpu_layers import arrange
 from .cyclegan import CycleGAN
 from .exported import read_onnx
 from .memory import ran_out
 from .networks import UNetGenerator
-
-NETWORKS = ("channels", "levels", "tone_curve", "gate", "depth", "upsample")  # settings that weights fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,19 +82,6 @@ def load_model(path: Path, device: torch.device | str = "cpu", precision: Precis
             raise
         raise Refusal(f"{path}: the weights do not fit the file's own description; it is damaged.") from error
     return Model(about, sha256(content).hexdigest(), generators, precision)
-
-
-def with_networks_of(start: str, config: TrainConfig) -> TrainConfig:
-    """A config with the network settings of the model that its training begins from."""
-    like = read_about(Path(start)).config
-    return replace(config, model=replace(config.model, **{name: getattr(like, name) for name in NETWORKS}))
-
-
-def begin_from(start: str, gan: CycleGAN) -> None:
-    """Give the generators the weights of a model; the discriminators begin anew. Raises `Refusal`."""
-    model = load_model(Path(start))
-    for side, own in (("t2", gan.t1_to_t2), ("t1", gan.t2_to_t1)):
-        own.load_state_dict(model.generator(cast("Side", side)).state_dict())
 
 
 def describe_anew(model: Model, about: About) -> None:

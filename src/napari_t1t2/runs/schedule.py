@@ -8,6 +8,7 @@ from ..config import TrainConfig
 from ..model.checkpoint import Began, Checkpoint
 
 MOST = 0.5  # of the slices
+WARM = 0.06  # of the learning rate where training begins from a model, so as not to lose what it knows
 EVERY, BESIDE_PAIRS = 4, 0.3  # steps, and the weight of the unpaired losses in such a step
 
 
@@ -55,11 +56,13 @@ class Schedule:
         return 1.0 if share < MOST else (BESIDE_PAIRS if step % EVERY == 0 else 0.0)
 
     def learning_rate(self, position: float) -> float:
-        """Constant up to `decay_from`, then falling linearly to 0."""
+        """Constant up to `decay_from`, then falling linearly to 0; small where a model was begun from."""
         c = self.config
-        return c.learning_rate * (1.0 if position <= c.decay_from else (1 - position) / (1 - c.decay_from))
+        rate = c.learning_rate * (WARM if c.start else 1.0)
+        return rate * (1.0 if position <= c.decay_from else (1 - position) / (1 - c.decay_from))
 
     def cycle_weight(self, position: float) -> float:
-        """A tenth at the start, rising linearly to the whole at `cycle_warmup`."""
+        """A tenth at the start, rising linearly to the whole at `cycle_warmup`; whole where a model was begun from."""
         c = self.config
-        return c.cycle_weight * (1.0 if position >= c.cycle_warmup else 0.1 + 0.9 * position / c.cycle_warmup)
+        whole = position >= c.cycle_warmup or c.start
+        return c.cycle_weight * (1.0 if whole else 0.1 + 0.9 * position / c.cycle_warmup)

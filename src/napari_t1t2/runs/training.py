@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..atomic import LOCK_FILE
-from ..config import Side, TrainConfig
-from ..data.batches import Bank
-from ..data.inputs import polarity
-from ..data.pairs import find_pairs
-from ..data.reading import reading
-from ..data.seen import images_in, seen_in_all
-from ..data.split import split
+from ..config import TrainConfig
 from ..errors import Refusal
 from ..events import Finished, Noted, Preview, Progress, Saved, Started, TrainEvent
-from ..images.intensity import Intensity
-from ..model.about import MODEL_FILE, About
-from ..model.card import noted
+from ..model.about import MODEL_FILE
 from ..model.checkpoint import Position, read_checkpoint, save_checkpoint
 from ..model.cyclegan import CycleGAN
 from ..model.device import computes_in_bfloat16
-from ..model.known import learning
 from ..model.memory import pages_kept
 from ..model.ranks import ALONE, Ranks
-from ..model.saved import begin_from, save_model, with_networks_of
+from ..model.saved import save_model
+from ..model.start import AUTO, begin_from, beginning_from, with_networks_of
 from .best import Best
 from .folder import (
     CHECKPOINT_FILE,
@@ -43,14 +34,15 @@ from .folder import (
     LossTable,
     add_data,
     add_notes,
-    beside,
     check_run_folder,
     claimed,
     is_model_of,
+    load_config,
     save_config,
 )
 from .guard import Guard, uninterrupted
-from .preview import Head, heads_among, preview, slice_at
+from .learned import learned_from
+from .preview import preview, slice_at
 from .schedule import Schedule
 
 SAVE_SECONDS = 300.0  # of training between two saves, at most
@@ -91,6 +83,10 @@ def train(
     """
     if config.run_folder == Path():
         raise Refusal("No run folder was given: choose where the model goes.")
+    if config.start and resume:
+        config = _as_begun(config)
+    elif config.start and config.start != AUTO:
+        config = beginning_from(config.start, config)
     ranks.part(config.batch)  # refuses one that the processes cannot share
     with ExitStack() as stack:
         if ranks.first:
@@ -102,6 +98,13 @@ def train(
         yield from _train(config, stop, resume, ranks, preview_at, stack)
 
 
+def _as_begun(config: TrainConfig) -> TrainConfig:
+    """A config that is to go on with its run, beginning from what that began from. Raises `Refusal`."""
+    before = load_config(config.run_folder)
+    config = replace(config, start=before.start if config.start == AUTO else config.start)
+    return with_networks_of(before.model, config) if before.start else config
+
+
 def _train(
     config: TrainConfig,
     stop: Callable[[], bool],
@@ -110,8 +113,6 @@ def _train(
     preview_at: Callable[[], float],
     stack: ExitStack,
 ) -> Iterator[TrainEvent]:
-    if config.start and not resume:
-        config = with_networks_of(config.start, config)
     # Set up: the images, the networks, and where a resumed run stands.
     run, device = config.run_folder, ranks.device(config.device)
     if config.threads:
@@ -134,7 +135,9 @@ def _train(
             f"This training is finished ({step} steps, {seconds / 60:.1f} minutes): to train on, give more minutes or "
             "steps, counted from its beginning."
         )
-    learned = yield from _read(config, saved.about if saved else None, device, stop, ranks)
+    learned = yield from learned_from(config, saved.about if saved else None, device, stop, ranks)
+    config = learned.config
+    schedule = schedule if saved else Schedule(config)
     torch.manual_seed(config.seed)
     gan = CycleGAN(config, ranks).to(device).train()
     if saved:
@@ -260,84 +263,6 @@ def _train(
     if saved_at != step:
         yield save()
     yield Finished(step, run / MODEL_FILE, "completed" if completed else "stopped")
-
-
-@dataclass(frozen=True, eq=False)
-class Learned:
-    """What a run learns from, and what its model will say of itself."""
-
-    t1: Bank
-    t2: Bank
-    pairs: tuple[Bank, Bank] | None
-    share: float  # of the slices of the smaller contrast that have a partner
-    heads: tuple[Head, Head, bool]  # a held-out one of each contrast, for the previews, and whether it is the same
-    about: About
-    falling: bool  # whether what is dark in one contrast is bright in the other
-    counts: tuple[int, int]  # slices of each contrast
-    patients: tuple[int, int]
-    notes: tuple[str, ...]
-    data: dict[str, Any]  # by contrast, its folder and what became of each file, for the run's record
-
-
-def _read(
-    config: TrainConfig, before: About | None, device: torch.device, stop: Callable[[], bool], ranks: Ranks
-) -> Generator[TrainEvent, None, Learned]:
-    """Read the folders, split them, look for pairs, and describe what is trained on.
-
-    A model keeps the units, the resolution and the description `before`, with which it was begun.
-    """
-    part = ranks.part(config.batch)
-    if not ranks.first:
-        ranks.meet()
-    t1, t2, pixel = yield from reading(config, before.config.pixel if before else 0.0, stop)
-    if ranks.first:
-        ranks.meet()  # slices beyond memory go to disk once, and the others find them there
-    parts = split(t1, t2, config)
-    pairs = yield from find_pairs(t1, t2, parts, config, stop)
-    notes = t1.notes + t2.notes + parts.notes + pairs.notes
-    seen = t1.fingerprints_of(parts.train[0]) | t2.fingerprints_of(parts.train[1])
-    ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
-    if before:
-        ranges = before.ranges
-        if before.calibration:
-            notes += ("the model's calibration ends with this, as its errors change: calibrate it again",)
-        if new := images_in(seen - before.seen):
-            notes += (f"{new} images are new to this run, which was begun on others",)
-        seen = seen_in_all(seen, before.seen)
-    familiar = before.familiar if before else None
-    if not familiar:
-        familiar = yield from learning(((t1.images, parts.train[0]), (t2.images, parts.train[1])), config, stop)
-
-    banks = [Bank(s.images, config, device, i, parts.train[i], part) for i, s in enumerate((t1, t2))]
-    # of one stream, so that both contrasts of a pair are cut and mirrored alike
-    paired = [Bank(images, config, device, 5, part=part, moved=True) for images in pairs.images if len(images)]
-    patients = [len({s.subjects[i] for i in s.owners[n]} - {""}) for s, n in zip((t1, t2), parts.train, strict=True)]
-    about = About(config.run_folder / MODEL_FILE, replace(config.model, pixel=pixel), ranges, 0, seen, familiar)
-    about = replace(about, card=noted(config, ((t1, parts.train[0]), (t2, parts.train[1])), pairs.count, before))
-    return Learned(
-        banks[0],
-        banks[1],
-        (paired[0], paired[1]) if paired else None,
-        pairs.count / min(len(parts.train[0]), len(parts.train[1])),
-        heads_among(t1, t2, parts),
-        about,
-        polarity(t1.images, parts.train[0]) * polarity(t2.images, parts.train[1]) < 0,
-        (len(parts.train[0]), len(parts.train[1])),
-        (patients[0], patients[1]),
-        notes,
-        {
-            label: {"folder": beside(config.run_folder, folder), "files": slices.uses(trained, held)}
-            for label, folder, slices, trained, held in zip(
-                (config.model.t1_label, config.model.t2_label),
-                (config.t1_folder, config.t2_folder),
-                (t1, t2),
-                parts.train,
-                parts.held,
-                strict=True,
-            )
-        }
-        | {"pairs": {"slices": pairs.count, "exams": [exam.record() for exam in pairs.exams]}},
-    )
 
 
 def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:

@@ -1,0 +1,136 @@
+"""What a training begins from: random weights, a model, or the general one where it knows such heads already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import avg_pool2d
+
+from ..config import SIDES, ModelConfig, Side, TrainConfig
+from ..data.slices import Slices
+from ..data.stored import change_intensities
+from ..images.intensity import Intensity
+from ..images.pixels import evenly
+from ..images.volume import Image
+from .about import SAMPLE_NAME, read_about
+from .cyclegan import CycleGAN
+from .saved import Model, load_model
+
+AUTO = "auto"
+NETWORKS = ("channels", "levels", "tone_curve", "gate", "depth", "upsample")  # settings that weights fit
+SOME = 24  # slices of each contrast that are looked at
+PATCH, COARSE = 8, 4  # sides of the patches that are compared, in pixels, and of how many pixels the coarse ones are
+SHOWN = -0.9  # what is brighter shows more than air
+DIRECTIONS, PATCHES = 96, 8192  # in which patches are compared, and how many
+
+Indices = npt.NDArray[np.intp]
+
+
+def may_begin_from_sample(config: TrainConfig) -> bool:
+    """Whether `auto` may choose the general model: for T1 and T2, and networks that nobody has set otherwise."""
+    usual = ModelConfig()
+    return (config.model.t1_label, config.model.t2_label) == (usual.t1_label, usual.t2_label) and all(
+        getattr(config.model, name) == getattr(usual, name) for name in NETWORKS
+    )
+
+
+def beginning_from(start: str, config: TrainConfig) -> TrainConfig:
+    """A config whose training begins from a model, with that model's networks. Raises `Refusal`."""
+    return with_networks_of(read_about(Path(start)).config, replace(config, start=start))
+
+
+def with_networks_of(like: ModelConfig, config: TrainConfig) -> TrainConfig:
+    """A config with the network settings of another."""
+    return replace(config, model=replace(config.model, **{name: getattr(like, name) for name in NETWORKS}))
+
+
+def begin_from(start: str, gan: CycleGAN) -> None:
+    """Give the generators the weights of a model; the discriminators begin anew. Raises `Refusal`."""
+    model = load_model(Path(start))
+    for side, own in (("t2", gan.t1_to_t2), ("t1", gan.t2_to_t1)):
+        own.load_state_dict(model.generator(cast("Side", side)).state_dict())
+
+
+def general_fits(config: TrainConfig, t1: tuple[Slices, Indices], t2: tuple[Slices, Indices], *, falling: bool) -> bool:
+    """Whether training may and should begin from the general model, by slices of each contrast."""
+    if not may_begin_from_sample(config):
+        return False
+    model = load_model(Path(SAMPLE_NAME))
+    one, other = (
+        np.stack([_into(s.intensity, like)(s.images[i]) for i in chosen[evenly(len(chosen), SOME)]])
+        for (s, chosen), like in zip((t1, t2), (model.about.ranges[side] for side in SIDES), strict=True)
+    )
+    return knows(model, one, other, falling=falling)
+
+
+def in_range_of(slices: Slices, like: Intensity) -> Slices:
+    """The slices, changed in place, with as many medians of the head between -1 and 1 as a model was trained with."""
+    if slices.intensity.headroom == like.headroom:
+        return slices
+    change_intensities(slices.images, _into(slices.intensity, like))
+    return replace(slices, intensity=slices.intensity.with_headroom(like.headroom))
+
+
+def _into(own: Intensity, like: Intensity) -> Callable[[Image], Image]:
+    return lambda image: own.with_headroom(like.headroom).to_unit(own.from_unit(image))
+
+
+def knows(model: Model, t1: Image, t2: Image, *, falling: bool) -> bool:
+    """Whether what a model makes of T1 is nearer to T2 than a recolouring, and the other way round as well.
+
+    T1 and T2 are (N, rows, columns) in [-1, 1], of any heads. Nearer is what has more alike patches, fine and coarse
+    ones, by sliced Wasserstein distance (Rabin et al., 2011). The recolouring brings the intensities of the head,
+    `falling` or rising, to the other's.
+    """
+    sides: tuple[tuple[Side, Image, Image], ...] = (("t2", t1, t2), ("t1", t2, t1))
+    for side, source, target in sides:
+        with torch.inference_mode():
+            made = [model.generator(side)(torch.from_numpy(image)[None, None])[0, 0].numpy() for image in source]
+        if apart(np.stack(made), target) >= apart(_recoloured(source, target, falling=falling), target):
+            return False
+    return True
+
+
+def apart(one: Image, other: Image) -> float:
+    """How far the patches of two stacks (N, H, W) are from each other, sliced Wasserstein, in their units."""
+    rng = np.random.default_rng(0)
+    directions = rng.standard_normal((PATCH * PATCH, DIRECTIONS))
+    directions /= np.linalg.norm(directions, axis=0)
+    levels = np.linspace(0.005, 0.995, 200)
+    total = 0.0
+    for scale in (1, COARSE):
+        one_side, other_side = (
+            np.quantile(_patches(images, scale, rng) @ directions, levels, axis=0) for images in (one, other)
+        )
+        total += float(np.abs(one_side - other_side).mean())
+    return total
+
+
+def _patches(images: Image, scale: int, rng: np.random.Generator) -> Image:
+    """(patches, pixels) of the head, at random; of slices smaller than one, what there is as air."""
+    coarse = avg_pool2d(torch.from_numpy(images)[:, None], scale, ceil_mode=True)
+    room = [max(0, PATCH - side) for side in coarse.shape[-2:]]
+    coarse = torch.nn.functional.pad(coarse, (0, room[1], 0, room[0]), value=-1.0)
+    each = coarse[:, 0].unfold(1, PATCH, 2).unfold(2, PATCH, 2).reshape(-1, PATCH * PATCH).numpy()
+    head = np.flatnonzero((each > SHOWN).mean(axis=1) > 0.25)
+    chosen = rng.permutation(head if len(head) else len(each))[:PATCHES]
+    patches: Image = each[chosen]
+    return patches
+
+
+def _recoloured(source: Image, target: Image, *, falling: bool) -> Image:
+    """The heads of a stack with the intensities of another's, the darkest or the brightest first; air as it is."""
+    head, like = source > SHOWN, target > SHOWN
+    if not (head.any() and like.any()):
+        return source
+    levels = np.linspace(0, 1, 256)
+    out = source.copy()
+    wanted = np.quantile(target[like], 1 - levels if falling else levels)
+    out[head] = np.interp(source[head], np.quantile(source[head], levels), wanted)
+    return out
