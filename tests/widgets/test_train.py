@@ -394,6 +394,13 @@ def test_the_previews_leave_room_for_the_curves(widget, qtbot):
     assert strip.picture.minimumSizeHint().height() <= strip.picture._highest <= 240
 
 
+def test_previews_without_room_are_not_drawn(widget, qtbot, qtlog):
+    picture = strip_of(widget, qtbot).picture
+    picture.resize(0, 0)
+    picture._draw()
+    assert not [one.message for one in qtlog.records if "Paint" in one.message]
+
+
 def test_a_new_preview_does_not_take_away_an_earlier_one_that_is_looked_at(widget, qtbot, config, head):
     strip = strip_of(widget, qtbot)
     strip.history.setValue(0)

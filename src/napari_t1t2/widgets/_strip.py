@@ -58,7 +58,7 @@ class Picture(QLabel):
         self._draw()
 
     def _draw(self) -> None:
-        if self.whole.isNull():
+        if self.whole.isNull() or self.size().isEmpty():
             return
         dense = self.devicePixelRatioF()
         how = Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
