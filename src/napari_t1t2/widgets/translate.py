@@ -33,7 +33,7 @@ from ._form import field_row, name_row, narrow, show_sentences, stack
 from ._job import JobWidget
 from ._layers import (
     BESIDE,
-    MAP_LOOKS,
+    MAP_LOOK,
     is_scan,
     keep_beside,
     on_layers,
@@ -283,7 +283,7 @@ class TranslateWidget(JobWidget):
             called = name
             if says.kind in MAPS:
                 called = f"{says.kind} of {name}"
-                looks = MAP_LOOKS | {"metadata": {}, "visible": len(self._filling) < 2}  # two would add up
+                looks = MAP_LOOK | {"metadata": {}, "visible": len(self._filling) < 2}  # two would add up
             looks["metadata"] |= of_source | replace(says, complete=False).to_dict()
             layer = self._viewer.add_image(
                 image, name=f"{called}, 0% done", contrast_limits=limits, rgb=False, **looks, **self._place.geometry
