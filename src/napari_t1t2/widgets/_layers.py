@@ -30,7 +30,7 @@ GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_la
 TO_WORLD = np.array([[0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1.0]])  # RAS+ (x, y, z) to that (z, y, x)
 BESIDE = "beside"  # of a layer's metadata: it lies in mm only to be seen, the size of its pixels is not known
 # with additive blending black, no error, lets the image through; half of it leaves that to be seen
-MAP_LOOK = {"colormap": "inferno", "blending": "additive", "opacity": 0.5}
+MAPLIKE = {"colormap": "inferno", "blending": "additive", "opacity": 0.5}
 ZYX = np.eye(4)[[2, 1, 0, 3]]
 
 
@@ -58,7 +58,7 @@ def layer_of(volume: Volume) -> tuple[Image, dict[str, Any], Literal["image"]]:
     if volume.provenance:
         about["name"] = volume.provenance.mark(volume.name)
         about["metadata"] |= volume.provenance.to_dict()
-        about |= MAP_LOOK if volume.provenance.kind in MAPS else {}
+        about |= MAPLIKE if volume.provenance.kind in MAPS else {}
     if volume.affine is None:
         if volume.spacing:
             about |= {"scale": volume.spacing, "units": ("mm",) * 3}
@@ -89,7 +89,7 @@ def maps_of(fake: Layer, layers: Iterable[Layer]) -> list[Layer]:
     return list(found.values())
 
 
-def on_layers(viewer: napari.Viewer, act: Callable[[Any], None]) -> None:
+def follow(viewer: napari.Viewer, act: Callable[[Any], None]) -> None:
     """Act whenever a layer comes or goes, or is called otherwise (napari 0.9)."""
     for change in {"inserted", "removed", "renamed"} & set(viewer.layers.events.emitters):
         getattr(viewer.layers.events, change).connect(act)

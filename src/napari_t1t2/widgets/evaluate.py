@@ -18,7 +18,7 @@ from ..provenance import MAPS, Provenance
 from ._comparison import Evaluated, Source, Stage, evaluated, have_one_unit, likeness, warnings
 from ._form import name_row, narrow, stack
 from ._job import JobWidget
-from ._layers import maps_of, on_layers, place_of, provenance_of, refuse_no_image
+from ._layers import follow, maps_of, place_of, provenance_of, refuse_no_image
 from ._planes import PlanesWindow
 from ._scores import JointHistogram, ScoreTable, as_csv
 from ._views import DIFFERENCES, OF_PLACE, WAYS, View
@@ -129,7 +129,7 @@ class EvaluateWidget(JobWidget):
         self.form["region"].changed.connect(self._on_region)
         for name in ("synthetic", "real"):
             self.form[name].changed.connect(lambda layer, name=name: self._on_choice(name, layer))
-        on_layers(napari_viewer, self._on_layers)
+        follow(napari_viewer, self._on_layers)
         napari_viewer.layers.events.removed.connect(self._on_removed)
         self._on_layers()
 

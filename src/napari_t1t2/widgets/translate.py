@@ -31,17 +31,7 @@ from ._card import CardView
 from ._filling import Filling, Looking
 from ._form import field_row, name_row, narrow, show_sentences, stack
 from ._job import JobWidget
-from ._layers import (
-    BESIDE,
-    MAP_LOOK,
-    is_scan,
-    keep_beside,
-    on_layers,
-    pixels_of,
-    place_of,
-    provenance_of,
-    refuse_no_image,
-)
+from ._layers import BESIDE, MAPLIKE, follow, is_scan, keep_beside, pixels_of, place_of, provenance_of, refuse_no_image
 from ._memory import memory
 
 if TYPE_CHECKING:
@@ -125,7 +115,7 @@ class TranslateWidget(JobWidget):
         self.form["layer"].changed.connect(self._suggest_direction)
         for change in ("current_step", "order", "ndisplay"):
             getattr(napari_viewer.dims.events, change).connect(self._on_dims)
-        on_layers(napari_viewer, self._on_layers)
+        follow(napari_viewer, self._on_layers)
         napari_viewer.layers.selection.events.active.connect(self._on_active)
         memory.model_changed.connect(self._on_trained)
         self._suggested = memory.last_model or Path(SAMPLE_NAME)
@@ -283,7 +273,7 @@ class TranslateWidget(JobWidget):
             called = name
             if says.kind in MAPS:
                 called = f"{says.kind} of {name}"
-                looks = MAP_LOOK | {"metadata": {}, "visible": len(self._filling) < 2}  # two would add up
+                looks = MAPLIKE | {"metadata": {}, "visible": len(self._filling) < 2}  # two would add up
             looks["metadata"] |= of_source | replace(says, complete=False).to_dict()
             layer = self._viewer.add_image(
                 image, name=f"{called}, 0% done", contrast_limits=limits, rgb=False, **looks, **self._place.geometry
