@@ -68,6 +68,7 @@ def test_scores_and_calibration_come_into_the_card_beside_doing_nothing(trained,
     store(model, [calibrate(model, [(t1, t2)])], scores_of(model, [(t1, t2)]))
     card = card_of(read_about(tmp_path / "run"))
     assert card.calibrated == ("T1", "T2") or card.calibrated == ("T2", "T1")
+    assert card.intervals == card.calibrated
     assert set(card.scores) == {"T1 to T2", "T2 to T1"}
     assert "the source as it is" in dict(card.rows())["Score, T1 to T2"]
 

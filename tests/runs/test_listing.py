@@ -14,7 +14,10 @@ from napari_t1t2.runs.script import as_command, as_python
 def test_a_run_says_how_long_it_was_trained_and_on_what(trained):
     run = read_run(trained)
     assert (run.steps, run.picture) == (4, previews_in(trained)[-1])
-    assert "(4 steps): hardly trained; T1 and T2 of T1 and T2; axial" in run.summary() and "cpu" in run.device
+    assert (
+        "(4 steps): hardly trained; T1 and T2 from the folders T1 and T2; axial" in run.summary()
+        and "cpu" in run.device
+    )
 
 
 def test_a_folder_that_is_no_run_is_not_listed(tmp_path, trained):

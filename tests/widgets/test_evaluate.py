@@ -255,6 +255,9 @@ def test_without_two_layers_there_is_nothing_to_evaluate(widget, viewer, head):
     assert "There is no layer" in evaluate(widget).sentence
     viewer.add_image(head, name="made", metadata={"synthetic": True})
     assert "'made' is chosen twice" in evaluate(widget).sentence
+    assert widget.go.text() == "Evaluate: open two images"
+    viewer.add_image(head, name="scan")
+    assert widget.go.text() == "Evaluate"
 
 
 def test_labels_without_the_number_are_refused(widget, viewer, head):
@@ -309,10 +312,10 @@ def test_after_a_failed_press_there_is_nothing_to_copy(widget, viewer, fake, rea
     add(viewer, real)
     add(viewer, fake, synthetic=True)
     evaluate(widget)
-    assert widget.copy.isEnabled()
+    assert not widget.copy.isHidden()
     widget.form["real"].value = widget.form["synthetic"].value
     widget.go.click()
-    assert not widget.copy.isEnabled()
+    assert widget.copy.isHidden()
 
 
 def test_what_is_chosen_most_stands_above_the_rows_that_a_small_dock_hides(widget):
@@ -343,8 +346,29 @@ def test_results_go_with_the_layers_that_they_are_of(widget, viewer, fake, real,
     evaluate(widget)
     assert not widget.table.isHidden() and len(viewer.layers) == 4
     viewer.layers.remove(widget._compared[gone])
-    assert widget.table.isHidden() and widget.histogram.isHidden() and not widget.copy.isEnabled()
+    assert widget.table.isHidden() and widget.histogram.isHidden() and widget.copy.isHidden()
     assert not any("difference" in layer.name for layer in viewer.layers) and len(viewer.layers) == 2
+
+
+def test_a_layer_that_goes_while_it_is_evaluated_leaves_no_results(widget, viewer, head):
+    made = viewer.add_image(head, name="made", metadata={"synthetic": True})
+    viewer.add_image(head, name="scan")
+    widget.go.click()
+    viewer.layers.remove(made)
+    widget.wait(60)
+    assert widget.table.isHidden() and widget.copy.isHidden() and [one.name for one in viewer.layers] == ["scan"]
+    assert widget.status.text().startswith("One of the two images was removed meanwhile")
+
+
+def test_a_layer_that_is_renamed_is_called_so_and_stays_chosen(widget, viewer, head):
+    viewer.add_image(head, name="other")
+    made = viewer.add_image(head, name="made, 0% done", metadata={"synthetic": True})
+    scan = viewer.add_image(head, name="scan")
+    widget.form["region"].value = lesion = viewer.add_labels(np.ones(head.shape, int), name="lesion")
+    widget.form["real"].value = viewer.layers["other"]
+    made.name, viewer.layers["other"].name, lesion.name, scan.name = "made", "mine", "the lesion", "0"
+    names = [widget.form[row].native.currentText() for row in ("synthetic", "real", "region")]
+    assert names == ["made", "mine", "the lesion"] and widget.form["label"].enabled
 
 
 def test_another_layer_that_goes_takes_no_results_along(widget, viewer, fake, real):
@@ -362,3 +386,5 @@ def test_the_joint_histogram_has_the_colours_of_the_window(widget, viewer, qtbot
     axes = widget.histogram.axes
     assert to_hex(axes.get_facecolor()) == to_hex(axes.figure.get_facecolor()) == "#262930"
     assert {to_hex(part.get_color()) for part in (axes.xaxis.label, axes.title, axes.lines[0])} == {"#f0f1f2"}
+    widget.setStyleSheet("QWidget { background-color: #ffffff; color: #101010; }")  # another theme
+    assert to_hex(axes.get_facecolor()) == "#ffffff" and to_hex(axes.title.get_color()) == "#101010"

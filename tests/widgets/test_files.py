@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 from napari_t1t2.images.dicom_write import write_dicom
 from napari_t1t2.images.read import read_files, read_image
 from napari_t1t2.images.volume import Volume, spacing_of
-from napari_t1t2.provenance import Provenance
+from napari_t1t2.provenance import MAPS, Provenance
 from napari_t1t2.widgets import files
 from napari_t1t2.widgets.files import get_reader, read_layers
 
@@ -201,6 +201,15 @@ def test_a_synthetic_layer_says_so_in_its_file_and_is_read_back_as_synthetic(vie
     (again,) = viewer.open(written[0], plugin=PLUGIN)
     assert Provenance.from_dict(again.metadata) == SYNTHETIC and again.name == "made (synthetic)"
     np.testing.assert_allclose(again.extent.world, made.extent.world, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_a_map_that_is_read_back_looks_like_a_map_and_no_image(viewer, tmp_path, kind):
+    viewer.open(nifti(tmp_path / "sub-01_T1w.nii"), plugin=PLUGIN)
+    says = replace(SYNTHETIC, kind=kind, contrast=f"{kind} of T2")
+    made = viewer.add_image(viewer.layers[0].data, metadata=viewer.layers[0].metadata | says.to_dict())
+    (again,) = viewer.open(save(viewer, tmp_path / "made.nii.gz", made)[0], plugin=PLUGIN)
+    assert (again.colormap.name, again.blending, again.metadata["kind"]) == ("inferno", "additive", kind)
 
 
 @pytest.fixture

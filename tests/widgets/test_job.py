@@ -5,9 +5,10 @@ import threading
 from dataclasses import replace
 
 import pytest
+from magicgui.widgets import Container, FileEdit
 from qtpy.QtCore import QCoreApplication, QPoint, QPointF, QRunnable, Qt, QThreadPool, QTimer
 from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QScrollArea, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QLabel, QScrollArea, QWidget
 
 from napari_t1t2.events import Failed, Finished
 from napari_t1t2.model.about import read_about
@@ -254,3 +255,15 @@ def test_a_notice_pops_up_once_and_stands_in_the_dock_each_time(qtbot, told):
         widget.tell("It is dark.")
         assert widget.remarks.text() == "It is dark."
     assert told == ["It is dark."]
+
+
+def test_no_label_is_cut_off_at_its_end(qtbot):
+    form = Container(widgets=[FileEdit(label="T1 folder", name="folder")])
+    form.native.setStyleSheet("font-size: 19px")  # as a theme, a screen or the user has it
+    rows = Rows(form.native)
+    qtbot.addWidget(rows)
+    rows.resize(260, 100)
+    with qtbot.waitExposed(rows):
+        rows.show()
+    (label,) = rows.findChildren(QLabel)
+    qtbot.waitUntil(lambda: label.width() >= label.fontMetrics().horizontalAdvance("T1 folder"))

@@ -95,6 +95,11 @@ def test_a_folder_without_images_is_named_in_a_sentence(widget, tmp_path, told, 
     assert folder in widget.status.text() and folder in told[0]
 
 
+def test_what_is_wrong_with_a_folder_is_said_once(widget, tmp_path):
+    load(widget, tmp_path, tmp_path)
+    assert widget.status.text().count("holds no images") == 1
+
+
 def test_loading_without_a_folder_says_what_to_do(widget, told):
     widget.go.click()
     assert "Choose a folder" in widget.status.text()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from napari.components import ViewerModel
 from qtpy.QtCore import QCoreApplication
 from qtpy.QtGui import QGuiApplication
@@ -387,6 +388,19 @@ def test_previews_are_one_strip_with_the_step_and_a_way_back_through_them(widget
     assert not len(viewer.layers)
 
 
+def test_the_previews_leave_room_for_the_curves(widget, qtbot):
+    strip = strip_of(widget, qtbot)
+    strip.picture.resize(640, 480)  # as it was before it lay in the dock
+    assert strip.picture.minimumSizeHint().height() <= strip.picture._highest <= 240
+
+
+def test_previews_without_room_are_not_drawn(widget, qtbot, qtlog):
+    picture = strip_of(widget, qtbot).picture
+    picture.resize(0, 0)
+    picture._draw()
+    assert not [one.message for one in qtlog.records if "Paint" in one.message]
+
+
 def test_a_new_preview_does_not_take_away_an_earlier_one_that_is_looked_at(widget, qtbot, config, head):
     strip = strip_of(widget, qtbot)
     strip.history.setValue(0)
@@ -450,6 +464,15 @@ def test_the_curve_is_raw_and_faint_and_its_mean_bold(widget):
     widget.curve.log.setChecked(False)
     assert widget.curve.axes.get_yscale() == "linear"
     assert widget.curve.axes.get_legend() is None  # it stands below, never over the data
+
+
+def test_the_curve_follows_the_theme_of_the_window(widget):
+    widget.setStyleSheet("QWidget { background-color: #262930; color: #f0f1f2; }")
+    widget.curve.add(1, {"cycle": 1.0})
+    dark = widget.curve._lines["cycle"][1].get_color()
+    widget.setStyleSheet("QWidget { background-color: #ffffff; color: #101010; }")
+    assert to_hex(widget.curve.axes.get_facecolor()) == "#ffffff"
+    assert widget.curve._lines["cycle"][1].get_color() not in (dark, None)
 
 
 def test_a_loss_that_comes_rarely_is_drawn_all_the_same(widget):

@@ -23,7 +23,7 @@ from napari_t1t2.synthesis import prepare, translation
 from napari_t1t2.synthesis.uncertainty import NOT_CALIBRATED
 from napari_t1t2.widgets._job import KEPT
 from napari_t1t2.widgets._layers import beside, layer_of, place_of
-from napari_t1t2.widgets._memory import memory, selection_of
+from napari_t1t2.widgets._memory import memory
 from napari_t1t2.widgets.files import read_layers, save_dicom, save_nifti, volumes_of
 from napari_t1t2.widgets.translate import TranslateWidget
 
@@ -163,6 +163,21 @@ def test_a_model_that_the_user_chose_is_left_alone(widget, trained, tmp_path):
     widget.form["model"].value = tmp_path / "mine.safetensors"
     memory.last_model = tmp_path / "newer.safetensors"
     assert widget.form["model"].value == tmp_path / "mine.safetensors"
+
+
+def test_a_layer_that_is_renamed_is_called_so_and_stays_chosen(widget, viewer, head):
+    first = viewer.add_image(head, name="first")
+    viewer.add_image(head, name="second")
+    widget.form["layer"].value = first
+    first.name = "mine"
+    assert widget.form["layer"].value == first and widget.form["layer"].native.currentText() == "mine"
+    viewer.layers.remove(first)
+    assert widget.form["layer"].value.name == "second"
+
+
+def test_an_empty_row_is_no_model(widget):
+    widget.form["model"].line_edit.value = ""
+    assert widget.status.text().startswith("No model was chosen")
 
 
 def test_deleting_the_new_layer_ends_the_translation(widget, viewer, head, monkeypatch, qtbot):
@@ -362,6 +377,19 @@ def test_the_interval_alone_lies_over_the_image(widget, viewer, head, calibrated
     widget.form["interval"].value = True
     half = translate(widget, viewer.add_image(head, name="sub-01", metadata={"contrast": "T1"}))
     assert half.name == "interval of T2 (synthetic) from sub-01" and half.visible and len(viewer.layers) == 3
+
+
+def test_an_interval_that_a_model_cannot_make_is_told_below_its_row_before_it_is_asked_for(
+    widget, viewer, head, calibrated
+):
+    viewer.add_image(head, metadata={"contrast": "T1"})
+    widget.form["interval"].value = True
+    told = widget.form["interval_wrong"]
+    assert not told.native.isHidden() and "calibrate" in told.value
+    assert widget.go.text() == "Translate: see above what is wrong"
+    widget.form["model"].value = calibrated
+    assert not told.value and widget.go.text() == "Translate"
+    assert "expected errors of T1, T2; intervals of T1, T2" in widget.card.rows.text().replace("T2, T1", "T1, T2")
 
 
 def test_an_interval_of_a_model_that_is_not_calibrated_is_refused_with_what_to_do(widget, viewer, head):
@@ -661,7 +689,6 @@ def test_pictures_beside_a_volume_in_mm_have_no_size(widget, viewer, head, told)
 
 
 def test_a_volume_in_mm_moves_the_pictures_that_were_there_beside_it(viewer, head, told, widget):
-    selection_of(viewer)
     pictures = viewer.add_image(np.stack([head] * 4), name="pictures", metadata={"contrast": "T1"})
     slice_ = viewer.add_image(head, name="slice", metadata={"contrast": "T1"})
     own = viewer.add_image(head, name="the user's own")

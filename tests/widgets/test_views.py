@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from napari.utils.colormaps.colormap_utils import ensure_colormap
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QDockWidget
@@ -9,6 +10,7 @@ from qtpy.QtWidgets import QDockWidget
 from napari_t1t2.images.volume import Volume
 from napari_t1t2.provenance import Provenance
 from napari_t1t2.widgets._layers import layer_of
+from napari_t1t2.widgets._views import DIFFERENCES
 from napari_t1t2.widgets.evaluate import EvaluateWidget
 
 SHAPE = 6, 20, 30
@@ -161,9 +163,14 @@ def test_colours_of_differences_and_errors_change_together(widget, viewer):
     widget.form["view"].value = "difference"
     assert widget.view.layer.colormap.name == "blue-black-orange"
     widget.form["colours"].value = "purple - green"
-    assert (widget.view.layer.colormap.name, errors.colormap.name) == ("purple-black-green", "viridis")
+    assert (widget.view.layer.colormap.name, errors.colormap.name) == ("purple-black-green", "magma")
     widget.form["view"].value = "curtain"
     assert widget.view.layer.colormap.name == "gray"
+
+
+@pytest.mark.parametrize("errors", [errors for _, errors in DIFFERENCES.values()])
+def test_no_error_is_black_which_lets_the_image_through(errors):
+    assert ensure_colormap(errors).map(0)[0, :3].max() < 0.02
 
 
 def test_closing_the_dock_takes_picture_and_planes_away(widget, viewer, qtbot):
@@ -184,7 +191,9 @@ def planes(widget, viewer):
     """Three planes of a volume that holds its own world coordinates."""
     source = add(viewer, 1, "scan.nii", TURNED, file="scan.nii")
     made = add(viewer, 1, "made", TURNED, synthetic=True, source="scan.nii")
-    add(viewer, 1, "expected error of made", TURNED, **Provenance(kind="expected error").to_dict())
+    for kind, name in (("expected error", "expected error of made"), ("interval", "renamed"), ("interval", "other")):
+        of = "another" if name == "other" else "scan.nii"
+        add(viewer, 1, name, TURNED, **Provenance(kind=kind, contrast=f"{kind} of T2", source=of).to_dict())
     index = np.stack(np.meshgrid(*map(np.arange, made.data.shape), indexing="ij"), -1).reshape(-1, 3)
     world = np.array([made.data_to_world(i) for i in index])
     source.data = world[:, 0].reshape(made.data.shape).astype(np.float32)
@@ -195,8 +204,8 @@ def planes(widget, viewer):
     window.close()
 
 
-def test_source_synthetic_and_expected_error_stand_side_by_side(planes):
-    assert [layer.name for layer in planes.layers] == ["scan.nii", "made", "expected error of made"]
+def test_source_synthetic_expected_error_and_interval_stand_side_by_side(planes):
+    assert [layer.name for layer in planes.layers] == ["scan.nii", "made", "expected error of made", "renamed"]
 
 
 def test_each_plane_goes_through_the_cursor_at_the_place_that_the_layers_say(planes, viewer):

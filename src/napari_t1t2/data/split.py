@@ -38,7 +38,7 @@ def split(t1: Slices, t2: Slices, config: TrainConfig) -> Split:
     for slices, folder in zip(both, (config.t1_folder, config.t2_folder), strict=True):
         _check_slices(slices, folder, config)
     away = _held_subjects(t1, t2, config.hold_out)
-    train, held, notes = [], [], []
+    train, held, notes, few = [], [], [], []
     for slices, label in zip(both, labels, strict=True):
         subjects = np.array(slices.subjects)[slices.owners]
         out = np.isin(subjects, sorted(away))
@@ -48,12 +48,13 @@ def split(t1: Slices, t2: Slices, config: TrainConfig) -> Split:
         if out.any():
             held.append(np.flatnonzero(out))
         else:
-            notes.append(
-                f"{label}: Too few patients to keep one for checking: previews look better than a new patient would."
-            )
+            few.append(label)
             held.append(np.array([len(subjects) // 2]))
         train.append(np.flatnonzero(~out))
         notes += _leaks(slices, out, label)
+    if few:
+        said = "Too few patients to keep one for checking: previews look better than a new patient would."
+        notes.insert(0, f"{' and '.join(few)}: {said}")
     if away:
         of = f"{len(away)} patient{'s are' if len(away) != 1 else ' is'}"  # no name: it may be PHI
         notes.append(f"{of} kept for checking: the previews show slices that are not trained on.")

@@ -50,7 +50,8 @@ class Card:
     scores: Mapping[str, Mapping[str, float]]  # by direction: of the synthetic images and of doing nothing
     held_out: Mapping[str, tuple[float, float]]  # by contrast: mean error of a slice held out, and of doing nothing
     lesions: str
-    calibrated: tuple[str, ...]  # contrasts
+    calibrated: tuple[str, ...]  # contrasts with expected errors in units
+    intervals: tuple[str, ...]  # contrasts with intervals, which earlier versions did not calibrate
     licence: str
     citation: str
 
@@ -88,13 +89,19 @@ class Card:
             "Slice held out": held_out_error(self.held_out, {"t1": one, "t2": two}),
             **{f"Score, {way}": _score(found) for way, found in self.scores.items()},
             "Lesions": self.lesions or "not measured",
-            "Calibrated": ", ".join(self.calibrated) or "no: maps of expected errors rank pixels only",
+            "Calibrated": self._calibrated(),
             "Limits": LIMITS,
             "Licence": self.licence or "not given (--licence TEXT)",
             "Citation": self.citation or "not given (--citation TEXT)",
             "Use": NOTICE,
         }
         return [(title, text) for title, text in told.items() if text]
+
+    def _calibrated(self) -> str:
+        if not self.calibrated:
+            return "no: maps of expected errors rank pixels only, and there are no intervals"
+        intervals = f"intervals of {', '.join(self.intervals)}" if self.intervals else "no intervals"
+        return f"expected errors of {', '.join(self.calibrated)}; {intervals}"
 
     def markdown(self, name: str) -> str:
         """The card as a README."""
@@ -135,6 +142,11 @@ def card_of(about: About) -> Card:
             "ranges": tuple(f"{r.low:.4g} to {r.high:.4g}" for r in (about.ranges["t1"], about.ranges["t2"])),
             "step": about.step,
             "calibrated": tuple(config.label(side) for side in about.calibration),  # type: ignore[arg-type]
+            "intervals": tuple(
+                config.label(side)  # type: ignore[arg-type]
+                for side, forms in about.calibration.items()
+                if any(isinstance(form, dict) and form.get("within") for form in forms)
+            ),
         }
     )
 

@@ -49,13 +49,14 @@ class Run:
         """Two short lines: how long it was trained; contrasts, preset, and the error on the slice held out."""
         labels = f"{self.config.model.t1_label}, {self.config.model.t2_label}"
         error = "".join(f", error {made:.1%}" for made, _ in [*self.card.held_out.values()][:1]) if self.card else ""
-        trained = f"trained {clock(self.seconds)} min{', hardly' if self.steps < FEW_STEPS else ''}"
+        trained = f"{'hardly ' * (self.steps < FEW_STEPS)}trained, {clock(self.seconds)} min"
         return f"{trained}\n{labels}, {preset_of(self.config) or 'own settings'}{error}"
 
     def summary(self) -> str:
         """One line: how long it was trained, on what."""
         c = self.config
-        of = f"{c.model.t1_label} and {c.model.t2_label} of {c.t1_folder.name or '?'} and {c.t2_folder.name or '?'}"
+        folders = f"the folders {c.t1_folder.name or '?'} and {c.t2_folder.name or '?'}"
+        of = f"{c.model.t1_label} and {c.model.t2_label} from {folders}"
         hardly = ": hardly trained" if self.steps < FEW_STEPS else ""
         on = f", on {self.device}" if self.device else ""
         trained = f"trained {clock(self.seconds)} min ({self.steps:,} steps){hardly}"

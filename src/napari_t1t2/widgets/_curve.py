@@ -7,6 +7,7 @@ import time
 from typing import Any, Literal
 
 import numpy as np
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
 from ._form import stack
@@ -43,11 +44,12 @@ def load_matplotlib() -> None:
 class Plot(QWidget):
     """Axes that are made when first drawn, as matplotlib loads slowly; hidden until then."""
 
+    canvas: Any = None
+    axes: Any = None
+
     def __init__(self) -> None:
         super().__init__()
         stack(self)
-        self.canvas: Any = None
-        self.axes: Any = None
         self.hide()
 
     def make_canvas(self, lowest: int, highest: int, layout: Literal["constrained"] | None = None) -> Any:
@@ -65,6 +67,17 @@ class Plot(QWidget):
         packed.addWidget(self.canvas)
         self.show()
         return self.canvas
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Follow the window when it changes its theme."""
+        super().changeEvent(event)
+        if event is not None and event.type() == QEvent.Type.StyleChange and self.axes is not None:
+            self.colour_anew()
+
+    def colour_anew(self) -> None:
+        """Draw what is there in the colours of the window."""
+        self.wear_theme()
+        self.canvas.draw_idle()
 
     def wear_theme(self) -> tuple[str, bool]:
         """Give the axes the colours of the window; returns that of text, and whether the ground is dark."""
@@ -92,7 +105,7 @@ class LossCurve(Plot):
         assert packed is not None
         for part in (self.log, self.legend):
             packed.addWidget(part)
-        self.log.toggled.connect(self._on_log)
+        self.log.toggled.connect(lambda _: self.colour_anew())
         self.clear()
 
     def clear(self) -> None:
@@ -138,7 +151,8 @@ class LossCurve(Plot):
         self.canvas.draw_idle()
         self._drawn_at = time.monotonic()
 
-    def _on_log(self, _: bool) -> None:
+    def colour_anew(self) -> None:
+        """With new lines, as their colours depend on the ground."""
         self._lines = {}
         self.draw_now()
 

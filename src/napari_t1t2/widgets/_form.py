@@ -174,7 +174,7 @@ def _show(row: Any, value: Any) -> None:
 def narrow(row: ComboBox) -> ComboBox:
     """The row, with long choices cut short rather than its dock made wide."""
     row.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    row.native.setMinimumContentsLength(12)
+    row.native.setMinimumContentsLength(8)
     return row
 
 

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
     QHBoxLayout,
+    QLabel,
     QProgressBar,
     QPushButton,
     QScrollArea,
@@ -125,8 +126,11 @@ class Rows(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Tell the dock when the form needs another width."""
-        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+        """Tell the dock when the form needs another width, and let no label be narrower than its text."""
+        if event is not None and event.type() == QEvent.Type.LayoutRequest and (rows := self.widget()):
+            for label in rows.findChildren(QLabel):  # magicgui measures them in another font than the window's
+                if not label.wordWrap() and 0 < label.minimumWidth() < label.sizeHint().width():
+                    label.setMinimumWidth(label.sizeHint().width())
             self.updateGeometry()
         return bool(super().eventFilter(watched, event))
 

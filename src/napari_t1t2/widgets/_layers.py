@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from ..images.pictures import picture_provenance
 from ..images.pixels import to_grey
 from ..images.plane import WORLD, View, stored_towards
 from ..images.volume import Affine, Image, Volume
-from ..provenance import Provenance
+from ..provenance import MAPS, Provenance
 
 if TYPE_CHECKING:
     import napari
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 TO_WORLD = np.array([[0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1.0]])  # RAS+ (x, y, z) to that (z, y, x)
 BESIDE = "beside"  # of a layer's metadata: it lies in mm only to be seen, the size of its pixels is not known
+# with additive blending black, no error, lets the image through; half of it leaves that to be seen
+MAPLIKE = {"colormap": "inferno", "blending": "additive", "opacity": 0.5}
 ZYX = np.eye(4)[[2, 1, 0, 3]]
 
 
@@ -55,6 +58,7 @@ def layer_of(volume: Volume) -> tuple[Image, dict[str, Any], Literal["image"]]:
     if volume.provenance:
         about["name"] = volume.provenance.mark(volume.name)
         about["metadata"] |= volume.provenance.to_dict()
+        about |= MAPLIKE if volume.provenance.kind in MAPS else {}
     if volume.affine is None:
         if volume.spacing:
             about |= {"scale": volume.spacing, "units": ("mm",) * 3}
@@ -72,6 +76,23 @@ def provenance_of(layer: Layer) -> Provenance | None:
         with suppress(Exception):  # a file that is gone, or no picture
             return picture_provenance(Path(path))
     return said
+
+
+def maps_of(fake: Layer, layers: Iterable[Layer]) -> list[Layer]:
+    """The expected error and the interval of a synthetic layer, also reopened from files; of several, the newest."""
+    made, found = provenance_of(fake), {}
+    for layer in layers:
+        if made and (said := provenance_of(layer)) and said.kind in MAPS and layer.data.shape == fake.data.shape:
+            of = said.model_sha256, said.source, said.planes, said.contrast.removeprefix(f"{said.kind} of ")
+            if of == (made.model_sha256, made.source, made.planes, made.contrast):
+                found[said.kind] = layer
+    return list(found.values())
+
+
+def follow(viewer: napari.Viewer, act: Callable[[Any], None]) -> None:
+    """Act whenever a layer comes or goes, or is called otherwise (napari 0.9)."""
+    for change in {"inserted", "removed", "renamed"} & set(viewer.layers.events.emitters):
+        getattr(viewer.layers.events, change).connect(act)
 
 
 def is_scan(layer: Layer) -> bool:
@@ -175,6 +196,16 @@ def beside(viewer: napari.Viewer, about: dict[str, Any]) -> dict[str, Any]:
     if "units" in about or not (place := _place_beside(viewer)):
         return about
     return about | {"translate": place, "units": ("mm",) * 3, "metadata": about.get("metadata", {}) | {BESIDE: True}}
+
+
+_looked_after: WeakSet[napari.Viewer] = WeakSet()
+
+
+def keep_beside(viewer: napari.Viewer) -> None:
+    """From now on, `put_beside` whenever a layer comes; asked for by each dock that makes layers, connected once."""
+    if viewer not in _looked_after:
+        _looked_after.add(viewer)
+        viewer.layers.events.inserted.connect(lambda _: put_beside(viewer))
 
 
 def put_beside(viewer: napari.Viewer) -> None:

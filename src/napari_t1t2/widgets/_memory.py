@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 from qtpy.QtCore import QObject, QSettings, Signal
 
 from ..config import Side
-from ._layers import put_beside
 
 if TYPE_CHECKING:
     import napari
@@ -120,7 +119,4 @@ _selections: WeakKeyDictionary[napari.Viewer, Selection] = WeakKeyDictionary()
 
 def selection_of(viewer: napari.Viewer) -> Selection:
     """The one that all docks of a window share."""
-    if viewer not in _selections:
-        _selections[viewer] = Selection()
-        viewer.layers.events.inserted.connect(lambda _: put_beside(viewer))
-    return _selections[viewer]
+    return _selections.setdefault(viewer, Selection())

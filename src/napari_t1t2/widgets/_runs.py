@@ -28,7 +28,7 @@ from ._form import stack
 from ._job import Status
 from ._memory import memory
 
-HEIGHT = 190  # pixels of the list
+HEIGHT = 190  # pixels of the list, at most before it scrolls
 BEST, COMPARE = "Translate with best", "Compare two"
 TIPS = {
     BEST: "The saved model with the lowest error on the slice held out, where that is not the last one.",
@@ -50,7 +50,6 @@ class RunList(QWidget):
         self.list.setAccessibleName("earlier trainings")
         self.list.setIconSize(QSize(72, 48))
         self.list.setWordWrap(True)
-        self.list.setFixedHeight(HEIGHT)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setSelectionMode(QListWidget.SelectionMode.ExtendedSelection)
         self.says, self.card = Status(), CardView()
@@ -91,6 +90,8 @@ class RunList(QWidget):
                 item.setIcon(icon)
             item.setToolTip(str(run.folder))
             self.list.addItem(item)
+        rows = sum(self.list.sizeHintForRow(row) for row in range(self.list.count()))
+        self.list.setFixedHeight(min(HEIGHT, rows + 2 * self.list.frameWidth() + 2))
         folders = [run.folder for run in self._runs]
         self.list.setCurrentRow(folders.index(before) if before in folders else 0 if folders else -1)
         self._on_row()

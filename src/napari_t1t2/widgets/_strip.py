@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtCore import QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QGuiApplication, QPainter, QPixmap, QResizeEvent
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QSlider, QWidget
 
@@ -47,6 +47,10 @@ class Picture(QLabel):
         ratio = self.whole.height() / max(1, self.whole.width())
         return QSize(240, min(self._highest, round(self.width() * ratio)) if ratio else 0)
 
+    def minimumSizeHint(self) -> QSize:
+        """No more: that of a label is the size of what it shows, which then never shrinks."""
+        return self.sizeHint()
+
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Draw it as large as there is room."""
         super().resizeEvent(event)
@@ -54,7 +58,7 @@ class Picture(QLabel):
         self._draw()
 
     def _draw(self) -> None:
-        if self.whole.isNull():
+        if self.whole.isNull() or self.size().isEmpty():
             return
         dense = self.devicePixelRatioF()
         how = Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
@@ -66,11 +70,10 @@ class Picture(QLabel):
         painter.setFont(font)
         width, height = drawn.width() / dense / 3, drawn.height() / dense / 2
         for n, caption in enumerate(self.captions):
-            x, y = round(n % 3 * width) + 3, round(n // 3 * height) + 12
-            painter.setPen(QColor("black"))
-            painter.drawText(x + 1, y + 1, caption)
-            painter.setPen(QColor("white"))
-            painter.drawText(x, y, caption)
+            at = QRectF(n % 3 * width + 3, n // 3 * height, width - 3, height)
+            for colour, place in (("black", at.translated(1, 1)), ("white", at)):
+                painter.setPen(QColor(colour))
+                painter.drawText(place, Qt.TextFlag.TextWordWrap, caption)
         painter.end()
         self.setPixmap(drawn)
 

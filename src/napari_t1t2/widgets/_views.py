@@ -22,7 +22,7 @@ Way = Literal["curtain", "checkerboard", "blink", "difference"]
 WAYS: tuple[Way, ...] = get_args(Way)
 LIMITS = ("contrast_limits",)
 BLINK = 600  # ms; slower than what can harm people with photosensitive epilepsy (3 Hz)
-OF_PLACE = ("world", "stored_towards")  # what the three planes must know
+OF_PLACE = ("world", "stored_towards")  # what saving, and the three planes, must know
 ONE_PIXEL = 1e-3  # part of it by which two grids may differ
 
 
@@ -113,7 +113,7 @@ class Composite:
 
 DIFFERENCES = {  # maps of differences and of errors that people who do not tell red from green can read
     "blue - orange": (Colormap([[0.3, 0.7, 1], [0, 0, 0], [1, 0.55, 0.2]], name="blue-black-orange"), "inferno"),
-    "purple - green": (Colormap([[0.75, 0.5, 1], [0, 0, 0], [0.45, 0.9, 0.4]], name="purple-black-green"), "viridis"),
+    "purple - green": (Colormap([[0.75, 0.5, 1], [0, 0, 0], [0.45, 0.9, 0.4]], name="purple-black-green"), "magma"),
     "black - white": ("gray", "gray"),
 }
 

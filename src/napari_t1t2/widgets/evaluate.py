@@ -18,10 +18,10 @@ from ..provenance import MAPS, Provenance
 from ._comparison import Evaluated, Source, Stage, evaluated, have_one_unit, likeness, warnings
 from ._form import name_row, narrow, stack
 from ._job import JobWidget
-from ._layers import place_of, provenance_of, refuse_no_image
+from ._layers import follow, maps_of, place_of, provenance_of, refuse_no_image
 from ._planes import PlanesWindow
 from ._scores import JointHistogram, ScoreTable, as_csv
-from ._views import DIFFERENCES, WAYS, View
+from ._views import DIFFERENCES, OF_PLACE, WAYS, View
 
 if TYPE_CHECKING:
     import napari
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 HEAD = "inside the head"
 YES = {True: "yes", False: "no", None: "unknown"}
-OF_PLACE = ("world", "stored_towards")  # what saving the difference must know
 
 
 class EvaluateWidget(JobWidget):
@@ -111,7 +110,7 @@ class EvaluateWidget(JobWidget):
         self._own: dict[str, Layer | None] = {}  # what the user has chosen
         self.form["label"].enabled = self.form["at"].visible = False
         self.copy = QPushButton("Copy as CSV")
-        self.copy.setEnabled(False)
+        self.copy.setVisible(False)
         self.planes = QPushButton("Three planes")
         self.planes.setToolTip("A window of axial, coronal and sagittal slices of both and of the expected error.")
         self.buttons.addWidget(self.copy, 1)
@@ -124,19 +123,19 @@ class EvaluateWidget(JobWidget):
         for name in ("synthetic", "real", "view", "same_limits"):
             self.form[name].changed.connect(self._on_view)
         self.form["at"].changed.connect(self.view.hang)
-        self.view.hung.connect(self._on_hung)
+        self.view.hung.connect(lambda at: setattr(self.form["at"], "value", at))
         self.view.shows.connect(self._on_shown)
         self.form["colours"].changed.connect(self._on_colours)
         self.form["region"].changed.connect(self._on_region)
         for name in ("synthetic", "real"):
             self.form[name].changed.connect(lambda layer, name=name: self._on_choice(name, layer))
-        napari_viewer.layers.events.inserted.connect(self._on_layers)
+        follow(napari_viewer, self._on_layers)
         napari_viewer.layers.events.removed.connect(self._on_removed)
         self._on_layers()
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[Stage | Evaluated]]:
         """Read the form."""
-        self.copy.setEnabled(False)  # the numbers before are of other layers
+        self.copy.setVisible(False)  # the numbers before are of other layers
         fake, real, region = (self.form[name].value for name in ("synthetic", "real", "region"))
         if fake is None or real is None:
             raise Refusal("There is no layer to evaluate: open a synthetic image and the real one.")
@@ -158,14 +157,21 @@ class EvaluateWidget(JobWidget):
         self._compared, self._matched = (fake, real), match
         return lambda stop: evaluated(one, other, drawn, label, match=match, stop=stop)
 
+    def missing(self) -> str:
+        """Two images."""
+        both = {self.form[name].value for name in ("synthetic", "real")}
+        return "" if len(both - {None}) == 2 else "open two images"
+
     def on_event(self, event: Stage | Evaluated | Failed) -> None:
         """Show how far it is, then what was found."""
         match event:
             case Stage(fraction=fraction, text=text):
                 self.show_fraction(fraction, text)
                 self.status.setText(text)
-            case Evaluated():
+            case Evaluated() if self._compared and all(one in self._viewer.layers for one in self._compared):
                 self._show(event)
+            case Evaluated():
+                self.status.setText("One of the two images was removed meanwhile: there is nothing to show.")
 
     def _show(self, event: Evaluated) -> None:
         assert self._compared is not None
@@ -186,7 +192,7 @@ class EvaluateWidget(JobWidget):
             "napari-t1t2": __version__,
         }
         self._csv = as_csv(score, about)
-        self.copy.setEnabled(True)
+        self.copy.setVisible(True)
         self.table.show_score(score)
         self.histogram.draw(event.counts, event.edges, score.region, (real.name, fake.name))
         name = self._show_difference(event, fake, real)
@@ -251,9 +257,6 @@ class EvaluateWidget(JobWidget):
         self._shown = name
         self.status.setText(name)
 
-    def _on_hung(self, at: float) -> None:
-        self.form["at"].value = at
-
     def _on_colours(self, _: Any = None) -> None:
         differences, errors = DIFFERENCES[self.form["colours"].value]
         for layer in self._viewer.layers:
@@ -272,8 +275,7 @@ class EvaluateWidget(JobWidget):
         images = [layer for layer in self._viewer.layers if isinstance(layer, ImageLayer)]
         made_of = fake.metadata.get("source")
         sources = [one for one in images if made_of and made_of in (one.name, one.metadata.get("file"))][:1]
-        errors = [one for one in images if one.name in [f"{title} of {fake.name}" for title in MAPS]][:1]
-        wanted = dict.fromkeys([*sources, fake, *errors, *([real] if real is not None else [])])
+        wanted = dict.fromkeys([*sources, fake, *maps_of(fake, images), *([real] if real is not None else [])])
         shown = [layer for layer in wanted if layer.ndim <= 3]
         if fake not in shown:
             self.status.setText(
@@ -298,11 +300,10 @@ class EvaluateWidget(JobWidget):
             self._compared = None
             self.table.hide()
             self.histogram.hide()
-            self.copy.setEnabled(False)
+            self.copy.setVisible(False)
             self.status.setText("")
             for layer in [layer for layer in self._viewer.layers if layer == self._difference]:
                 self._viewer.layers.remove(layer)
-        self._on_layers()
 
     def _on_copy(self) -> None:
         clipboard = QGuiApplication.clipboard()
@@ -335,9 +336,13 @@ class EvaluateWidget(JobWidget):
         images = self._images(None)[::-1]
         own = {name: layer for name, layer in self._own.items() if layer in images}
         with self.form["synthetic"].changed.blocked(), self.form["real"].changed.blocked():
+            region = self.form["region"].value
             for name in ("synthetic", "real", "region"):
-                self.form[name].reset_choices()
+                self.form[name].reset_choices()  # which lets go of one that was renamed
+            if isinstance(region, Labels) and region in self._viewer.layers:
+                self.form["region"].value = region
             if images:
                 fake = own.get("synthetic", max(images, key=lambda layer: bool(layer.metadata.get("synthetic"))))
                 real = own.get("real", max(images, key=lambda layer: likeness(layer, fake)))
                 self.form["synthetic"].value, self.form["real"].value = fake, real
+        self.check()

@@ -20,7 +20,7 @@ from ..images.contrast import contrast_of
 from ._folders import Found, Loaded, look, look_at_sample
 from ._form import Folded, field_row, missing_folders, show_sentences, stack
 from ._job import JobWidget
-from ._layers import BESIDE, beside, right_of
+from ._layers import BESIDE, beside, keep_beside, right_of
 from ._memory import Chosen, memory, selection_of
 from ._series import SeriesTable
 
@@ -72,6 +72,7 @@ class LoadWidget(JobWidget):
         self.status.setText(BEGIN)
         self._viewer = napari_viewer
         self._selection = selection_of(napari_viewer)
+        keep_beside(napari_viewer)
         self._summary: list[str] = []
         self._notes: list[str] = []
         self._made: dict[tuple[Side, Path], set[UUID]] = {}
@@ -146,7 +147,8 @@ class LoadWidget(JobWidget):
                 return
             case Failed(sentence=sentence):
                 self._summary.append(sentence)
-        self.status.setText("\n".join([*self._summary, *self._notes]))
+        lines = "\n".join([*self._summary, *self._notes]).splitlines()
+        self.status.setText("\n".join(dict.fromkeys(lines)))  # one folder may be that of both contrasts
 
     def take(self, folders: Sequence[Path], below: str = "") -> None:
         """Fill in folders that were dropped, one where it was dropped (`below` names the row), and load two at once."""

@@ -29,9 +29,9 @@ from ..runs.translating import Begun, Glimpsed, Looked, Mapped, translate_in_chi
 from ._batch import Batch
 from ._card import CardView
 from ._filling import Filling, Looking
-from ._form import field_row, name_row, narrow, stack
+from ._form import field_row, name_row, narrow, show_sentences, stack
 from ._job import JobWidget
-from ._layers import BESIDE, is_scan, pixels_of, place_of, provenance_of, refuse_no_image
+from ._layers import BESIDE, MAPLIKE, follow, is_scan, keep_beside, pixels_of, place_of, provenance_of, refuse_no_image
 from ._memory import memory
 
 if TYPE_CHECKING:
@@ -106,20 +106,22 @@ class TranslateWidget(JobWidget):
         self.card, self.more = CardView(), Batch()
         self.batch = self.more.rows
         super().__init__(stack(QWidget(), self.form.native, self.card, self.more), "Translate")
-        self.batch["folder"].changed.connect(self.check)
+        for row in (self.batch["folder"], self.form["to"]):
+            row.changed.connect(self.check)
+        self.form["interval"].changed.connect(self._on_model)  # it may have been calibrated since
         self.destroyed.connect(lambda: child.close())
         self.form["model"].changed.connect(self._on_model)
         self.form["device"].changed.connect(self._warm)
         self.form["layer"].changed.connect(self._suggest_direction)
         for change in ("current_step", "order", "ndisplay"):
             getattr(napari_viewer.dims.events, change).connect(self._on_dims)
-        napari_viewer.layers.events.inserted.connect(self._on_layers)
-        napari_viewer.layers.events.removed.connect(self._on_layers)
+        follow(napari_viewer, self._on_layers)
         napari_viewer.layers.selection.events.active.connect(self._on_active)
         memory.model_changed.connect(self._on_trained)
         self._suggested = memory.last_model or Path(SAMPLE_NAME)
         self.form["model"].line_edit.value = str(self._suggested)  # the row itself would look for a file of that name
         self._on_active()
+        keep_beside(napari_viewer)
 
     def start(self) -> Callable[[Callable[[], bool]], Iterator[Any]]:
         """Read the form."""
@@ -133,9 +135,7 @@ class TranslateWidget(JobWidget):
         several = getattr(layer, "multiscale", False)
         level = layer.data_level if several and self.form["level"].value == ON_SCREEN else 0
         data, notice = pixels_of(layer, level)
-        if self.form["model"].value == Path():
-            raise Refusal("No model was chosen: train one, or choose the model.safetensors of a run.")
-        about = read_about(self.form["model"].value, brief=True)
+        about = self._read_about()
         to = about.config.side(self.form["to"].value or "")
         self._source, self._level, self._place = layer, level, place_of(layer, level)
         for sentence in filter(None, (notice, self._place.note)):
@@ -201,14 +201,16 @@ class TranslateWidget(JobWidget):
                 self.status.setText(f"Synthetic, not for diagnosis: {text}")
             case Line(text=text):
                 self._remark(text)
-            case Failed():
-                pass
 
     def missing(self) -> str:
-        """An image or a folder, and a model."""
+        """An image or a folder, a model, and one that can make what is ticked."""
+        wrong = {}
+        if self._about and self.form["interval"].value and self.form["to"].value not in card_of(self._about).intervals:
+            wrong["interval"] = "Not calibrated for intervals: untick, or run `napari-t1t2 calibrate` first."
+        show_sentences(self.form, wrong)
         if not self.more.wanted and self.form["layer"].value is None:
             return "open an image"
-        return "" if self._about else "choose a model"
+        return "see above what is wrong" if wrong else "" if self._about else "choose a model"
 
     def event(self, event: QEvent) -> bool:
         """Take unfinished layers away when the dock is closed: the job ends then, and half an image would mislead."""
@@ -271,9 +273,7 @@ class TranslateWidget(JobWidget):
             called = name
             if says.kind in MAPS:
                 called = f"{says.kind} of {name}"
-                # with additive blending black, no error, lets the image through; two would add up
-                looks = {"metadata": {}, "colormap": "inferno", "blending": "additive"}
-                looks |= {"visible": len(self._filling) < 2}
+                looks = MAPLIKE | {"metadata": {}, "visible": len(self._filling) < 2}  # two would add up
             looks["metadata"] |= of_source | replace(says, complete=False).to_dict()
             layer = self._viewer.add_image(
                 image, name=f"{called}, 0% done", contrast_limits=limits, rgb=False, **looks, **self._place.geometry
@@ -289,9 +289,13 @@ class TranslateWidget(JobWidget):
 
     def _on_layers(self, _: Any = None) -> None:
         """Propose the newest scan where the one that was chosen is gone; never what is synthetic itself."""
-        self.form["layer"].reset_choices()
+        before = self.form["layer"].value
+        with self.form["layer"].changed.blocked():
+            self.form["layer"].reset_choices()  # which lets go of one that was renamed
+            self.form["layer"].value = before if before in self._viewer.layers else None
         if self.form["layer"].value is None and not self.running:
             self.form["layer"].value = next(filter(is_scan, reversed(self._viewer.layers)), None)
+        self.check()
 
     def _on_active(self, _: Any = None) -> None:
         """The scan that the user has selected is the one to translate."""
@@ -310,13 +314,17 @@ class TranslateWidget(JobWidget):
     def _on_trained(self, path: str) -> None:
         if self.running or self.form["model"].value not in (Path(), self._suggested):
             return  # the user has chosen another one
-        self._suggested = Path(path)
-        self.form["model"].value = self._suggested
+        self.form["model"].value = self._suggested = Path(path)
         self._on_model()
+
+    def _read_about(self) -> About:
+        if self.form["model"].value == Path():
+            raise Refusal("No model was chosen: train one, or choose the model.safetensors of a run.")
+        return read_about(self.form["model"].value, brief=True)
 
     def _on_model(self, _: Any = None) -> None:
         try:
-            self._about = read_about(self.form["model"].value, brief=True)
+            self._about = self._read_about()
         except Refusal as error:
             self._about = None
             self.status.setText(str(error))
