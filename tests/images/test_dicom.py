@@ -1,3 +1,4 @@
+import copy
 import logging
 import random
 import warnings
@@ -915,3 +916,11 @@ def test_slices_that_lie_aside_by_turns_are_no_tilted_gantry(tmp_path):
     for k in range(5):
         series(tmp_path, heights=[0], ImagePositionPatient=[-10 + 0.3 * (k % 2), -20, 6 * k], InstanceNumber=k + 1)
     assert not any("gantry" in note for note in one(*tmp_path.iterdir()).notes)
+
+
+def test_one_image_in_either_byte_order_counts_once(tmp_path):
+    same = header(pixels())
+    paths = [save(tmp_path / "a", copy.deepcopy(same)), save(tmp_path / "b", same, ExplicitVRBigEndian)]
+    volumes, skipped = read_dicoms(paths)
+    assert [len(v.data) for v in volumes] == [1]
+    assert [s.why for s in skipped] == ["another file here holds the same image; one is enough."]

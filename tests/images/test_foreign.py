@@ -108,3 +108,15 @@ def test_a_name_that_steers_a_terminal_is_said_once(tmp_path, head):
     Image.fromarray(head(0, "T1")).save(tmp_path / "a_T1.png")
     Path(tmp_path / "Icon\r").touch()
     assert [str(s) for s in read_all(tmp_path).skipped] == [r"Icon\r: the file is empty (0 bytes); copy it again."]
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.png", "a.tif", "IM0001"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch, name):
+    (tmp_path / name).write_bytes(b"x" * 999)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", name)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UnusableError, match=r"cannot be read \(Permission denied\): allow it, or copy it again"):
+        read_image(tmp_path / name)

@@ -272,7 +272,8 @@ def _decode(header: FileDataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
         if holes.any() and not holes.all():
             pixels = np.where(holes, min(pixels[~holes].min(), pixels.dtype.type(0)), pixels)
             notes += ("padding around the image was set to the lowest value",)
-    return pixels.reshape(-1, header.Rows, header.Columns), notes
+    native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)  # so that equal slices have equal bytes
+    return native.reshape(-1, header.Rows, header.Columns), notes
 
 
 def _decompress(header: FileDataset) -> npt.NDArray[Any]:

@@ -67,6 +67,8 @@ def decoding(path: Path) -> Iterator[None]:
             why = f"its compressed data end early or are damaged ({reason}); copy it again."
         elif isinstance(error, MemoryError):
             why = f"its pixels do not fit into memory ({reason}); crop it, or is its header damaged?"
+        elif isinstance(error, OSError) and error.errno:  # of the disk, not of a decoder
+            why = f"cannot be read ({error.strerror}): allow it, or copy it again."
         elif is_known(path) and (other := what_else(path)):
             why = other
         raise UnusableError(f"{path.name}: {why}") from error
