@@ -1,8 +1,9 @@
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from napari_t1t2.images.clues import bare_name, folder_of_head, paired, subject_of
+from napari_t1t2.images.clues import bare_name, bids_label, folder_of_head, paired, subject_of
 
 
 @pytest.mark.parametrize(
@@ -135,3 +136,12 @@ def test_a_file_whose_name_two_have_is_told_with_both():
 @pytest.mark.parametrize("name", ["P7_T1_3", "P7_T1_3a", "P7_T1_3_e2", "P7_T1_3_Eq_1", "P7_T1_3_Tilt_1", "P7_T1_3_ph"])
 def test_what_dcm2niix_adds_to_a_name_is_no_other_subject(name):
     assert subject_of(Path(f"{name}.nii.gz"), stack=True) == "P7_3"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_is_the_same_head_however_its_accents_are_stored(form):
+    """Files from macOS may store them beside their letters: T1 and T2 of one head would be of two."""
+    name = unicodedata.normalize(form, "Müßig_T1.nii")
+    assert subject_of(Path(name), stack=True) == unicodedata.normalize("NFC", "Müßig")
+    assert bids_label(Path(unicodedata.normalize(form, "sub-é1_T1w.nii"))) == unicodedata.normalize("NFC", "sub-é1")
+    assert folder_of_head(Path(unicodedata.normalize(form, "Jürg/T1.nii"))) == unicodedata.normalize("NFC", "Jürg")

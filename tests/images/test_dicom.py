@@ -1,3 +1,4 @@
+import copy
 import logging
 import random
 import warnings
@@ -28,6 +29,7 @@ from napari_t1t2.errors import Refusal
 from napari_t1t2.images.dicom import read_dicoms
 from napari_t1t2.images.dicom_slices import is_dicom
 from napari_t1t2.images.dicom_write import write_dicom
+from napari_t1t2.images.read import read_all
 from napari_t1t2.images.volume import Volume
 from napari_t1t2.provenance import Provenance
 
@@ -819,3 +821,106 @@ def test_what_an_enhanced_header_says_of_contrast_region_and_calculation_counts(
     fields = [{key: value} for key, value in said.items()] + [{"AnatomicRegionSequence": region}]
     looks = [one(*series(tmp_path / str(k), **more)).looks for k, more in enumerate(fields)]
     assert looks == ["diffusion", "projection", "another part of the body"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [(b"DS", b"0,50\\0,75 "), (b"DS", b"0.50,0.75 "), (b"UT", b"0.50\\0.75 "), (b"LO", b"0.50\\0.75 ")],
+)
+def test_numbers_with_commas_or_of_a_type_for_text_are_numbers(tmp_path, stored, said):
+    plain = b"(\0000\0DS\x0a\x000.50\\0.75 "
+    for path in series(tmp_path, PixelSpacing=["0.50", "0.75"]):
+        whole = path.read_bytes()
+        assert plain in whole
+        length = b"\0\0\x0a\0\0\0" if stored == b"UT" else b"\x0a\0"
+        path.write_bytes(whole.replace(plain, b"(\x000\0" + stored + length + said))
+    assert one(*tmp_path.iterdir()).spacing == (3, 0.5, 0.75)
+
+
+def test_positions_with_decimal_commas_are_places(tmp_path):
+    paths = [
+        series(tmp_path, heights=[k], ImagePositionPatient=["-10", "-20", str(k)], InstanceNumber=k + 1)[0]
+        for k in range(4)
+    ]
+    for path in paths:
+        path.write_bytes(path.read_bytes().replace(b"-10\\-20\\", b"-1,5\\-2\\"))
+    np.testing.assert_array_equal(one(*paths).affine[:3, 3], [1.5, 2, 0])
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values"),
+    [
+        ("EchoTime", [101.94, 101.98, 102.06, 101.9]),
+        ("EffectiveEchoTime", [12.04, 12.06, 12.05, 12.1]),
+        ("PixelSpacing", [[0.93749, 0.9375], [0.9375, 0.93751], [0.93751, 0.93749], [0.9375, 0.9375]]),
+    ],
+)
+def test_values_that_differ_by_rounding_do_not_divide_a_series(tmp_path, keyword, values):
+    for k, value in enumerate(values):
+        series(tmp_path, heights=[3 * k], **{keyword: value, "InstanceNumber": k + 1})
+    assert len(one(*tmp_path.iterdir()).data) == 4
+
+
+def test_echoes_that_are_close_are_told_apart_where_they_show_the_same_places(tmp_path):
+    for echo in (100.0, 101.0):
+        series(tmp_path, EchoTime=echo)
+    volumes, skipped = read_dicoms(list(tmp_path.iterdir()))
+    assert [len(v.data) for v in volumes] == [4, 4]
+    assert not skipped
+
+
+def test_slices_further_apart_than_the_header_says_are_said(tmp_path):
+    note = "its slices lie 6 mm apart, and its header says 3 mm: are 1 of 2 files missing? Their places were taken"
+    assert note in one(*series(tmp_path, heights=[0, 6, 12, 18], SpacingBetweenSlices=3)).notes
+    assert one(*series(tmp_path / "b", heights=[0, 6, 12, 18], SpacingBetweenSlices=6)).notes == ()
+
+
+@pytest.mark.parametrize("ending", [".img", ".IMG"])
+def test_dicom_that_is_called_img_is_read(tmp_path, ending):
+    for path in series(tmp_path):
+        path.rename(path.with_name(f"{path.name}{ending}"))
+    (volume,) = read_all(tmp_path).volumes
+    assert len(volume.data) == 4
+
+
+def test_one_position_for_all_is_not_believed_where_the_locations_differ(tmp_path):
+    for k in range(4):
+        series(tmp_path, heights=[0], SliceLocation=3.0 * k, InstanceNumber=k + 1, AcquisitionTime=f"12000{k}")
+    volume = one(*tmp_path.iterdir())
+    assert len(volume.data) == 4
+    assert volume.affine is None
+    assert "all its slices claim one position, which their SliceLocation denies" in volume.notes
+
+
+FIELDS = [{"PatientName": "Doe^J"}, {"StudyInstanceUID": "1.2.3"}, {"SeriesInstanceUID": "1.2"}]
+
+
+@pytest.mark.parametrize("fields", FIELDS)
+def test_two_parts_of_one_scan_are_said(tmp_path, fields):
+    below, above = series(tmp_path / "a", (0, 3, 6)), series(tmp_path / "b", (9, 12, 15), **fields)
+    volumes, _ = read_dicoms([*below, *above])
+    note = "another volume of its name goes on where it ends: one scan in two parts? Export it as one series"
+    assert [note in v.notes for v in volumes] == [True, True]
+    far = series(tmp_path / "c", (30, 33, 36), **fields)
+    assert not any(note in v.notes for v in read_dicoms([*below, *far])[0])
+
+
+@pytest.mark.parametrize("spacing", [None, [0, 0], [0.5]])
+def test_a_pixel_of_no_size_is_said(tmp_path, spacing):
+    volume = one(*series(tmp_path, PixelSpacing=spacing))
+    assert volume.spacing is None
+    assert "the header does not say how large a pixel is: the spacing is not known" in volume.notes
+
+
+def test_slices_that_lie_aside_by_turns_are_no_tilted_gantry(tmp_path):
+    for k in range(5):
+        series(tmp_path, heights=[0], ImagePositionPatient=[-10 + 0.3 * (k % 2), -20, 6 * k], InstanceNumber=k + 1)
+    assert not any("gantry" in note for note in one(*tmp_path.iterdir()).notes)
+
+
+def test_one_image_in_either_byte_order_counts_once(tmp_path):
+    same = header(pixels())
+    paths = [save(tmp_path / "a", copy.deepcopy(same)), save(tmp_path / "b", same, ExplicitVRBigEndian)]
+    volumes, skipped = read_dicoms(paths)
+    assert [len(v.data) for v in volumes] == [1]
+    assert [s.why for s in skipped] == ["another file here holds the same image; one is enough."]

@@ -621,9 +621,49 @@ def test_many_volumes_without_a_word_and_those_with_directions_are_no_contrast(t
         ({"SeriesDescription": "T1", "ImageTypeText": ["ORIGINAL", "PRIMARY", "P"]}, "phase"),
         ({"SeriesDescription": "T1", "ComplexImageComponent": "PHASE"}, "phase"),
         ({"SeriesDescription": "T1", "Modality": "CT"}, "CT"),
+        ({"EchoTime": "0.098", "RepetitionTime": [5]}, "T2"),
+        ({"SeriesDescription": "T2", "EchoTime": [0.003]}, "T2, but a TE of 3 ms, which no T2 has"),
+        ({"SeriesDescription": "T2", "EchoTime": [0.003, 0.09]}, "T2"),
+        ({"SeriesDescription": "T2", "EchoTime": "short", "RepetitionTime": float("nan")}, "T2"),
     ],
 )
 def test_a_sidecar_is_read_as_it_was_meant(tmp_path, sidecar, looks):
     nibabel.Nifti1Image(VOXELS, np.eye(4)).to_filename(tmp_path / "scan.nii")
     (tmp_path / "scan.json").write_text(json.dumps(sidecar))
     assert read_nifti(tmp_path / "scan.nii").looks == looks
+
+
+def test_a_freesurfer_file_without_a_place_says_what_was_assumed(tmp_path, stack):
+    nibabel.MGHImage(stack.T.astype(np.float32), OBLIQUE).to_filename(tmp_path / "a.mgh")
+    whole = bytearray((tmp_path / "a.mgh").read_bytes())
+    whole[28:30] = b"\0\0"  # goodRASFlag
+    (tmp_path / "a.mgh").write_bytes(whole)
+    volume = read_nifti(tmp_path / "a.mgh")
+    assert volume.spacing == (1, 1, 1)
+    assert volume.notes == ("its header holds no place: coronal slices of 1 mm were assumed, as FreeSurfer does",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_sidecar_counts_in_every_encoding_that_json_has(tmp_path, stack, encoding):
+    nibabel.Nifti1Image(stack.T, np.eye(4)).to_filename(tmp_path / "a_T2.nii")
+    (tmp_path / "a_T2.json").write_bytes(json.dumps({"EchoTime": 0.003, "RepetitionTime": 2}).encode(encoding))
+    volume = read_nifti(tmp_path / "a_T2.nii")
+    assert volume.looks == "T2, but a TE of 3 ms, which no T2 has"
+    assert volume.notes == ()
+
+
+@pytest.mark.parametrize("content", [b'{"EchoTime": 0.003,}', b'{"Site": "Z\xfcrich"}', b"[1]", b""])
+def test_a_sidecar_that_cannot_be_read_is_said(tmp_path, stack, content):
+    nibabel.Nifti1Image(stack.T, np.eye(4)).to_filename(tmp_path / "a_T2.nii")
+    (tmp_path / "a_T2.json").write_bytes(content)
+    assert (
+        "the JSON beside it cannot be read: what it says of the image is not known"
+        in read_nifti(tmp_path / "a_T2.nii").notes
+    )
+
+
+def test_neuronames_are_labels(tmp_path, stack):
+    image = nibabel.Nifti1Image(stack.T, np.eye(4))
+    image.header.set_intent(1003)
+    image.to_filename(tmp_path / "a_T1.nii")
+    assert read_nifti(tmp_path / "a_T1.nii").looks == "label map"

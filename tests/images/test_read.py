@@ -597,7 +597,7 @@ def test_pages_that_were_written_one_by_one_are_one_stack_and_other_sizes_are_sa
         for page in (STACK[0], STACK[1, :4, :4], STACK[2, :3, :3]):
             tiff.write(page)
     volume = read_image(tmp_path / "b.tif")
-    assert (volume.data.shape, volume.notes) == ((1, 9, 7), ("images of other sizes in it were left out: 2",))
+    assert (volume.data.shape, volume.notes) == ((1, 9, 7), ("other images in it were left out: 2",))
 
 
 def test_colour_of_16_bits_keeps_them(tmp_path):

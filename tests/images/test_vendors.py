@@ -165,6 +165,10 @@ def test_two_files_of_frames_without_a_place_are_two_volumes(tmp_path):
         ({"ContrastBolusAgent": "NONE", "SeriesDescription": "t1_se", "EchoTime": 9}, "T1"),
         ({"BodyPartExamined": "KNEE"}, "another part of the body"),
         ({"ScanningSequence": "EP"}, "echo planar"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "R2_STAR", "MIXED"]}, "T2map"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "RHO", "SE"]}, "computed map"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "DIXON", "FAT_FRACTION"]}, "Dixon"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "WASHIN", "FFE"]}, "perfusion"),
     ],
 )
 def test_attributes_of_a_header_tell_what_an_image_is(tmp_path, fields, kind):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
+from unicodedata import normalize
 
 from ..errors import Refusal
 from .contrast import contrast_of
-from .names import other_half
+from .names import ending_of, other_half, stem
 
 ENDING = re.compile(r"\.(nii(\.gz)?|mgz|mgh|hdr(\.gz)?|img(\.gz)?|png|jpe?g|bmp|tiff?|dcm)$", re.IGNORECASE)
 IN_NAME = re.compile(r"(^|[ _.-])(t1(n|c|ce|gd)|t2f|flair|t[12](w|-weighted)?)(?=$|[ _.-])", re.IGNORECASE)
@@ -32,16 +37,21 @@ def subject_of(path: Path, stack: bool) -> str:
 def bids_label(path: Path) -> str:
     """The `sub-...` in a file's name, or else in the nearest of its folders; empty where there is none."""
     for part in (ENDING.sub("", path.name), *(p.name for p in path.parents)):
-        if label := re.match(r"(?:.*_|[a-z]{1,4}\d?)?sub-([^_.\s]+)", part):
+        if label := re.match(r"(?:.*_|[a-z]{1,4}\d?)?sub-([^_.\s]+)", composed(part)):
             return f"sub-{IN_NAME.sub('', label[1]) or label[1]}"  # sub-01-T1.nii shows sub-01
     return ""
 
 
+def composed(name: str) -> str:
+    """A name whose accents belong to their letters: those of macOS may stand beside them, and would be other names."""
+    return normalize("NFC", name)
+
+
 def bare_name(path: Path) -> str:
     """A file's name without its ending, its contrast and what says that it is synthetic: equal for what pairs up."""
-    stem = ENDING.sub("", path.name)
-    stem = re.sub(r"(?i)_synthetic-\w+$|_desc-synthetic", "", stem)
-    return IN_NAME.sub("", stem).strip(" _.-")
+    bare = ENDING.sub("", composed(path.name))
+    bare = re.sub(r"(?i)_synthetic-\w+$|_desc-synthetic", "", bare)
+    return IN_NAME.sub("", bare).strip(" _.-")
 
 
 def pair_key(path: Path | None, subject: str, folder: Path, *, stack: bool) -> str:
@@ -67,7 +77,7 @@ def folder_of_head(path: Path) -> str:
         if part.casefold() in SPLITS:
             continue
         if not contrast_of([part], kinds=False):
-            return part
+            return composed(part)
         bare = bare_name(Path(part))
         if bare != part and re.search(r"\d", bare):
             return bare
@@ -130,3 +140,27 @@ def _without_second_halves(paths: Iterable[Path]) -> list[Path]:
     every = list(paths)
     described = {other_half(p) for p in every if ".img" in p.name.casefold()}
     return [p for p in every if p not in described]
+
+
+def channel_of(path: Path) -> tuple[Path, tuple[str, ...]]:
+    """Of a file of nnU-Net, as case_0001.nii.gz, the name of its case, and what dataset.json calls its channel."""
+    if found := re.fullmatch(r"(.+)_(\d{4})", stem(path)):
+        for described in (folder / "dataset.json" for folder in path.parents[:2]):
+            with suppress(OSError):
+                name = _channels(described, described.stat().st_mtime_ns).get(str(int(found[2])))
+                return (path.with_name(found[1] + ending_of(path)), (name,)) if name else (path, ())
+        second = path.with_name(f"{found[1]}_0001{ending_of(path)}")
+        if path.parent.name in ("imagesTr", "imagesTs") and second.exists():
+            return path, ("unnamed channel",)
+    return path, ()
+
+
+@lru_cache(8)
+def _channels(described: Path, _: int) -> dict[str, str]:
+    """The names of the channels by number; of `channel_names`, or as the Decathlon has it, `modality`."""
+    with suppress(ValueError):
+        said: Any = json.loads(described.read_bytes())
+        for names in (said.get(key) for key in ("channel_names", "modality") if isinstance(said, dict)):
+            if isinstance(names, dict):
+                return {str(number): str(name) for number, name in names.items()}
+    return {}

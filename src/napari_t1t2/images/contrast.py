@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 
 from .vocabulary import (
     ACCENTS,
@@ -129,9 +131,11 @@ def said_by(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple[st
 
     def seconds(key: str, longest: float) -> float | None:
         value = sidecar.get(key)
-        if not isinstance(value, int | float) or value <= 0:
-            return None
-        return 1000.0 * value if value < longest else float(value)  # written by hand, in ms
+        with suppress(TypeError, ValueError):  # a number, be it as text or the only one of a list
+            number = float(value[0] if isinstance(value, list) and len(value) == 1 else value)  # type: ignore[arg-type]
+            if 0 < number < inf:
+                return 1000.0 * number if number < longest else number  # written by hand, in ms
+        return None
 
     def words(key: str) -> str:
         value = sidecar.get(key)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnusableError
+from ..errors import UnusableError, shown
 from .contrast import Said, judged, reason
 from .dicom_header import provenance_of
+from .dicom_places import distrust_places, near, note_parts, note_uneven_steps, number_places, step_of
 from .dicom_slices import SAME, Slice, slices_of, title_of
 from .names import natural
 from .pixels import refuse_blank
@@ -23,8 +24,7 @@ from .volume import Affine, Image, Skipped, Volume, spacing_of
 
 Order = tuple[float, tuple[Any, ...]]  # of a volume among others: the number of its series, that of its first slice
 FEW, ALIKE = 12, 0.7  # slices of a scout in one plane, at most; the cosine between the normals of two planes
-TILT = 0.5  # degrees between the step from slice to slice and the slices' normal, as rounded headers never make
-GAP, UNEVEN = 0.2, 0.05  # of a step: beyond the first a slice is missing, beyond the second it is worth a note
+ECHO, SIDE = 0.02, 0.002  # parts by which echo times, and sides of pixels, differ within one volume, as GE writes them
 
 HEAD = (  # anonymisers delete some of these
     *("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "StudyDate", "AccessionNumber"),
@@ -32,7 +32,7 @@ HEAD = (  # anonymisers delete some of these
 )
 STATEMENTS = "ComplexImageComponent", "AcquisitionContrast", "VolumeBasedCalculationTechnique"
 REPEATS = (  # what may tell slices at one place apart, the surest first
-    "EchoNumbers",
+    *("EchoNumbers", "EchoTime"),
     "InversionTime",
     "FlipAngle",
     "ContrastBolusAgent",
@@ -45,6 +45,7 @@ REPEATS = (  # what may tell slices at one place apart, the surest first
     "DiffusionBValue",
     "AcquisitionNumber",
     "FrameAcquisitionNumber",
+    "ImageComments",
     "TriggerTime",
     "AcquisitionTime",
 )
@@ -71,7 +72,7 @@ def read_stacks(paths: Sequence[Path]) -> tuple[list[tuple[Order, Volume]], list
             try:
                 read = slices_of(path)
             except UnusableError as error:
-                skipped.append(Skipped(path, str(error).removeprefix(f"{path.name}: ")))
+                skipped.append(Skipped(path, str(error).removeprefix(f"{shown(path.name)}: ")))
                 continue
             uid, position = read[0].text("SOPInstanceUID") or str(path), str(read[0].position)
             image = uid, position, hash(read[0].stored.tobytes())  # a careless anonymiser gives one UID to many
@@ -91,12 +92,15 @@ def read_stacks(paths: Sequence[Path]) -> tuple[list[tuple[Order, Volume]], list
 
 def in_order(found: Sequence[tuple[Order, Volume]]) -> list[Volume]:
     """Volumes of any number of series by the series' number, each with a name of its own."""
-    return _name_apart([volume for _, volume in sorted(found, key=lambda pair: pair[0])])
+    return _name_apart(note_parts([volume for _, volume in sorted(found, key=lambda pair: pair[0])]))
 
 
 def _group_into_stacks(slices: list[Slice]) -> list[list[Slice]]:
     """The slices of each volume, in order: of one series, size, echo time, direction, and one for each place."""
     often = Counter(s.text("SeriesInstanceUID") for s in slices)
+    pixels = [(s.pixel(), s.number("EffectiveEchoTime", "EchoTime")) for s in slices]
+    same_echo = near((echo for _, echo in pixels if echo), ECHO)
+    same_side = near((side for pixel, _ in pixels if pixel is not None for side in pixel), SIDE)
 
     def kind(s: Slice) -> Hashable:
         spacing, echo, uid = s.pixel(), s.number("EffectiveEchoTime", "EchoTime"), s.text("SeriesInstanceUID")
@@ -105,8 +109,8 @@ def _group_into_stacks(slices: list[Slice]) -> list[list[Slice]]:
             s.path if s.axes is None and s.header.get("NumberOfFrames") else None,  # else two files look like one
             *(s.text(tag) for tag in HEAD),
             s.stored.shape,
-            echo and round(echo, 1),
-            spacing is not None and tuple(spacing.round(3)),
+            echo and same_echo[echo],
+            spacing is not None and tuple(same_side[side] for side in spacing),
             s.axes is None,
         )
 
@@ -120,7 +124,7 @@ def _group_into_stacks(slices: list[Slice]) -> list[list[Slice]]:
                     break
             else:
                 directions.append([s])
-        stacks += [part for stack in directions for part in _split_repeats(stack, REPEATS)]
+        stacks += [part for stack in directions for part in _split_repeats(distrust_places(stack), REPEATS)]
     return sorted(stacks, key=_order_of)
 
 
@@ -152,14 +156,14 @@ def _group(key: Callable[[Slice], Hashable], slices: list[Slice]) -> list[list[S
 
 def _split_repeats(stack: list[Slice], keywords: Sequence[str]) -> list[list[Slice]]:
     """Split what shows the same places again, by the first keywords that tell the times apart."""
-    places = len(set(_number_places(stack)))
+    places = len(set(number_places(stack)))
     if places == len(stack):
-        return [[s for _, s in sorted(zip(_number_places(stack), stack, strict=True), key=lambda pair: pair[0])]]
+        return [[s for _, s in sorted(zip(number_places(stack), stack, strict=True), key=lambda pair: pair[0])]]
     if not keywords:  # nothing does, but perhaps their order
         return _split_runs(sorted(stack, key=Slice.order), places)
     keyword, *others = keywords
     parts = _group(lambda s: s.text(keyword), stack)
-    if len(parts) > 1 and max(len(set(_number_places(part))) for part in parts) == places:
+    if len(parts) > 1 and max(len(set(number_places(part))) for part in parts) == places:
         return [whole for part in parts for whole in _split_repeats(part, keywords)]
     return _split_repeats(stack, others)
 
@@ -170,12 +174,12 @@ def _split_runs(ordered: list[Slice], places: int) -> list[list[Slice]]:
     A volume whose slices are taken now from one echo, now from another, would be wrong without looking wrong.
     """
     alone: dict[Hashable, Slice] = {}  # a copy under another UID is the same slice
-    for place, s in zip(_number_places(ordered), ordered, strict=True):
+    for place, s in zip(number_places(ordered), ordered, strict=True):
         alone.setdefault((place, s.stored.tobytes()), s)
     if len(alone) == places:
         note = f"copies of other slices left out: {len(ordered) - places}"
         return _split_repeats([replace(s, notes=(*s.notes, note)) for s in alone.values()], ())
-    numbers = _number_places(ordered)
+    numbers = number_places(ordered)
     starts = range(0, len(ordered), places)
     told = len({s.number("InstanceNumber") for s in ordered}) == len(ordered)
     if told and all(len(set(numbers[start : start + places])) == places for start in starts):
@@ -183,26 +187,16 @@ def _split_runs(ordered: list[Slice], places: int) -> list[list[Slice]]:
     return [ordered]
 
 
-def _number_places(stack: list[Slice]) -> list[int]:
-    """The number of each slice's place along the normal; slices at one place share it."""
-    if stack[0].axes is None:
-        return list(range(len(stack)))
-    along = np.array([s.position for s in stack]) @ np.cross(*stack[0].axes)
-    order = np.argsort(along, kind="stable")
-    steps = np.r_[0, np.cumsum(np.diff(along[order]) > SAME)]
-    return [int(place) for place in steps[np.argsort(order)]]
-
-
 def _make_volume(stack: list[Slice], scout: bool) -> Volume:
     """One volume of slices that belong together, of a `scout` or not. Raises `UnusableError` with a sentence."""
     first, count = stack[0], len(stack)
-    if (places := len(set(_number_places(stack)))) < count:
+    if (places := len(set(number_places(stack)))) < count:
         raise UnusableError(
             f"series {first.text('SeriesNumber')} has {count} slices of {places} places, and no tag tells those of one "
             "place apart (echoes, phases or repeats): export each by itself."
         )
     data, dtype = _rescale(stack)
-    notes = [*dict.fromkeys(note for s in stack for note in s.notes), *_note_uneven_steps(stack)]
+    notes = [*dict.fromkeys(note for s in stack for note in s.notes), *note_uneven_steps(stack)]
     if first.text("PhotometricInterpretation") == "MONOCHROME1":
         data = data.min() + data.max() - data
         notes.append("low values were white (MONOCHROME1) and were inverted")
@@ -219,13 +213,15 @@ def _make_volume(stack: list[Slice], scout: bool) -> Volume:
         notes.append("the image was once compressed with loss")
     if first.axes is None and count > 1:
         notes.append("the headers give no positions; the slices are in the order of their numbers")
+    if first.pixel() is None:
+        notes.append("the header does not say how large a pixel is: the spacing is not known")
 
     affine, pixel = _affine_of(stack), first.pixel()
     said = _said_of(first, scout)
     te, tr = said.te, said.tr
     number, what = first.text("SeriesNumber"), said.texts[0] or said.texts[1] or first.path.stem
     times = [f"{name} {time:g} ms" for name, time in (("TE", te), ("TR", tr)) if time]
-    spacing = (_step_of(first), float(pixel[0]), float(pixel[1])) if pixel is not None else None
+    spacing = (step_of(first), float(pixel[0]), float(pixel[1])) if pixel is not None else None
     if affine is not None:
         spacing = spacing_of(affine)
     slices = f"{count} {plane_of(affine)} slice{'s' * (count > 1)}".replace("  ", " ")
@@ -288,29 +284,6 @@ def _rescale(stack: list[Slice]) -> tuple[Image, str]:
     return data, next((name for name, i in limits if i.min <= data.min() and data.max() <= i.max), "float32")
 
 
-def _note_uneven_steps(stack: list[Slice]) -> list[str]:
-    """A note where the steps between slices differ. Raises `UnusableError` where one is missing."""
-    if stack[0].axes is None or len(stack) < 3:
-        return []
-    steps = np.diff([s.position for s in stack], axis=0)
-    typical = steps[np.argsort(np.linalg.norm(steps, axis=1))[(len(steps) - 1) // 2]]
-    length = float(np.linalg.norm(typical))
-    off = np.linalg.norm(steps - typical, axis=1) / length
-    worst = int(off.argmax())
-    lengths = f"{np.linalg.norm(steps[worst]):.4g} mm, elsewhere {length:.4g} mm"
-    where = f"from slice {worst + 1} to {worst + 2} of {len(stack)} the step is {lengths}"
-    if off[worst] > GAP:
-        series = f"series {stack[0].text('SeriesNumber')}".strip()
-        raise UnusableError(f"{series} has a gap: {where}; is a file missing? Copy the whole series again.")
-    notes = [f"slices are unevenly spaced: {where}; their mean is used"] if off[worst] > UNEVEN else []
-    tilt = float(np.degrees(np.arccos(min(1.0, typical @ np.cross(*stack[0].axes) / length))))
-    if tilt > TILT:
-        notes.append(
-            f"each slice lies aside of the one before: a gantry tilted by {tilt:.3g} degrees, as the affine is"
-        )
-    return notes
-
-
 def _affine_of(stack: list[Slice]) -> Affine | None:
     """(X, Y, Z, 1) index to RAS+ mm; DICOM's x and y point the other way."""
     first, last, pixel = stack[0], stack[-1], stack[0].pixel()
@@ -319,16 +292,11 @@ def _affine_of(stack: list[Slice]) -> Affine | None:
     affine = np.eye(4)
     affine[:3, 0] = first.axes[0] * pixel[1]  # along a row, from column to column: the second of PixelSpacing
     affine[:3, 1] = first.axes[1] * pixel[0]
-    alone = np.cross(*first.axes) * _step_of(first)
+    alone = np.cross(*first.axes) * step_of(first)
     affine[:3, 2] = (last.position - first.position) / (len(stack) - 1) if len(stack) > 1 else alone
     affine[:3, 3] = first.position
     affine[:2] *= -1
     return affine
-
-
-def _step_of(s: Slice) -> float:
-    """Mm to the next slice, where positions do not tell."""
-    return abs(s.number("SpacingBetweenSlices") or s.number("SliceThickness") or 1.0)
 
 
 def _files_of(stack: list[Slice]) -> tuple[Path, ...]:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from ..errors import UnusableError, shown
 from .dicom_mosaic import places_of_tiles, unfold
+from .foreign import what_else
 from .limits import refuse_bomb, refuse_deflated_bomb
-from .names import ARCHIVES, KINDS, natural, refuse_missing
+from .names import KINDS, natural, refuse_missing
 from .pixels import to_grey
 from .quiet import decoding, quiet
 
@@ -67,7 +68,7 @@ class Slice:
     def numbers(self, keyword: str, count: int) -> Vector | None:
         """So many finite numbers that a tag holds, or None."""
         with suppress(TypeError, ValueError):
-            values = np.array(self.value(keyword), np.float64).ravel()
+            values = np.array(_parted(self.value(keyword), count), np.float64).ravel()
             if len(values) == count and np.isfinite(values).all():
                 return values
         return None
@@ -90,6 +91,17 @@ class Slice:
     def order(self) -> tuple[Any, ...]:
         """Where it comes among slices that have no position, or share one."""
         return self.number("InstanceNumber") or 0, natural(self.path), self.index
+
+
+def _parted(value: Any, count: int) -> Any:
+    """What a tag holds; of numbers that were left as text, for commas in them or a type for text (GE, 7 T), each."""
+    texts = [value] if isinstance(value, str) else list(value) if hasattr(value, "append") else []
+    if not any(isinstance(text, str) for text in texts):
+        return value
+    parts = "\\".join(map(str, texts)).split("\\")
+    if len(parts) == 1 < count and "." in parts[0]:
+        parts = parts[0].split(",")
+    return [part.replace(",", ".") for part in parts]
 
 
 def is_dicom(path: Path) -> bool:
@@ -179,9 +191,7 @@ def slices_of(path: Path) -> list[Slice]:
                 _refuse_deflated_bomb(path, file)
             header = None if signed is None else dcmread(file, force=True)
         if header is None or not (signed or len(header)):
-            if path.name.casefold().endswith(ARCHIVES):
-                raise UnusableError("an archive, which is not looked into; unpack it first.")
-            raise UnusableError(f"not an image that can be read here; give {KINDS}.")
+            raise UnusableError(what_else(path) or f"not an image that can be read here; give {KINDS}.")
         _refuse_no_image(header)
         pixels = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
         stored = pixels * int(header.get("SamplesPerPixel") or 1) * int(header.get("BitsAllocated") or 8) // 8
@@ -262,7 +272,8 @@ def _decode(header: FileDataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
         if holes.any() and not holes.all():
             pixels = np.where(holes, min(pixels[~holes].min(), pixels.dtype.type(0)), pixels)
             notes += ("padding around the image was set to the lowest value",)
-    return pixels.reshape(-1, header.Rows, header.Columns), notes
+    native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)  # so that equal slices have equal bytes
+    return native.reshape(-1, header.Rows, header.Columns), notes
 
 
 def _decompress(header: FileDataset) -> npt.NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -76,6 +77,8 @@ def together(said: Iterable[tuple[str, str]]) -> list[str]:
 def files_in(folder: Path) -> list[Path]:
     """All files in the folder and the folders in it, linked ones too, in natural order, hidden ones left out.
 
+    Placeholders of iCloud, which are hidden, are not: what they stand for would vanish without a word.
+
     So are those in folders called `derivatives` or `sourcedata`, which are no raw data in BIDS, unless the folder is
     one of these or lies in one. Raises `UnusableError` where it is no folder.
     """
@@ -86,7 +89,8 @@ def files_in(folder: Path) -> list[Path]:
         raise UnusableError(f"{folder} {what}: give a folder of images.")
     found = [p.relative_to(folder) for p in _walk(folder)]
     not_raw = NOT_RAW if NOT_RAW.isdisjoint(folder.resolve().parts) else frozenset[str]()
-    seen = [p for p in found if not_raw.isdisjoint(p.parts[:-1]) and not any(part.startswith(".") for part in p.parts)]
+    hidden = re.compile(r"(.*/)?\.(?!.*\.icloud$)")
+    seen = [p for p in found if not_raw.isdisjoint(p.parts[:-1]) and not hidden.match(p.as_posix())]
     return [folder / p for p in sorted(seen, key=lambda p: [natural(Path(part)) for part in p.parts])]
 
 
@@ -149,7 +153,8 @@ def choose(everything: Folder, contrast: str, series: str = "") -> Folder:
         reasons = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} other reasons" if len(lines) > 3 else "")
         if left_out:
             raise UnusableError(f"{folder} holds images, but none to use as {contrast}: {reasons}.")
-        found = f"nothing in it can be used ({reasons})" if skipped else "it is empty"
+        left = "what it holds is hidden, or in derivatives or sourcedata" if any(_walk(folder)) else "it is empty"
+        found = f"nothing in it can be used ({reasons})" if skipped else left
         raise UnusableError(f"{folder} holds no images: {found}. Give a folder of {KINDS} files.")
     return Folder(folder, [replace(v, contrast=contrast) for v in volumes], skipped)
 

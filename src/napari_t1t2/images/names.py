@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import UnusableError
@@ -12,7 +13,6 @@ TIFF = frozenset({".tif", ".tiff"})
 READABLE = TIFF | {".png", ".jpg", ".jpeg", ".bmp"}
 SIDECARS = frozenset({".json", ".tsv", ".bval", ".bvec"})  # lie beside images in BIDS folders
 DOCUMENTS = frozenset({".pdf", ".htm", ".html", ".xml", ".inf", ".ini", ".exe", ".dll"})  # on an exported disc
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
 NIFTI = (".nii", ".nii.gz", *HALVES, ".mgh", ".mgz")
 KINDS = "PNG, TIFF, JPEG, BMP, NIfTI, MGH or DICOM"  # what can be read
@@ -30,8 +30,13 @@ def ending_of(path: Path) -> str:
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether the name is one of a NIfTI, Analyze or FreeSurfer volume."""
-    return bool(ending_of(path))
+    """Whether the name is one of a NIfTI, Analyze or FreeSurfer volume, and not of DICOM that is called .img."""
+    ending = ending_of(path)
+    half = other_half(path) if ending.casefold() == ".img" else None
+    if half and not half.is_file():
+        with suppress(OSError), path.open("rb") as file:
+            return file.read(132)[128:] != b"DICM"
+    return bool(ending)
 
 
 def is_known(path: Path) -> bool:

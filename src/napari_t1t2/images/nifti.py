@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -18,7 +16,7 @@ import numpy.typing as npt
 
 from ..errors import UnusableError, shown
 from ..provenance import Provenance
-from .clues import subject_of
+from .clues import channel_of, subject_of
 from .contrast import judged, reason, said_by
 from .limits import Unzipped, refuse_bomb
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
@@ -31,7 +29,7 @@ UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # codes of a header 
 MANY = 20  # volumes of contrasts in one file, at most; more are times or directions
 APART = 1.0  # mm
 DISAGREE = 0.02  # of a voxel's side, between the sform and pixdim
-INTENTS = {range(2, 25): "statistical map", range(1002, 1003): "label map", range(1004, 1008): "vector field"}
+INTENTS = {range(2, 25): "statistical map", range(1002, 1004): "label map", range(1004, 1008): "vector field"}
 CIFTI = range(3000, 3100)  # intent codes of NIfTI-2 files that hold values on a surface
 
 
@@ -58,9 +56,11 @@ def read_nifti(
         of_header = _kind_by_header(image, image.shape[3:])
         looks = of_header or _looks_of_volume(path, judged(said), image.shape[3:], frame)
     data, dtype, made = found
-    filled: tuple[str, ...] = ()
+    if not beside and sidecar_of(path).is_file():
+        notes += ("the JSON beside it cannot be read: what it says of the image is not known",)
     if voxels:
         data, filled = make_finite(data, path.name)
+        made += filled
         refuse_blank(data, path.name, flat=flat, two_values=mask)
     return Volume(
         data=data,
@@ -75,7 +75,7 @@ def read_nifti(
         subject=subject_of(case, stack=True),
         series=shown(path.name),
         provenance=provenance,
-        notes=notes + placed + made + filled,
+        notes=notes + placed + made,
     )
 
 
@@ -126,30 +126,6 @@ def _looks_of_volume(path: Path, looks: str, volumes: tuple[int, ...], number: i
     return f"series of {count} images" if not looks and count > MANY else looks
 
 
-def channel_of(path: Path) -> tuple[Path, tuple[str, ...]]:
-    """Of a file of nnU-Net, as case_0001.nii.gz, the name of its case, and what dataset.json calls its channel."""
-    if found := re.fullmatch(r"(.+)_(\d{4})", stem(path)):
-        for described in (folder / "dataset.json" for folder in path.parents[:2]):
-            with suppress(OSError):
-                name = _channels(described, described.stat().st_mtime_ns).get(str(int(found[2])))
-                return (path.with_name(found[1] + ending_of(path)), (name,)) if name else (path, ())
-        second = path.with_name(f"{found[1]}_0001{ending_of(path)}")
-        if path.parent.name in ("imagesTr", "imagesTs") and second.exists():
-            return path, ("unnamed channel",)
-    return path, ()
-
-
-@lru_cache(8)
-def _channels(described: Path, _: int) -> dict[str, str]:
-    """The names of the channels by number; of `channel_names`, or as the Decathlon has it, `modality`."""
-    with suppress(ValueError):
-        said: Any = json.loads(described.read_text(encoding="utf-8"))
-        for names in (said.get(key) for key in ("channel_names", "modality") if isinstance(said, dict)):
-            if isinstance(names, dict):
-                return {str(number): str(name) for number, name in names.items()}
-    return {}
-
-
 def sidecar_of(path: Path) -> Path:
     """The JSON file that may lie beside a volume."""
     return path.with_name(f"{stem(path)}.json")
@@ -158,7 +134,7 @@ def sidecar_of(path: Path) -> Path:
 def said_beside(path: Path) -> dict[str, Any]:
     """What the JSON file beside a volume says; empty where it is nothing that can be read."""
     with suppress(OSError, ValueError):
-        said = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
+        said = json.loads(sidecar_of(path).read_bytes())  # in UTF-8 or -16, with a mark or without
         return said if isinstance(said, dict) else {}
     return {}
 
@@ -208,9 +184,13 @@ def _load(path: Path, file: BinaryIO) -> tuple[Any, tuple[str, ...]]:
         raise UnusableError(f"{path.name}: its voxels would begin within its header (vox_offset 0); export it again.")
     if "intent_code" in image.header and image.header["intent_code"] in CIFTI:
         raise UnusableError(f"{path.name}: holds values on a surface (CIFTI), not a volume; give a NIfTI volume.")
-    if zipped == ending.endswith("z"):
-        return image, ()
-    return image, (f"it is {'' if zipped else 'not '}compressed, against its name",)
+    stream.seek(28)  # goodRASFlag, which nibabel sets
+    odd = {
+        f"it is {'' if zipped else 'not '}compressed, against its name": zipped != ending.endswith("z"),
+        "its header holds no place: coronal slices of 1 mm were assumed, as FreeSurfer does": kind is nibabel.MGHImage
+        and stream.read(2) == b"\0\0",
+    }
+    return image, tuple(note for note, so in odd.items() if so)
 
 
 def _restore_zeros(image: Any, stream: Any) -> None:

@@ -14,7 +14,6 @@ from PIL import ImageOps
 from ..errors import UnusableError
 from ..provenance import NOTICE, Provenance
 from .limits import refuse_bomb
-from .names import TIFF
 from .pixels import said_of_colour, to_grey
 from .volume import VOXEL
 
@@ -23,16 +22,22 @@ MM = {  # units of length, as ImageJ and OME spell them
     **{"mm": 1.0, "millimeter": 1.0, "millimetre": 1.0, "cm": 10.0, "centimeter": 10.0, "m": 1000.0},
     **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer"), 0.001),
 }
+CLEAR = ("transparency was dropped",)
 Spacing = tuple[float, float, float]
 GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})  # Pillow's modes of one channel
 
 
-def read_picture(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
-    """The pixels of a PNG, JPEG or BMP, (rows, columns), and what was done to them."""
+def read_picture(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...], Spacing | None]:
+    """The pixels of a PNG, JPEG, BMP or TIFF, by its content; what was done to them; and (Z, Y, X) in mm.
+
+    Pixels are (rows, columns), of a TIFF of several pages (pages, rows, columns).
+    """
     with path.open("rb") as file:
+        if _is_tiff(file):
+            return _read_tiff(path, file)
         if (deep := _deep_colour(path, file)) is not None:
-            clear = ("transparency was dropped",) if deep.shape[-1] in (2, 4) else ()
-            return _grey(deep[..., :3] if deep.shape[-1] > 2 else deep[..., :1], clear)
+            clear = CLEAR if deep.shape[-1] in (2, 4) else ()
+            return *_grey(deep[..., :3] if deep.shape[-1] > 2 else deep[..., :1], clear), None
         with Pillow.open(file) as opened:
             stored = opened.width * opened.height * len(opened.getbands())
             refuse_bomb(path, stored, 8 * stored)
@@ -41,10 +46,17 @@ def read_picture(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
             picture = ImageOps.exif_transpose(opened)
             if picture.mode in GREY:
                 data = np.asarray(picture)
-                return (data.astype(np.uint8) if data.dtype == bool else data), notes
+                return (data.astype(np.uint8) if data.dtype == bool else data), notes, None
             if "A" in picture.getbands() or "transparency" in picture.info:
-                notes += ("transparency was dropped",)
-            return _grey(np.asarray(picture.convert("RGB")), notes)
+                notes += CLEAR
+            return *_grey(np.asarray(picture.convert("RGB")), notes), None
+
+
+def _is_tiff(file: BinaryIO) -> bool:
+    """Whether an open file begins as a TIFF or BigTIFF does; it is back at its beginning."""
+    begin = file.read(4)
+    file.seek(0)
+    return begin in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def _deep_colour(path: Path, file: BinaryIO) -> npt.NDArray[Any] | None:
@@ -61,10 +73,10 @@ def _deep_colour(path: Path, file: BinaryIO) -> npt.NDArray[Any] | None:
     return decoded
 
 
-def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...], Spacing | None]:
-    """The pixels of a TIFF, (rows, columns) or (pages, rows, columns), what was done to them, and (Z, Y, X) in mm."""
+def _read_tiff(path: Path, file: BinaryIO) -> tuple[npt.NDArray[Any], tuple[str, ...], Spacing | None]:
+    """The pixels of an open TIFF, (rows, columns) or (pages, rows, columns), what was done to them, and their sides."""
     notes: tuple[str, ...] = ()
-    with tifffile.TiffFile(path) as tiff:
+    with tifffile.TiffFile(file) as tiff:
         if not tiff.series:
             raise UnusableError(f"{path.name}: the TIFF holds no image.")
         series = tiff.series[0]
@@ -72,20 +84,17 @@ def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...], Spacing | 
         refuse_bomb(path, series.nbytes, series.nbytes + 4 * series.size)
         data, axes, page = series.asarray(), series.axes, series.keyframe
         others = tiff.series[1:]
-        if others and len(axes) == 2 and all((s.shape, s.dtype) == (series.shape, series.dtype) for s in others):
+        alike = all((s.shape, s.dtype) == (series.shape, series.dtype) for s in others)
+        if others and len(axes) == 2 and alike and not tiff.is_ome:  # which numbers pages, and names images
             data, axes = np.stack([data, *(other.asarray() for other in others)]), f"I{axes}"
         elif others:
-            notes = (f"images of other sizes in it were left out: {len(others)}",)
+            notes = (f"other images in it were left out: {len(others)}",)
         spacing = _spacing_of(tiff)
     if data.dtype.kind == "c":
         raise UnusableError(f"{path.name}: its values are complex; save their magnitude.")
-    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
-        data, notes = _grey(np.moveaxis(page.colormap[:, data] >> 8, 0, -1).astype(np.uint8), notes)
-    elif page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and data.dtype.kind == "u":
-        data, notes = np.iinfo(data.dtype).max - data, (*notes, "low values were white and were inverted")
-    elif "S" in axes and data.shape[axes.index("S")] in (3, 4):  # samples may lie in planes, before rows and columns
-        data, notes = _grey(np.moveaxis(data, axes.index("S"), -1)[..., :3], notes)
-    for axis, what in (("C", "channels"), ("T", "time points")):
+    data, axes, made = _intensity(data, axes, page, path)
+    notes += made
+    for axis, what in (("C", "channels"), ("S", "channels"), ("T", "time points")):
         if axis in axes and (count := data.shape[axes.index(axis)]) > 1:
             if count <= FEW or data.ndim > 3:
                 raise UnusableError(f"{path.name}: its {count} {what} are no slices (axis Z): save one of them.")
@@ -93,10 +102,54 @@ def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[str, ...], Spacing | 
     data = data.squeeze() if data.ndim > 3 else data
     if data.ndim not in (2, 3) or not data.size:
         raise UnusableError(f"{path.name}: shape {data.shape} is not one image or stack; save one channel and time.")
+    turn = page.tags.valueof(274, 1)  # Orientation: which sides of the image its first row and column are
+    if turn in range(5, 9):
+        data, spacing = data.swapaxes(-1, -2), spacing and (spacing[0], spacing[2], spacing[1])
+    data = data[..., :: -1 if turn in (3, 4, 7, 8) else 1, :: -1 if turn in (2, 3, 6, 7) else 1]
     if spacing and not all(VOXEL[0] <= mm <= VOXEL[1] for mm in spacing):
         notes += (f"its pixels of {spacing[1]:.3g}x{spacing[2]:.3g} mm cannot be of a head: the size was ignored",)
         spacing = None
     return data, notes, spacing
+
+
+def _intensity(
+    data: npt.NDArray[Any], axes: str, page: Any, path: Path
+) -> tuple[npt.NDArray[Any], str, tuple[str, ...]]:
+    """Grey as TIFF's PhotometricInterpretation says, dark where there is nothing; its axes; and what was done.
+
+    Samples, wherever they lie, become grey where they are colour; those that are transparency are dropped, others
+    stay an axis S at the end. Raises `UnusableError` for colours for printing and the like.
+    """
+    kind, known = page.photometric, tifffile.PHOTOMETRIC
+    jpeg = kind == known.YCBCR and "JPEG" in getattr(page.compression, "name", "")  # whose decoder makes it RGB
+    if kind not in (known.MINISBLACK, known.MINISWHITE, known.RGB, known.PALETTE) and not jpeg:
+        raise UnusableError(f"{path.name}: its colours are {getattr(kind, 'name', kind)}: save it as grey or RGB.")
+    if kind == known.PALETTE and page.colormap is not None:
+        grey, made = _grey(np.moveaxis(_table(page.colormap)[:, data], 0, -1), ())
+        return grey, axes, made
+    notes: tuple[str, ...] = ()
+    if "S" in axes:
+        data, axes = np.moveaxis(data, axes.index("S"), -1), axes.replace("S", "") + "S"
+        if any(extra.name.endswith("ALPHA") for extra in page.extrasamples):
+            data, notes = data[..., : -len(page.extrasamples)], CLEAR
+        if kind == known.RGB or jpeg:
+            grey, made = _grey(data[..., :3], notes)
+            return grey, axes[:-1], made
+        if data.shape[-1] == 1:
+            data, axes = data[..., 0], axes[:-1]
+    if kind == known.MINISWHITE:
+        ends = np.iinfo(data.dtype).max if data.dtype.kind == "u" else data.max() + data.min()
+        data = ~data if data.dtype == bool else ends - data
+        notes += ("low values were white and were inverted",)
+    return data, axes, notes
+
+
+def _table(colours: npt.NDArray[np.uint16]) -> npt.NDArray[Any]:
+    """A TIFF's colour map, (3, colours): of 8 bits, as they mostly are, which some programs do not scale, or of 16."""
+    if colours.max() < 256:
+        return colours.astype(np.uint8)
+    high, low = colours >> 8, colours & 255
+    return high.astype(np.uint8) if ((low == high) | (low == 0)).all() else colours
 
 
 def _refuse_missing(tiff: tifffile.TiffFile, path: Path) -> None:
@@ -133,12 +186,13 @@ def _spacing_of(tiff: tifffile.TiffFile) -> Spacing | None:
 
 def picture_provenance(path: Path) -> Provenance | None:
     """What a synthetic picture says of itself in its description; None where it says nothing."""
-    if path.suffix.casefold() in TIFF:
-        with tifffile.TiffFile(path) as tiff:
-            said = tiff.pages[0].description  # type: ignore[union-attr]
-    else:
-        with Pillow.open(path) as opened:
-            said = str(opened.info.get("Description", ""))
+    with path.open("rb") as file:
+        if _is_tiff(file):
+            with tifffile.TiffFile(file) as tiff:
+                said = tiff.pages[0].description  # type: ignore[union-attr]
+        else:
+            with Pillow.open(file) as opened:
+                said = str(opened.info.get("Description", ""))
     return Provenance.from_json(said) or (Provenance() if NOTICE in said else None)  # a preview or a figure
 
 

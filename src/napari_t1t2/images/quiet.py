@@ -14,6 +14,8 @@ from threading import Lock
 import numpy as np
 
 from ..errors import UnusableError
+from .foreign import what_else
+from .names import is_known
 
 _lock, _hushed = Lock(), ExitStack()
 _readers = 0
@@ -63,6 +65,10 @@ def decoding(path: Path) -> Iterator[None]:
         why = f"cannot be decoded ({reason}); is it damaged, or of another kind than its name says?"
         if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
             why = f"its compressed data end early or are damaged ({reason}); copy it again."
-        if isinstance(error, MemoryError):
+        elif isinstance(error, MemoryError):
             why = f"its pixels do not fit into memory ({reason}); crop it, or is its header damaged?"
+        elif isinstance(error, OSError) and error.errno:  # of the disk, not of a decoder
+            why = f"cannot be read ({error.strerror}): allow it, or copy it again."
+        elif is_known(path) and (other := what_else(path)):
+            why = other
         raise UnusableError(f"{path.name}: {why}") from error

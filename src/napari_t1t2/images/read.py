@@ -19,9 +19,9 @@ from .dicom import in_order, read_dicoms, read_stacks
 from .dicom_header import provenance_of
 from .dicom_slices import Identity, by_series, identity_of
 from .folder import Folder, choose, files_in, named
-from .names import DOCUMENTS, SIDECARS, TIFF, is_known, is_nifti, is_second_half, map_title, refuse_missing
+from .names import DOCUMENTS, SIDECARS, is_known, is_nifti, is_second_half, map_title, refuse_missing
 from .nifti import glance_at_nifti, read_nifti, read_sidecar
-from .pictures import picture_provenance, read_picture, read_tiff
+from .pictures import picture_provenance, read_picture
 from .pixels import COLOURED, kind_of, make_finite, refuse_blank
 from .quiet import decoding, quiet
 from .volume import VOXEL, Image, Outline, Skipped, Volume
@@ -89,7 +89,7 @@ def read_source(source: Source, *, frame: int = 0, voxels: bool = True) -> Part:
         try:
             found, skipped = [(None, read_image(path, frame=frame, voxels=voxels))], []
         except UnusableError as error:
-            skipped = [Skipped(path, str(error).removeprefix(f"{path.name}: "))]
+            skipped = [Skipped(path, str(error).removeprefix(f"{shown(path.name)}: "))]
     odd = [(v.path or Path(v.name), _why_impossible(v)) for _, v in found]
     skipped += [Skipped(path, why) for path, why in odd if why]
     kept = [one for one, (_, why) in zip(found, odd, strict=True) if not why]
@@ -241,9 +241,9 @@ def read_image(
             raise UnusableError(str(refused[0]))
         return replace(read[0], contrast=contrast)
     with decoding(path):
-        data, notes, spacing = read_tiff(path) if path.suffix.casefold() in TIFF else (*read_picture(path), None)
+        data, notes, spacing = read_picture(path)
         provenance = picture_provenance(path)
-    values, more = make_finite(data.astype(np.float32), path.name)
+        values, more = make_finite(data.astype(np.float32), path.name)
     stack = values.reshape(-1, *values.shape[-2:])
     refuse_blank(stack, path.name, flat=flat, two_values=True)
     return Volume(

@@ -13,16 +13,20 @@ STATED = {
     "localizer": {"LOCALIZER", "SCOUT", "SURVEY"},
     "phase": {"P", "PHASE", "PHASE MAP", "PHASE_MAP", "PHASE MAP UNWRAPPED", "VELOCITY", "VELOCITY MAP", "FLOW"},
     "half of a complex image": {"R", "REAL", "I", "IMAGINARY"},
-    "Dixon": {"DIXON", "WATER", "FAT", "IN_PHASE", "OUT_PHASE", "OPP_PHASE", "W", "F", "IP", "OP"},
+    "Dixon": {"DIXON", "WATER", "FAT", "IN_PHASE", "OUT_PHASE", "OPP_PHASE", "W", "F", "IP", "OP"}
+    | {"FAT_FRACTION", "WATER_FRACTION", "FF"},
     "subtraction": {"SUB", "SUBTRACTION", "SUBTRACT"},
     "diffusion": {"ADC", "TRACEW", "TRACE", "DIFFUSION", "FA", "EXP", "EADC", "DWI", "TENSOR", "TENSOR_B0", "COLFA"},
     "angiography": {"ANGIO", "TOF", "TIME_OF_FLIGHT", "FLOW_ENCODED", "MRA"},
     "projection": {"MIP", "PROJECTION IMAGE", "MINIP", "MNIP", "CSA MIP", "CSAPARALLEL", "MAX_IP", "MIN_IP"}
     | {"VOLUME_RENDER", "SURFACE_RENDER", "CURVED_MPR", "VOLUME RENDERING"},
-    "perfusion": {"PERFUSION", "CBF", "CBV", "MTT", "TTP", "ASL", "RELCBF", "PBP", "GBP", "TMAX"},
-    "function": {"FMRI", "BOLD", "T-MAP", "TMAP"},
-    "T1map": {"T1 MAP", "T1_MAP", "T1MAP", "R1 MAP"},
-    "T2map": {"T2 MAP", "T2_MAP", "T2MAP", "T2_STAR MAP", "T2STAR_MAP", "R2 MAP", "R2STAR_MAP", "R2_STAR MAP"},
+    "perfusion": {"PERFUSION", "CBF", "CBV", "MTT", "TTP", "ASL", "RELCBF", "PBP", "GBP", "TMAX"}
+    | {"RCBV", "RCBF", "RELENH", "MAXENH", "MAXRELENH", "WASHIN", "WASHOUT", "BREVENH", "AREACURV"},  # of Philips
+    "function": {"FMRI", "BOLD", "T-MAP", "TMAP", "T_TEST"},
+    "T1map": {"T1 MAP", "T1_MAP", "T1MAP", "R1 MAP", "R1"},
+    "T2map": {"T2 MAP", "T2_MAP", "T2MAP", "T2_STAR MAP", "T2STAR_MAP", "R2 MAP", "R2STAR_MAP", "R2_STAR MAP"}
+    | {"R2", "R2_STAR"},
+    "computed map": {"RHO", "STD_DEVIATION", "PROTON DENSITY MAP"},
     "field map": {"B0", "B0 MAP", "FIELD_MAP", "FIELD MAP", "B1", "B1 MAP"},
     "susceptibility": {"SWI", "QSM", "SUSCEPTIBILITY"},
     "spectroscopy": {"SPECTROSCOPY", "CSI"},
