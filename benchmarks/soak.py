@@ -157,9 +157,8 @@ class Window:
 
     def __init__(self, config: Any) -> None:
         import napari
-        from qtpy.QtWidgets import QApplication
 
-        self.app, self.viewer, self.config = QApplication.instance() or QApplication([]), napari.Viewer(), config
+        self.viewer, self.config = napari.Viewer(), config
         _, self.dock = self.viewer.window.add_plugin_dock_widget("napari-t1t2", "T1 / T2 contrasts")
         self.trainer, self.translator = self.dock.page(1), self.dock.page(2)
         self.steps, shown = 0, self.trainer.on_event
@@ -198,12 +197,12 @@ class Window:
         self.until(lambda: self.steps > 1 or not page.running)
         page.pause.click()
         self.live()
-        assert page.state == "paused", page.status.text()
+        assert page.state == "paused" and page.pause.text() == "Continue", page.status.text()
         page.pause.click()
         self.steps = 0
         self.until(lambda: self.steps > 0 or not page.running)
         page.stop.click()
-        page.wait(300)
+        self.until(lambda: not page.running)
         self.live()
         assert page.state == "stopped", page.status.text()
 
@@ -214,7 +213,7 @@ class Window:
         page.form["layer"].value = self.viewer.layers["head"]
         self.live()
         page.go.click()
-        page.wait(300)
+        self.until(lambda: not page.running)
         self.live()
         assert page.state == "completed" and len(self.viewer.layers) == count + 1, page.status.text()
         self.viewer.layers.remove(self.viewer.layers[-1])
@@ -225,13 +224,15 @@ class Window:
         ended = time.monotonic() + 300
         while not there():
             assert time.monotonic() < ended, self.trainer.status.text()
-            self.live(1)
+            self.live(0.005)
 
-    def live(self, rounds: int = 8) -> None:
-        """Let the window draw and answer."""
-        for _ in range(rounds):
-            self.app.processEvents()
-            time.sleep(0.005)
+    def live(self, seconds: float = 0.05) -> None:
+        """Let the window draw and answer, and delete what is due: `processEvents` alone would not."""
+        from qtpy.QtCore import QEventLoop, QTimer
+
+        loop = QEventLoop()
+        QTimer.singleShot(int(1000 * seconds), loop.quit)
+        loop.exec()
 
     def measured(self, scratch: Path) -> dict[str, float]:
         """What may grow in the window and beside it."""
@@ -239,7 +240,7 @@ class Window:
         from qtpy.QtWidgets import QApplication
         from superqt.utils import WorkerBase
 
-        self.live(40)
+        self.live(0.5)
         objects = gc.get_objects()
         children = [child for child in psutil.Process().children(recursive=True) if "--forks" not in child.cmdline()]
         window = self.viewer.window._qt_window
