@@ -1,10 +1,12 @@
 """Damaged and hostile files, bred by coverage, against each reader and against models, checkpoints and configs.
 
     python benchmarks/fuzz.py dicom ../shared/data/odd ../shared/data/cases --seconds 300 --out /tmp/fuzz
+    python benchmarks/fuzz.py all tests/data/golden ../shared/data/odd ../shared/data/cases --seconds 720
 
 With atheris (libFuzzer for Python, `pip install atheris`) what reaches new lines is bred on; without it, files are
 changed at random. What is raised but no sentence of ours, takes more memory than a reader may, takes long, or ends the
-process, is a finding: its file is kept under --out, the traceback beside it. Prints a row of a Markdown table.
+process, is a finding: its file is kept under --out, the traceback beside it. Prints a row of a Markdown table; with
+"all", one for each target, each in a process of its own: ten times 720 seconds are two hours of a core.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import random
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -45,11 +48,16 @@ ENDINGS = {  # of each target's seeds, and of the files that are tried
 def main() -> None:
     """Breed files for one target and print what became of them."""
     parser = ArgumentParser(description="Fuzz one reader.")
-    parser.add_argument("target", choices=ENDINGS)
+    parser.add_argument("target", choices=("all", *ENDINGS))
     parser.add_argument("seeds", type=Path, nargs="+", help="files, or folders with files of the target's kind")
     parser.add_argument("--seconds", type=int, default=60, help="of a core")
     parser.add_argument("--out", type=Path, default=Path("fuzz"))
     args = parser.parse_args()
+    if args.target == "all":
+        for target in ENDINGS:
+            how = ["--seconds", str(args.seconds), "--out", str(args.out)]
+            subprocess.run([sys.executable, __file__, target, *map(str, args.seeds), *how], check=False)
+        return
     try:
         import atheris
     except ImportError:

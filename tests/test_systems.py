@@ -140,7 +140,8 @@ def test_pixels_are_shared_in_the_temporary_folder_where_there_is_no_shared_memo
         pixels = room.open()
         pixels[:] = 1
         assert room.path.parent == tmp_path and pixels.sum() == 24
-    assert not any(tmp_path.iterdir()) and pixels.sum() == 24
+    assert pixels.sum() == 24
+    assert sys.platform == "win32" or not any(tmp_path.iterdir())  # there what is in use stays, and goes later
 
 
 def test_pixels_that_a_killed_window_left_are_removed_later(monkeypatch, tmp_path):

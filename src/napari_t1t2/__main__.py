@@ -48,9 +48,7 @@ Synthetic images are not for diagnosis."""
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # in a pipe Windows takes a code page, without most names
+    if isinstance(sys.stdout, io.TextIOWrapper):  # in a pipe Windows takes a code page, without most names
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args = _parser().parse_args(argv)

@@ -48,7 +48,7 @@ class SessionWorker(GeneratorWorker[Any, None, None]):
 
     def __init__(self, drive: Callable[[Session[Any]], Iterator[Any]], session: Session[Any]) -> None:
         super().__init__(drive, session)
-        self.quit = session.stop  # type: ignore[method-assign]
+        self.quit = session.stop
 
     def start(self) -> None:
         """Begin at once, in a thread that Python waits for: Qt's global pool runs only as many as there are cores."""
