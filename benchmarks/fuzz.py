@@ -75,8 +75,8 @@ def main() -> None:
         if atheris:
             found = f"-artifact_prefix={args.out}/ended-{args.target}-"
             longest = max(MOST, *map(len, seeds))
-            limits = [f"-max_len={longest}", "-rss_limit_mb=0", "-timeout=600", found, "-verbosity=0"]
-            atheris.Setup([sys.argv[0], str(corpus), *limits], attack)
+            limits = [f"-max_len={longest}", "-rss_limit_mb=0", "-timeout=600", "-report_slow_units=600", found]
+            atheris.Setup([sys.argv[0], str(corpus), *limits, "-verbosity=0"], attack)
             atheris.Fuzz()
         rng = random.Random(0)
         while True:

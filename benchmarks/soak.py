@@ -133,7 +133,7 @@ def soak_window(cycles: int, translations: int, seconds: float, forked: bool) ->
         server = window.fork_trainings(f"{home}/forks") if forked else None
         began, done, table = time.monotonic(), [0, 0], []
         while sum(done) < cycles + translations and time.monotonic() - began < seconds:
-            if done[0] * translations <= done[1] * cycles:  # both get on alike
+            if done[0] < cycles and done[0] * translations <= done[1] * cycles:  # both get on alike
                 window.train(done[0])
                 done[0] += 1
             else:
