@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from napari_t1t2.runs.folder import save_config
+
 FORBID = """
 import os, sys
 def forbid(event, args):
@@ -20,6 +22,30 @@ sys.addaudithook(forbid)
 """
 
 
+WINDOW = """
+import sys
+from pathlib import Path
+import napari
+from napari_t1t2.runs.folder import load_config
+viewer, config = napari.Viewer(), load_config(Path(sys.argv[1]))
+dock = viewer.window.add_plugin_dock_widget("napari-t1t2", "T1 / T2 contrasts")[1]
+load, train, translate, evaluate = map(dock.page, range(4))
+load.form["t1_folder"].value, load.form["t2_folder"].value = config.t1_folder, config.t2_folder
+for page in (load, train, translate, evaluate):
+    dock.setCurrentWidget(page.parent())
+    if page is train:
+        page.form.fill(config, keep=["t1_folder", "t2_folder"])
+    if page is translate:
+        viewer.layers.selection.active = viewer.layers["T1: T1"]
+    if page is evaluate:
+        page.form["synthetic"].value, page.form["real"].value = viewer.layers[-1], viewer.layers["T2: T2"]
+    page.go.click()
+    page.wait(100)
+    assert page.state == "completed", page.status.text()
+viewer.close()
+"""
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Runs the command line where sockets are forbidden; all that asked for one must be nobody."""
@@ -29,8 +55,8 @@ def run(tmp_path, monkeypatch):
     paths = [str(tmp_path / "hook"), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
 
-    def call(*args: object) -> None:
-        command = [sys.executable, "-m", "napari_t1t2", *map(str, args)]
+    def call(*args: object, how: tuple[str, str] = ("-m", "napari_t1t2")) -> None:
+        command = [sys.executable, *how, *map(str, args)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert not (tmp_path / "asked").exists(), (tmp_path / "asked").read_text()
@@ -60,3 +86,12 @@ def test_the_demo_asks_for_no_address(run, tmp_path):
     pytest.importorskip("nilearn")
     run("demo", "--out", tmp_path / "demo", "--minutes", 0.15, "--no-window")
     assert (tmp_path / "demo" / "side-by-side.png").exists()
+
+
+@pytest.mark.slow
+def test_the_window_asks_for_no_address(run, config, tmp_path, monkeypatch):
+    for name in ("XDG_CONFIG_HOME", "HOME", "USERPROFILE"):  # the settings of whoever runs this stay as they are
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    save_config(tmp_path / "config.json", config)
+    run(tmp_path, how=("-c", WINDOW))
+    assert (config.run_folder / "model.safetensors").exists()

@@ -13,6 +13,7 @@ BEGINNING = (
 if BEGINNING:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import io
 import logging
 import os
 import sys
@@ -47,6 +48,8 @@ Synthetic images are not for diagnosis."""
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # in a pipe Windows takes a code page, without most names
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args = _parser().parse_args(argv)
         logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own sentence names the file

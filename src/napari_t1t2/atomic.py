@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,9 @@ PARTIAL = ".partial"
 ABANDONED = 3600.0  # seconds without a write after which a partial file or folder is what a crash left behind
 LOCK_FILE = ".lock"
 FULL = (errno.ENOSPC, errno.EDQUOT)
+WINDOWS = sys.platform == "win32"  # where nothing that is open can be removed, replaced or renamed
+FOLDS_CASE = sys.platform in ("win32", "darwin")  # A.png and a.png are one file there
+WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between tries there: a virus scanner has new files open for a moment
 
 
 @contextmanager
@@ -51,12 +55,22 @@ def _renamed_at_end(path: Path, name: str) -> Iterator[Path]:
     try:
         with naming(path):
             yield partial
-            partial.replace(path)
+            _replace(partial, path)
             _sync_folder(path.parent)
     except BaseException:
         with suppress(OSError):  # of a disk that fails, nothing can be removed either
             shutil.rmtree(partial, ignore_errors=True) if partial.is_dir() else partial.unlink(missing_ok=True)
         raise
+
+
+def _replace(partial: Path, path: Path) -> None:
+    for wait in WAITS if WINDOWS else ():
+        try:
+            partial.replace(path)
+            return
+        except PermissionError:
+            time.sleep(wait)
+    partial.replace(path)
 
 
 @contextmanager
@@ -82,9 +96,9 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def remove_abandoned(folder: Path, *, older: float = ABANDONED) -> None:
+def remove_abandoned(folder: Path, *, older: float = ABANDONED, named: str = f".*{PARTIAL}*") -> None:
     """Remove the partial files and folders that killed processes left in a folder, unwritten for so many seconds."""
-    for path in folder.glob(f".*{PARTIAL}*"):
+    for path in folder.glob(named):
         with suppress(OSError):
             written = max(p.stat().st_mtime for p in (path, *(path.iterdir() if path.is_dir() else ())))
             if time.time() - written >= older:
@@ -93,7 +107,7 @@ def remove_abandoned(folder: Path, *, older: float = ABANDONED) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Keep the renaming over a power cut, where the system can."""
-    if os.name == "posix":
+    if not WINDOWS:
         with suppress(OSError):  # some network file systems cannot
             handle = os.open(folder, os.O_RDONLY)
             try:
@@ -127,10 +141,12 @@ def locked(folder: Path, in_use: str, *, leave: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
+        if WINDOWS:
+            lock.release()
         with suppress(OSError):
-            alone = [path.name for path in folder.iterdir()] == [LOCK_FILE]
+            alone = {path.name for path in folder.iterdir()} <= {LOCK_FILE}
             if remove or alone:
-                (folder / LOCK_FILE).unlink()
+                (folder / LOCK_FILE).unlink(missing_ok=True)
             if alone:
                 folder.rmdir()
         lock.release()

@@ -1,6 +1,7 @@
 import io
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -117,6 +118,16 @@ def test_weights_that_do_not_fit_the_description_are_refused(rewritten):
     path = rewritten(weights={"t1_to_t2.head.weight": np.zeros(3, np.float32)})
     with pytest.raises(ValueError, match=r"model\.safetensors: the weights do not fit"):
         load_model(path)
+
+
+def test_a_header_that_promises_huge_networks_takes_no_memory(rewritten):
+    resource = pytest.importorskip("resource", reason="Windows has none")
+    path = rewritten(config=json.dumps({"channels": 12_000, "levels": 2}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        load_model(path)
+    most = 2**28 if sys.platform == "darwin" else 2**18  # bytes there, else kB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < most  # 3 GB were taken once
 
 
 def test_what_describes_a_model_anew_keeps_its_weights(trained, tmp_path):

@@ -1,5 +1,6 @@
 import re
 import threading
+import weakref
 
 import pytest
 import torch
@@ -162,3 +163,30 @@ def test_stop_ends_a_paused_run_and_keeps_its_weights(config, driven):
     thread.join(WAIT)
     assert events[-1] == Finished(0, config.run_folder / "model.safetensors", "stopped")
     assert events[-1].path.is_file()
+
+
+def test_a_session_that_has_ended_keeps_nothing_of_what_it_was_begun_with():
+    """napari keeps each worker, and with it the session, for as long as its window lives."""
+
+    class Image:
+        def steps(self, stop):
+            yield "a step"
+
+    image = Image()
+    kept = weakref.ref(image)
+    session = Session(image.steps)
+    del image
+    assert list(session) == ["a step"] and kept() is None
+
+
+def test_a_session_that_has_failed_keeps_nothing_either():
+    class Image:
+        def steps(self, stop):
+            yield "a step"
+            raise Refusal("No.")
+
+    image = Image()
+    kept = weakref.ref(image)
+    session = Session(image.steps)
+    del image
+    assert list(session) == ["a step", Failed("No.")] and kept() is None

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic import FOLDS_CASE
 from ..config import other
 from ..data.sources import finish
 from ..errors import Refusal
@@ -207,7 +208,7 @@ def targets_for(
     elif out.is_file() or out.name.casefold().endswith(FILES):
         raise Refusal(f"{out} is a file name: give a folder for the results.")
     inputs = {v.path.resolve() for v in volumes if v.path}
-    targets: dict[Path, None] = {}  # in order, and found at once
+    targets: dict[str, Path] = {}  # in order, and found at once
     for volume in made:
         deeper = volume.path.parent.relative_to(folder) if folder and volume.path and not volume.files else Path()
         target = out if one_file else out / deeper / name_for(volume, model.config.label(to))
@@ -217,10 +218,10 @@ def targets_for(
             raise Refusal(f"{target} exists, and DICOM series are never replaced: give another --out.")
         if not target.is_dir():
             _refuse_existing(target, volume, overwrite, ours)
-        if target in targets:
+        if (name := str(target).casefold() if FOLDS_CASE else str(target)) in targets:
             raise Refusal(f"Two inputs would both become {target}: rename one, or translate them one by one.")
-        targets[target] = None
-    return list(targets)
+        targets[name] = target
+    return list(targets.values())
 
 
 def error_targets(

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..errors import Refusal
 from ..events import Failed
-from .process import how_it_ended, tail
+from .process import NO_CONSOLE, how_it_ended, tail
 from .session import Session
 
 if TYPE_CHECKING:
@@ -162,7 +162,11 @@ class Child:
         if self._process is None:
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # as in `process`, takes whatever comes
             self._process = subprocess.Popen(
-                COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+                COMMAND,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                creationflags=NO_CONSOLE,
             )
         self._owed += 1
         self._write(job)

@@ -15,6 +15,7 @@ from threading import Event, Thread
 from typing import Any
 
 from ..errors import Refusal
+from .process import NO_CONSOLE
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "napari_t1t2")
 HOW_FAR = re.compile(r"([\d,]+) of ([\d,]+)[:,]")
@@ -37,9 +38,10 @@ def run_command(arguments: Sequence[str], *, stop: Callable[[], bool] = lambda: 
     Raises `Refusal` with what the command said where it could not be done.
     """
     ended = Event()
-    each = os.environ | {EVERY_VARIABLE: "0"}
+    each = os.environ | {EVERY_VARIABLE: "0", "PYTHONIOENCODING": "utf-8"}  # Windows would take a code page for a pipe
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen((*COMMAND, *arguments), **pipes, text=True, errors="replace", env=each) as child:
+    pipes |= {"encoding": "utf-8", "errors": "replace", "creationflags": NO_CONSOLE}
+    with subprocess.Popen((*COMMAND, *arguments), **pipes, env=each) as child:
 
         def watch() -> None:
             while not ended.wait(0.1):

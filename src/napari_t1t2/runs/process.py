@@ -32,6 +32,7 @@ from .session import Session
 # -P: what lies in the working folder, such as a random.py, is not imported.
 COMMAND = (sys.executable, "-P", "-m", "napari_t1t2.runs.process")
 GO_ON, STOP = b"go on", b"stop\n"  # the first is followed by the slice to preview
+NO_CONSOLE = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows opens one for each child of a window without one
 TAIL = 4000  # characters of what the child wrote to stderr: enough for a traceback
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,9 @@ def train_in_process(
     """
     with (
         tempfile.TemporaryFile() as errors,  # takes whatever comes, where a pipe that nobody reads would block
-        subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as child,
+        subprocess.Popen(
+            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, creationflags=NO_CONSOLE
+        ) as child,
     ):
         assert child.stdin and child.stdout
         try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..atomic import reserve
+from ..atomic import remove_abandoned, reserve
 from ..config import Planes, Side
 from ..events import Translated
 from ..images.volume import Image, Volume
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..synthesis.glimpses import Glimpses
 
 IN_MEMORY = "/dev/shm"  # where Linux shares pixels without a disk
+PIXELS = "napari-t1t2-"  # how the names of files of pixels begin
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def shared(shape: tuple[int, ...], dtype: str = "float32") -> Iterator[Shared]:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     there = os.access(IN_MEMORY, os.W_OK) and disk_usage(IN_MEMORY).free > 4 * size
     folder = IN_MEMORY if there else tempfile.gettempdir()
-    handle, name = tempfile.mkstemp(prefix="napari-t1t2-", dir=folder)
+    remove_abandoned(Path(folder), named=f"{PIXELS}*")  # of a napari that was killed; on Windows of any
+    handle, name = tempfile.mkstemp(prefix=PIXELS, dir=folder)
     try:
         try:
             reserve(handle, size, folder)

@@ -42,9 +42,14 @@ KEPT = 160  # pixels of the status, at most; on a small screen a fifth of it
 
 
 class SessionWorker(GeneratorWorker[Any, None, None]):
-    """A worker that quits by letting the run save itself: napari calls `quit` when it closes."""
+    """A worker that quits by letting the run save itself: napari calls `quit` when it closes.
 
-    session: Session[Any]
+    napari keeps each `quit` for as long as its window lives: it is the session's, so that the worker may go.
+    """
+
+    def __init__(self, drive: Callable[[Session[Any]], Iterator[Any]], session: Session[Any]) -> None:
+        super().__init__(drive, session)
+        self.quit = session.stop
 
     def start(self) -> None:
         """Begin at once, in a thread that Python waits for: Qt's global pool runs only as many as there are cores."""
@@ -52,9 +57,10 @@ class SessionWorker(GeneratorWorker[Any, None, None]):
         self._finished.connect(self._set_discard)
         Thread(target=self.run, name=THREAD).start()
 
-    def quit(self) -> None:
-        """Ask the run to end."""
-        self.session.stop()
+
+def drive(session: Session[Any]) -> Iterator[Any]:
+    """The events of a run, as a generator, which a worker needs."""
+    yield from session
 
 
 class _Slot:
@@ -296,12 +302,7 @@ class JobWidget(QWidget):
         session: Session[Any] = Session(begin)
         self._slot.session = session
         self._set_running(True)
-
-        def drive() -> Iterator[Any]:
-            yield from session
-
-        worker = create_worker(drive, _start_thread=False, _worker_class=SessionWorker)
-        worker.session = session
+        worker = create_worker(drive, session, _start_thread=False, _worker_class=SessionWorker)
         worker.yielded.connect(self._on_yielded)
         worker.finished.connect(self._on_ended)
         worker.start()
