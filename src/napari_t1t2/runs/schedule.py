@@ -8,7 +8,7 @@ from ..config import TrainConfig
 from ..model.checkpoint import Began, Checkpoint
 
 MOST = 0.5  # of the slices
-WARM = 0.06  # of the learning rate where training begins from a model, so as not to lose what it knows
+WARM = 0.02  # of the learning rate where training begins from a model, so as not to lose what it knows
 EVERY, BESIDE_PAIRS = 4, 0.3  # steps, and the weight of the unpaired losses in such a step
 
 
