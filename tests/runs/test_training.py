@@ -23,6 +23,7 @@ from napari_t1t2.model.cyclegan import CycleGAN
 from napari_t1t2.model.saved import load_model
 from napari_t1t2.runs import learned, training
 from napari_t1t2.runs.folder import claimed, load_config, save_config
+from napari_t1t2.runs.listing import read_run
 from napari_t1t2.runs.training import train
 
 
@@ -464,6 +465,7 @@ def test_auto_begins_from_the_general_model_where_it_knows_the_heads(like_the_sa
     assert [r.headroom for r in about.ranges.values()] == [r.headroom for r in general.ranges.values()]
     assert general.seen < about.seen  # what that was trained on is not unseen now
     assert card_of(about).summary().endswith(", begun from the general model")
+    assert "hardly" not in read_run(like_the_sample.run_folder).summary()  # though it is one step
     ours, its = (load_model(path).generators["t2"].state_dict() for path in (like_the_sample.run_folder, SAMPLE))
     assert max(float((ours[name] - its[name]).abs().max()) for name in its) < 1e-3
 

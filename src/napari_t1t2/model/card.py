@@ -66,7 +66,7 @@ class Card:
         if self.general:
             return f"General model of {one} and {two}, not trained on your images{at}"
         began = f", begun from {self.began}" if self.began else ""
-        if self.step < FEW_STEPS and not began:
+        if hardly_trained(self.step, self.began):
             return f"Hardly trained, {self.step} steps{on}{at}: expect little of it"
         return f"Trained {time}{on}{at}{began}"
 
@@ -183,9 +183,15 @@ def preset_of(config: TrainConfig) -> str:
     for name in get_args(PresetName):
         like: TrainConfig = preset(name)
         alike = all(getattr(config, field) == getattr(like, field) for field in told)
-        if alike and (config.model.channels, config.model.levels) == (like.model.channels, like.model.levels):
+        networks = (config.model.channels, config.model.levels) == (like.model.channels, like.model.levels)
+        if alike and (networks or config.start):  # a model that it began from brought its own
             return str(name)
     return ""
+
+
+def hardly_trained(steps: int, began: str) -> bool:
+    """Whether a model of so many steps has learnt little yet; one that `began` from a model knew that before."""
+    return steps < FEW_STEPS and not began
 
 
 def _time(minutes: float) -> str:

@@ -13,7 +13,7 @@ from ..atomic import LOCK_FILE
 from ..config import TrainConfig
 from ..errors import Refusal
 from ..model.about import MODEL_FILE, About, read_about
-from ..model.card import FEW_STEPS, Card, card_of, preset_of
+from ..model.card import Card, card_of, hardly_trained, preset_of
 from .folder import (
     BEST_FILE,
     CHECKPOINT_FILE,
@@ -49,7 +49,7 @@ class Run:
         """Two short lines: how long it was trained; contrasts, preset, and the error on the slice held out."""
         labels = f"{self.config.model.t1_label}, {self.config.model.t2_label}"
         error = "".join(f", error {made:.1%}" for made, _ in [*self.card.held_out.values()][:1]) if self.card else ""
-        trained = f"{'hardly ' * (self.steps < FEW_STEPS)}trained, {clock(self.seconds)} min"
+        trained = f"{'hardly ' * hardly_trained(self.steps, self.config.start)}trained, {clock(self.seconds)} min"
         return f"{trained}\n{labels}, {preset_of(self.config) or 'own settings'}{error}"
 
     def summary(self) -> str:
@@ -57,7 +57,7 @@ class Run:
         c = self.config
         folders = f"the folders {c.t1_folder.name or '?'} and {c.t2_folder.name or '?'}"
         of = f"{c.model.t1_label} and {c.model.t2_label} from {folders}"
-        hardly = ": hardly trained" if self.steps < FEW_STEPS else ""
+        hardly = ": hardly trained" if hardly_trained(self.steps, c.start) else ""
         on = f", on {self.device}" if self.device else ""
         trained = f"trained {clock(self.seconds)} min ({self.steps:,} steps){hardly}"
         settings = f"preset {name}" if (name := preset_of(c)) else "own settings"
