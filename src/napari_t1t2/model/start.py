@@ -117,10 +117,11 @@ def _patches(images: Image, scale: int, rng: np.random.Generator) -> Image:
     coarse = avg_pool2d(torch.from_numpy(images)[:, None], scale, ceil_mode=True)
     room = [max(0, PATCH - side) for side in coarse.shape[-2:]]
     coarse = torch.nn.functional.pad(coarse, (0, room[1], 0, room[0]), value=-1.0)
-    each = coarse[:, 0].unfold(1, PATCH, 2).unfold(2, PATCH, 2).reshape(-1, PATCH * PATCH).numpy()
-    head = np.flatnonzero((each > SHOWN).mean(axis=1) > 0.25)
-    chosen = rng.permutation(head if len(head) else len(each))[:PATCHES]
-    patches: Image = each[chosen]
+    shown = avg_pool2d((coarse > SHOWN).float(), PATCH, 2).flatten().numpy()
+    head = np.flatnonzero(shown > 0.25)
+    chosen = rng.permutation(head if len(head) else len(shown))[:PATCHES]
+    each = coarse[:, 0].unfold(1, PATCH, 2).unfold(2, PATCH, 2)  # a view: of large slices all are gigabytes
+    patches: Image = each[np.unravel_index(chosen, each.shape[:3])].reshape(-1, PATCH * PATCH).numpy()
     return patches
 
 
