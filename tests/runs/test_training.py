@@ -484,3 +484,70 @@ def test_auto_is_random_weights_where_the_general_model_does_not_know_the_heads(
     assert (stored.start, stored.model.channels) == ("", ModelConfig().channels)
     with pytest.raises(Refusal, match="channels was 32"):
         list(train(replace(like_the_sample, steps=2, model=replace(stored.model, channels=16)), resume=True))
+
+
+GATE = Path(__file__).parents[1] / "data/golden/gate"
+
+
+@pytest.mark.parametrize("how", ["auto", "sample"])
+def test_a_folder_called_sample_where_training_is_started_is_not_the_general_model(
+    like_the_sample, tmp_path, monkeypatch, how
+):
+    shutil.copytree(GATE, tmp_path / "here" / "sample")
+    monkeypatch.chdir(tmp_path / "here")
+    list(train(replace(like_the_sample, start=how)))
+    about = read_about(like_the_sample.run_folder)
+    assert about.config.levels == read_about(SAMPLE).config.levels != read_about(GATE).config.levels
+    assert card_of(about).began == "the general model"
+    own = replace(like_the_sample, start="./sample", run_folder=tmp_path / "own")  # which is how to name the folder
+    list(train(own))
+    assert read_about(own.run_folder).config.levels == read_about(GATE).config.levels
+    assert card_of(read_about(own.run_folder)).began == "sample"
+
+
+def test_a_card_keeps_data_licence_and_citation_of_what_was_begun_from(like_the_sample, tmp_path):
+    list(train(like_the_sample))
+    list(train(replace(like_the_sample, steps=2), resume=True))
+    said = dict(card_of(read_about(like_the_sample.run_folder)).rows())
+    assert said["Began from"].startswith("the general model, trained on: ") and "CC-BY" in said["Began from"]
+    assert "Neuroinformatics" in said["Began from"] and said["Trained on"].startswith("not described")
+    then = replace(like_the_sample, start=str(like_the_sample.run_folder), run_folder=tmp_path / "then")
+    list(train(then))
+    said = dict(card_of(read_about(then.run_folder)).rows())["Began from"]
+    assert said.startswith("run, trained on: begun from the general model, trained on: ") and "CC-BY" in said
+
+
+def test_what_was_begun_from_a_hardly_trained_model_is_hardly_trained(trained, tmp_path, config):
+    list(train(replace(config, start=str(trained), run_folder=tmp_path / "more")))
+    assert card_of(read_about(tmp_path / "more")).summary().startswith("Hardly trained")
+    assert "hardly" in read_run(tmp_path / "more").summary()
+
+
+def test_a_model_of_other_contrasts_to_begin_from_is_named_and_one_of_swapped_contrasts_refused(config, trained):
+    flair = replace(config, start=str(trained), model=replace(config.model, t2_label="FLAIR"))
+    begun = of(Started, list(train(flair)))[0]
+    assert "training begins from a model of T1 and T2, not of T1 and FLAIR" in begun.notes
+    swapped = replace(config, start=str(trained), model=replace(config.model, t1_label="T2", t2_label="T1"))
+    with pytest.raises(Refusal, match="was trained with T1 as the first contrast and T2 as the second"):
+        list(train(swapped))
+
+
+def test_prepared_slices_on_disk_stay_what_they_were_when_training_begins_from_a_model(
+    like_the_sample, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("napari_t1t2.data.reading.MEMORY", 1000)
+    for name in ("before", "auto", "after"):
+        list(train(replace(like_the_sample, start="auto" * (name == "auto"), run_folder=tmp_path / name)))
+    before, after = (read_about(tmp_path / name) for name in ("before", "after"))
+    assert before.ranges == after.ranges != read_about(tmp_path / "auto").ranges
+    assert all((model_of(tmp_path / "before")[n] == w).all() for n, w in model_of(tmp_path / "after").items())
+
+
+def test_a_run_begun_from_a_model_that_has_vanished_goes_on_to_the_same_weights(like_the_sample, tmp_path):
+    old = shutil.copytree(GATE, tmp_path / "old")
+    whole, cut = (replace(like_the_sample, start=str(old), steps=3, run_folder=tmp_path / n) for n in ("whole", "cut"))
+    list(train(whole))
+    list(train(cut, stop=after(1)))
+    shutil.rmtree(old)
+    list(train(cut, resume=True))
+    assert all((model_of(whole.run_folder)[n] == w).all() for n, w in model_of(cut.run_folder).items())

@@ -496,6 +496,18 @@ def test_a_training_can_go_on_for_more_minutes_and_shows_the_curve_before(widget
     assert not widget.start_rows["resume"].value  # the next one is a new one
 
 
+def test_after_a_run_that_went_on_the_next_one_has_the_settings_of_before(widget, config, tmp_path):
+    begun = replace(config, run_folder=tmp_path / "earlier", start="", model=replace(config.model, channels=8))
+    list(training.train(begun))
+    before = replace(widget.form.config, start="auto")
+    widget.form.fill(before)
+    widget.train_on(begun.run_folder, 0.1)
+    assert (widget.form.config.start, widget.form.config.model.channels) == ("", 8)
+    widget.wait(60)
+    assert replace(widget.form.config, run_folder=before.run_folder) == before
+    assert memory.recall("train") == {}  # nor are they what the next window begins with
+
+
 def test_a_paused_run_says_so(widget, qtbot):
     widget.form["steps"].value = ENDLESS
     run_until_it_learns(widget, qtbot)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, get_args
 from .. import __version__
 from ..config import PresetName, TrainConfig, preset
 from ..data.seen import MARK, images_in
-from .about import SAMPLE_NAME
 
 if TYPE_CHECKING:
     from ..data.slices import Slices
@@ -21,6 +20,7 @@ GENERAL = "the general model"
 NOTICE = "Makes synthetic images. Not for diagnosis."
 FEW_STEPS = 500  # after which tissue has its contrast; fewer make noise
 KEPT = ("data", "licence", "citation")  # what a person has written stays when a model is trained on
+BEGUN = ("began", "began_on", "began_steps")  # and what that was begun from
 LIMITS = (
     "It renders what it has learnt to expect: lesions, implants and anything rare may be removed, weakened or invented."
     " Images of other scanners, sequences, ages or body parts than those trained on may come out wrong without looking "
@@ -46,6 +46,8 @@ class Card:
     version: str
     general: bool  # made to fit any head, not the user's
     began: str  # the model that training began from
+    began_on: str  # what that says of its data, licence and citation
+    began_steps: int  # of that, and of what it began from itself
     data: str
     scores: Mapping[str, Mapping[str, float]]  # by direction: of the synthetic images and of doing nothing
     held_out: Mapping[str, tuple[float, float]]  # by contrast: mean error of a slice held out, and of doing nothing
@@ -66,7 +68,7 @@ class Card:
         if self.general:
             return f"General model of {one} and {two}, not trained on your images{at}"
         began = f", begun from {self.began}" if self.began else ""
-        if hardly_trained(self.step, self.began):
+        if hardly_trained(self.step, self.began_steps):
             return f"Hardly trained, {self.step} steps{on}{at}: expect little of it"
         return f"Trained {time}{on}{at}{began}"
 
@@ -83,7 +85,7 @@ class Card:
             "Training slices": f"{self.slices[0]} {one}, {self.slices[1]} {two}" if self.slices else "",
             "Images": f"{self.images}" if self.images and not self.slices else "",
             "Pairs": f"{self.paired} slices with a partner" if self.paired else "",
-            "Began from": self.began,
+            "Began from": self.began + (f", trained on: {self.began_on}" if self.began_on else ""),
             "Training": budget + (f", preset {self.preset}" if self.preset else ""),
             "Version": f"napari-t1t2 {self.version}" if self.version else "",
             "Slice held out": held_out_error(self.held_out, {"t1": one, "t2": two}),
@@ -121,12 +123,14 @@ def card_of(about: About) -> Card:
     known: dict[str, Any] = {f.name: noted[f.name] for f in fields(Card) if f.name in noted}
     known |= {name: tuple(known[name]) for name in ("slices", "patients") if known.get(name)}
     marks = sum(len(mark) == MARK for mark in about.seen)
-    none: dict[str, Any] = dict.fromkeys(("preset", "version", "began", "data", "lesions", "licence", "citation"), "")
+    texts = ("preset", "version", "began", "began_on", "data", "lesions", "licence", "citation")
+    none: dict[str, Any] = dict.fromkeys(texts, "")
     none |= {
         "minutes": None,
         "slices": None,
         "patients": None,
         "paired": 0,
+        "began_steps": 0,
         "general": False,
         "scores": {},
         "held_out": {},
@@ -152,23 +156,37 @@ def card_of(about: About) -> Card:
 
 
 def noted(
-    config: TrainConfig, sets: Sequence[tuple[Slices, Indices]], paired: int, before: About | None
+    config: TrainConfig,
+    sets: Sequence[tuple[Slices, Indices]],
+    paired: int,
+    before: About | None,
+    origin: About | None,
 ) -> dict[str, Any]:
-    """What training notes for the card, plain values without names of people or folders."""
+    """What training notes for the card, plain values without names of people or folders.
+
+    A resumed run was `before` what it is now; a new one may begin from a model, its `origin`.
+    """
     counts = [len(trained) for _, trained in sets]
     people = [len({slices.subjects[i] for i in slices.owners[trained]} - {""}) for slices, trained in sets]
-    kept = {name: before.card[name] for name in (*KEPT, "began") if name in before.card} if before else {}
-    return (
-        kept
-        | {
-            "slices": counts,
-            "patients": people if all(people) else None,
-            "paired": paired,
-            "preset": preset_of(config),
-            "version": __version__,
-        }
-        | ({"began": GENERAL if config.start == SAMPLE_NAME else Path(config.start).name} if config.start else {})
-    )
+    kept = {name: before.card[name] for name in (*KEPT, *BEGUN) if name in before.card} if before else {}
+    return (_begun(config.start, card_of(origin)) if origin else kept) | {
+        "slices": counts,
+        "patients": people if all(people) else None,
+        "paired": paired,
+        "preset": preset_of(config),
+        "version": __version__,
+    }
+
+
+def _begun(start: str, origin: Card) -> dict[str, Any]:
+    """Of a model that begins from another: what that says of itself goes along, as its licence may ask for."""
+    written = [text for name in KEPT if (text := getattr(origin, name))]
+    before = f"begun from {origin.began}" + (f", trained on: {origin.began_on}" if origin.began_on else "")
+    return {
+        "began": GENERAL if origin.general else Path(start).name,
+        "began_on": "; ".join([*written, before] if origin.began else written),
+        "began_steps": origin.step + origin.began_steps,
+    }
 
 
 def held_out_error(errors: Mapping[str, tuple[float, float]], labels: Mapping[str, str]) -> str:
@@ -189,9 +207,9 @@ def preset_of(config: TrainConfig) -> str:
     return ""
 
 
-def hardly_trained(steps: int, began: str) -> bool:
-    """Whether a model of so many steps has learnt little yet; one that `began` from a model knew that before."""
-    return steps < FEW_STEPS and not began
+def hardly_trained(steps: int, before: int) -> bool:
+    """Whether a model of so many steps has learnt little yet; `before` are those of the model that it began from."""
+    return steps + before < FEW_STEPS
 
 
 def _time(minutes: float) -> str:

@@ -15,10 +15,11 @@ from torch.nn.functional import avg_pool2d
 from ..config import SIDES, ModelConfig, Side, TrainConfig
 from ..data.slices import Slices
 from ..data.stored import change_intensities
+from ..errors import Refusal
 from ..images.intensity import Intensity
 from ..images.pixels import evenly
 from ..images.volume import Image
-from .about import SAMPLE_NAME, read_about
+from .about import SAMPLE, SAMPLE_NAME, About, read_about
 from .cyclegan import CycleGAN
 from .saved import Model, load_model
 
@@ -42,7 +43,23 @@ def may_begin_from_sample(config: TrainConfig) -> bool:
 
 def beginning_from(start: str, config: TrainConfig) -> TrainConfig:
     """A config whose training begins from a model, with that model's networks. Raises `Refusal`."""
-    return with_networks_of(read_about(Path(start)).config, replace(config, start=start))
+    like, own = about_start(start).config, config.model
+    if (like.t1_label.casefold(), like.t2_label.casefold()) == (own.t2_label.casefold(), own.t1_label.casefold()):
+        raise Refusal(
+            f"{start} was trained with {like.t1_label} as the first contrast and {like.t2_label} as the second: give "
+            "the folders and labels in that order to begin from it."
+        )
+    return with_networks_of(like, replace(config, start=start))
+
+
+def about_start(start: str) -> About:
+    """What the model to begin from says of itself. Raises `Refusal`."""
+    return read_about(_path_of(start))
+
+
+def _path_of(start: str) -> Path:
+    """`sample` is the general model here, whatever lies in the working folder: a run's record names it."""
+    return SAMPLE if start == SAMPLE_NAME else Path(start)
 
 
 def with_networks_of(like: ModelConfig, config: TrainConfig) -> TrainConfig:
@@ -52,7 +69,7 @@ def with_networks_of(like: ModelConfig, config: TrainConfig) -> TrainConfig:
 
 def begin_from(start: str, gan: CycleGAN) -> None:
     """Give the generators the weights of a model; the discriminators begin anew. Raises `Refusal`."""
-    model = load_model(Path(start))
+    model = load_model(_path_of(start))
     for side, own in (("t2", gan.t1_to_t2), ("t1", gan.t2_to_t1)):
         own.load_state_dict(model.generator(cast("Side", side)).state_dict())
 
@@ -61,7 +78,7 @@ def general_fits(config: TrainConfig, t1: tuple[Slices, Indices], t2: tuple[Slic
     """Whether training may and should begin from the general model, by slices of each contrast."""
     if not may_begin_from_sample(config):
         return False
-    model = load_model(Path(SAMPLE_NAME))
+    model = load_model(SAMPLE)
     one, other = (
         np.stack([_into(s.intensity, like)(s.images[i]) for i in chosen[evenly(len(chosen), SOME)]])
         for (s, chosen), like in zip((t1, t2), (model.about.ranges[side] for side in SIDES), strict=True)
@@ -117,10 +134,11 @@ def _patches(images: Image, scale: int, rng: np.random.Generator) -> Image:
     coarse = avg_pool2d(torch.from_numpy(images)[:, None], scale, ceil_mode=True)
     room = [max(0, PATCH - side) for side in coarse.shape[-2:]]
     coarse = torch.nn.functional.pad(coarse, (0, room[1], 0, room[0]), value=-1.0)
-    each = coarse[:, 0].unfold(1, PATCH, 2).unfold(2, PATCH, 2).reshape(-1, PATCH * PATCH).numpy()
-    head = np.flatnonzero((each > SHOWN).mean(axis=1) > 0.25)
-    chosen = rng.permutation(head if len(head) else len(each))[:PATCHES]
-    patches: Image = each[chosen]
+    shown = avg_pool2d((coarse > SHOWN).float(), PATCH, 2).flatten().numpy()
+    head = np.flatnonzero(shown > 0.25)
+    chosen = rng.permutation(head if len(head) else len(shown))[:PATCHES]
+    each = coarse[:, 0].unfold(1, PATCH, 2).unfold(2, PATCH, 2)  # a view: of large slices all are gigabytes
+    patches: Image = each[np.unravel_index(chosen, each.shape[:3])].reshape(-1, PATCH * PATCH).numpy()
     return patches
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..config import Side, TrainConfig
+from ..config import ModelConfig, Side, TrainConfig
 from ..data.batches import Bank
 from ..data.inputs import polarity
 from ..data.pairs import find_pairs
@@ -18,11 +17,11 @@ from ..data.seen import images_in, seen_in_all
 from ..data.split import split
 from ..events import TrainEvent
 from ..images.intensity import Intensity
-from ..model.about import MODEL_FILE, SAMPLE_NAME, About, read_about
+from ..model.about import MODEL_FILE, SAMPLE_NAME, About
 from ..model.card import noted
 from ..model.known import learning
 from ..model.ranks import Ranks
-from ..model.start import AUTO, beginning_from, general_fits, in_range_of
+from ..model.start import AUTO, about_start, beginning_from, general_fits, in_range_of
 from .folder import beside
 from .preview import Head, heads_among
 
@@ -67,15 +66,15 @@ def learned_from(
     if auto := config.start == AUTO:
         own = general_fits(config, (t1, parts.train[0]), (t2, parts.train[1]), falling=falling)
         config = beginning_from(SAMPLE_NAME, config) if ranks.largest(own)[0] else replace(config, start="")
-    like = before or (read_about(Path(config.start)) if config.start else None)
-    if like:
+    origin = about_start(config.start) if config.start and not before else None
+    if like := before or origin:
         t1, t2 = in_range_of(t1, like.ranges["t1"]), in_range_of(t2, like.ranges["t2"])
     pairs = yield from find_pairs(t1, t2, parts, config, stop)
     notes = t1.notes + t2.notes + parts.notes + pairs.notes
     seen = t1.fingerprints_of(parts.train[0]) | t2.fingerprints_of(parts.train[1])
-    if like and not before:
-        notes += (FROM_SAMPLE,) if auto else ()
-        seen |= like.seen
+    if origin:
+        notes += (FROM_SAMPLE,) if auto else other_contrasts(origin.config, config.model)
+        seen |= origin.seen
     ranges: dict[Side, Intensity] = {"t1": t1.intensity, "t2": t2.intensity}
     if before:
         ranges = before.ranges
@@ -93,7 +92,9 @@ def learned_from(
     paired = [Bank(images, config, device, 5, part=part, moved=True) for images in pairs.images if len(images)]
     patients = [len({s.subjects[i] for i in s.owners[n]} - {""}) for s, n in zip((t1, t2), parts.train, strict=True)]
     about = About(config.run_folder / MODEL_FILE, replace(config.model, pixel=pixel), ranges, 0, seen, familiar)
-    about = replace(about, card=noted(config, ((t1, parts.train[0]), (t2, parts.train[1])), pairs.count, before))
+    about = replace(
+        about, card=noted(config, ((t1, parts.train[0]), (t2, parts.train[1])), pairs.count, before, origin)
+    )
     return Learned(
         config,
         banks[0],
@@ -119,3 +120,9 @@ def learned_from(
         }
         | {"pairs": {"slices": pairs.count, "exams": [exam.record() for exam in pairs.exams]}},
     )
+
+
+def other_contrasts(like: ModelConfig, own: ModelConfig) -> tuple[str, ...]:
+    """A sentence where a model to begin from makes other contrasts."""
+    theirs, ours = (f"{c.t1_label} and {c.t2_label}" for c in (like, own))
+    return (f"training begins from a model of {theirs}, not of {ours}",) if theirs.casefold() != ours.casefold() else ()

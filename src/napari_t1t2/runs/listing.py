@@ -45,11 +45,16 @@ class Run:
     best: Path | None  # the model that did best on the held-out slice, where that is not the last
     best_step: int = 0
 
+    @property
+    def hardly(self) -> bool:
+        """Whether it has learnt little yet."""
+        return hardly_trained(self.steps, self.card.began_steps if self.card else 0)
+
     def told(self) -> str:
         """Two short lines: how long it was trained; contrasts, preset, and the error on the slice held out."""
         labels = f"{self.config.model.t1_label}, {self.config.model.t2_label}"
         error = "".join(f", error {made:.1%}" for made, _ in [*self.card.held_out.values()][:1]) if self.card else ""
-        trained = f"{'hardly ' * hardly_trained(self.steps, self.config.start)}trained, {clock(self.seconds)} min"
+        trained = f"{'hardly ' * self.hardly}trained, {clock(self.seconds)} min"
         return f"{trained}\n{labels}, {preset_of(self.config) or 'own settings'}{error}"
 
     def summary(self) -> str:
@@ -57,7 +62,7 @@ class Run:
         c = self.config
         folders = f"the folders {c.t1_folder.name or '?'} and {c.t2_folder.name or '?'}"
         of = f"{c.model.t1_label} and {c.model.t2_label} from {folders}"
-        hardly = ": hardly trained" if hardly_trained(self.steps, c.start) else ""
+        hardly = ": hardly trained" if self.hardly else ""
         on = f", on {self.device}" if self.device else ""
         trained = f"trained {clock(self.seconds)} min ({self.steps:,} steps){hardly}"
         settings = f"preset {name}" if (name := preset_of(c)) else "own settings"

@@ -75,6 +75,7 @@ class TrainWidget(JobWidget):
         self._trial = False
         self._last_change, self._at, self._step = "", 0.5, 0
         self._run: Path | None = None  # of the last training
+        self._own: TrainConfig | None = None  # what the form showed before the settings of a run that goes on
         self._labels = ("T1", "T2")
         self._errors: dict[str, tuple[float, float]] = {}  # of the last preview
         self._own_run_folder = self._propose_run_folder()
@@ -123,7 +124,8 @@ class TrainWidget(JobWidget):
             self._own_run_folder = self._propose_run_folder()
         config = self.form.config
         self._config, name = config, self.start_rows["preset"].value
-        memory.remember("train", {"preset": name, "config": config.to_dict()})
+        if not resume:  # those of another run are not what the next one is to have
+            memory.remember("train", {"preset": name, "config": config.to_dict()})
         if not config.threads:  # a core is left to the window
             config = replace(config, threads=max(1, cores() - 1))
         self._labels = (config.model.t1_label, config.model.t2_label)
@@ -186,8 +188,6 @@ class TrainWidget(JobWidget):
                 self.status.setText(f"{said}\n{score}Model: {path}")
                 self.curve.draw_now()
                 self.offer("Next: translate with it", path.parent)
-            case _:
-                pass
 
     def train_on(self, run: Path, minutes: float) -> None:
         """Go on with a run for so many minutes more; what hinders is said in the status."""
@@ -201,10 +201,9 @@ class TrainWidget(JobWidget):
         for name in ("t1_folder", "t2_folder"):  # data may have moved since: then those chosen now
             if not getattr(config, name).exists() and self.form[name].value != Path():
                 config = replace(config, **{name: self.form[name].value})
-        self.form.fill(replace(config, run_folder=run, minutes=round(spent + minutes, 2), steps=0), keep=BUDGET[2:6])
         self.form["run_folder"].value = run
-        with self.start_rows["resume"].changed.blocked():
-            self.start_rows["resume"].value = True
+        self.start_rows["resume"].value = True
+        self.form.fill(replace(config, run_folder=run, minutes=round(spent + minutes, 2), steps=0), keep=BUDGET[2:6])
         self.go.click()
 
     def _show_earlier(self, run: Path, step: int) -> None:
@@ -247,7 +246,11 @@ class TrainWidget(JobWidget):
 
     def _on_resume(self, resume: bool) -> None:
         if not resume:
+            if self._own:  # what another run was begun with, and from, is not for a new one
+                self.form.fill(self._own, keep=("run_folder",))
             return
+        with suppress(Refusal):
+            self._own = self.form.config
         if (
             self.form["run_folder"].value == self._own_run_folder
             and not is_taken(self._own_run_folder)
@@ -261,8 +264,7 @@ class TrainWidget(JobWidget):
 
     def _on_trial(self) -> None:
         self._trial = True
-        with self.start_rows["resume"].changed.blocked():
-            self.start_rows["resume"].value = False
+        self.start_rows["resume"].value = False
         self.go.click()
         self._trial = self.running  # it may not have begun
 
