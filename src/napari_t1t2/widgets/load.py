@@ -47,8 +47,8 @@ class LoadWidget(JobWidget):
                 field_row(TrainConfig, "t2_volume"),
                 CheckBox(
                     name="prepared",
-                    text="Also show images and pairs as prepared",
-                    tooltip="A second layer of each contrast: in the plane and size below, resampled, from -1 to 1.",
+                    text="Also show them as prepared",
+                    tooltip="A second layer of each contrast, and pairs over each other: in the plane and size below, resampled, from -1 to 1.",
                 ),
                 field_row(ModelConfig, "plane"),
                 field_row(ModelConfig, "size"),
