@@ -210,7 +210,7 @@ def _kind_of_picture(path: Path, stack: Image, notes: tuple[str, ...]) -> str:
 def _bright_around(stack: Image) -> tuple[str, ...]:
     """A note where the edges of pictures are bright, as air is not."""
     edges = np.concatenate([stack[:, (0, -1)].ravel(), stack[:, :, (0, -1)].ravel()])
-    low, high = stack.min(), stack.max()
+    low, high = float(stack.min()), float(stack.max())
     bright = high > low and np.median(edges) > low + BRIGHT * (high - low)
     return ("bright around: is it inverted, or a page with an image on it? It was taken as it is",) if bright else ()
 

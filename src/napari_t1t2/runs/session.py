@@ -75,7 +75,7 @@ class Session(Generic[EventT]):
         else:
             stopped = last.reason == "stopped" if isinstance(last, Finished) else self._stop.is_set()
             self._ended = "stopped" if stopped else "completed"
-        finally:  # napari keeps every worker for good, and with it this session: not the images it was begun with too
+        finally:  # whoever keeps an ended session keeps no images
             self._start = lambda stop: iter(())
 
     def _should_stop(self) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from threading import Thread
 from typing import Any
+from weakref import WeakMethod
 
 from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
@@ -44,23 +45,19 @@ KEPT = 160  # pixels of the status, at most; on a small screen a fifth of it
 class SessionWorker(GeneratorWorker[Any, None, None]):
     """A worker that quits by letting the run save itself: napari calls `quit` when it closes.
 
-    napari keeps each `quit` for as long as its window lives: it is the session's, so that the worker may go.
+    napari keeps each `quit` for as long as its window lives: it holds neither the worker nor the session.
     """
 
     def __init__(self, drive: Callable[[Session[Any]], Iterator[Any]], session: Session[Any]) -> None:
         super().__init__(drive, session)
-        self.quit = session.stop
+        stop = WeakMethod(session.stop)
+        self.quit = lambda: (still := stop()) and still()
 
     def start(self) -> None:
         """Begin at once, in a thread that Python waits for: Qt's global pool runs only as many as there are cores."""
         self._worker_set.add(self)  # which napari asks to quit
         self._finished.connect(self._set_discard)
         Thread(target=self.run, name=THREAD).start()
-
-
-def drive(session: Session[Any]) -> Iterator[Any]:
-    """The events of a run, as a generator, which a worker needs."""
-    yield from session
 
 
 class _Slot:
@@ -302,7 +299,7 @@ class JobWidget(QWidget):
         session: Session[Any] = Session(begin)
         self._slot.session = session
         self._set_running(True)
-        worker = create_worker(drive, session, _start_thread=False, _worker_class=SessionWorker)
+        worker = create_worker(Session.__iter__, session, _start_thread=False, _worker_class=SessionWorker)
         worker.yielded.connect(self._on_yielded)
         worker.finished.connect(self._on_ended)
         worker.start()

@@ -48,7 +48,8 @@ class LoadWidget(JobWidget):
                 CheckBox(
                     name="prepared",
                     text="Also show them as prepared",
-                    tooltip="A second layer of each contrast, and pairs over each other: in the plane and size below, resampled, from -1 to 1.",
+                    tooltip="A second layer of each contrast, and pairs over each other: in the plane and size below, "
+                    "resampled, from -1 to 1.",
                 ),
                 field_row(ModelConfig, "plane"),
                 field_row(ModelConfig, "size"),
