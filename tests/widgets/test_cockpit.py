@@ -110,6 +110,17 @@ def test_a_next_step_is_offered_only_where_there_is_one(cockpit, viewer, config,
     assert cockpit.page(0).next.isHidden()
 
 
+def test_no_page_is_wider_than_a_screen_of_960_pixels_leaves_it_whatever_its_buttons_say(cockpit, tmp_path):
+    room = 960 - 330 - 276 - 8  # beside napari's layer controls and its canvas with sliders, at 200 % of 1920 pixels
+    cockpit.page(0).form["t1_folder"].value = tmp_path / "nowhere"
+    cockpit.page(0).form["size"].value = 100
+    for index in range(len(STEPS)):
+        page = cockpit.page(index)
+        page.offer("Next: translate with it", tmp_path)
+        page.check()
+        assert page.go.text() != page.call and page.minimumSizeHint().width() <= room, page.go.text()
+
+
 def test_two_folders_dropped_on_any_page_are_loaded(cockpit, config, viewer):
     cockpit.setCurrentIndex(1)
     assert drop(cockpit, dropped(config.t2_folder, config.t1_folder))  # in whichever order

@@ -17,9 +17,9 @@ from qtpy.QtGui import QGuiApplication, QTextOption
 from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
+    QBoxLayout,
     QComboBox,
     QFrame,
-    QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
@@ -168,7 +168,7 @@ class JobWidget(QWidget):
         self.next = QPushButton("Next")
         self.next.hide()
         self._offered: Any = None
-        self.buttons = QHBoxLayout()
+        self.buttons = QBoxLayout(QBoxLayout.Direction.LeftToRight)
         self.buttons.addWidget(self.go, 2)
         self.buttons.addWidget(self.stop, 1)
         self.buttons.addWidget(self.next, 2)
@@ -257,6 +257,8 @@ class JobWidget(QWidget):
         """Say on the button what is missing; called when a row has changed."""
         missing = self.missing()
         self.go.setText(f"{self.call}: {missing}" if missing else self.call)
+        flow = QBoxLayout.Direction  # beside Next, a long text makes the dock wider than a small screen
+        self.buttons.setDirection(flow.TopToBottom if missing and not self.next.isHidden() else flow.LeftToRight)
 
     def tab_through(self, *parts: QWidget) -> None:
         """Let the Tab key go through these in this order."""
