@@ -120,3 +120,15 @@ def test_a_tiff_that_is_called_png_is_read_with_all_that_it_says(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", GREY, photometric="miniswhite")
     (tmp_path / "a.tif").rename(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").data[0], 255 - GREY)
+
+
+def test_a_tiff_whose_pages_lead_back_to_the_first_is_refused_not_read_for_ever(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.stack([GREY, GREY + 1]), metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        first, link = tiff.pages[0].offset, tiff.pages.next_page_offset
+    content = bytearray(path.read_bytes())
+    content[link : link + 4] = first.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(UnusableError, match=r"a\.tif: it is truncated after page 2; copy it again"):
+        read_image(path)

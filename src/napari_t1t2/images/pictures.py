@@ -77,7 +77,7 @@ def _read_tiff(path: Path, file: BinaryIO) -> tuple[npt.NDArray[Any], tuple[str,
     """The pixels of an open TIFF, (rows, columns) or (pages, rows, columns), what was done to them, and their sides."""
     notes: tuple[str, ...] = ()
     with tifffile.TiffFile(file) as tiff:
-        if not tiff.series:
+        if not len(tiff.pages) or not tiff.series:  # counted first: a chain of pages that leads back would never end
             raise UnusableError(f"{path.name}: the TIFF holds no image.")
         series = tiff.series[0]
         _refuse_missing(tiff, path)
