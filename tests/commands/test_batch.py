@@ -367,3 +367,9 @@ def test_a_row_that_the_disk_does_not_take_names_the_report(tmp_path, monkeypatc
     with pytest.raises(Refusal, match=said), batch.Batch(1, tmp_path / "r.csv") as rows:
         monkeypatch.setattr(rows, "_flush", full)
         rows.add(batch.Row("one"))
+
+
+def test_a_folder_of_the_contrast_that_is_to_be_made_is_refused_with_the_other_way(heads, translated):
+    code, said, rows = translated(heads[1])
+    assert code and not rows
+    assert "look like T2, not T1: translate them to T1." in said

@@ -15,6 +15,7 @@ from ..atomic import FOLDS_CASE
 from ..config import other
 from ..data.sources import finish
 from ..errors import Refusal
+from ..images.contrast import contrast_of
 from ..images.folder import choose, files_in, named
 from ..images.names import is_known, is_nifti, map_beside
 from ..images.nifti import read_sidecar
@@ -54,8 +55,8 @@ def translate(args: Namespace) -> int:
 
     # what is translated, and where it goes
     bids = plan_for(args, model, to) if args.bids else None
-    given = model.config.label(other(to))
-    read = bids.read(args.frame) if bids else sources(args.inputs, given, series=args.series, frame=args.frame)
+    ways = model.config.label(other(to)), model.config.label(to)
+    read = bids.read(args.frame) if bids else sources(args.inputs, *ways, series=args.series, frame=args.frame)
     volumes, (notes, left_out, broken) = [replace(v, anonymous=args.anonymous) for v in read[0]], read[1:]
     chosen = args.inputs[0].is_dir() and not args.series
     say(*notes, file=sys.stderr)
@@ -158,9 +159,9 @@ FILES = (".png", ".tif", ".tiff", ".nii", ".nii.gz")  # endings that no folder f
 
 
 def sources(
-    inputs: Sequence[Path], contrast: str, *, series: str = "", frame: int = 0
+    inputs: Sequence[Path], contrast: str, target: str, *, series: str = "", frame: int = 0
 ) -> tuple[list[Volume], list[str], list[Skipped], list[Skipped]]:
-    """The volumes of one folder that look like a contrast, or of files, what to tell, what is left out, what is broken.
+    """Of a folder the volumes that look like a contrast, of files all; what to tell, what is left out, what is broken.
 
     They are outlines, to be loaded one by one. Raises `Refusal` with a sentence where there is nothing to use.
     """
@@ -176,6 +177,9 @@ def sources(
     )
     line.end()
     if folder:
+        looks = {v.looks for v in volumes if not v.why_not() and not v.synthetic}
+        if not series and looks == {contrast_of([target])} != {contrast_of([contrast])}:
+            raise Refusal(f"The images of {folder} look like {target}, not {contrast}: translate them to {contrast}.")
         read = choose(named(folder, volumes, skipped), contrast, series)
         broken = [one for one in skipped if is_known(one.path) and not one.why.endswith("leave it out.")]
         return read.volumes, read.notes(), [one for one in read.skipped if one not in broken], broken
