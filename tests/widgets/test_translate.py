@@ -649,9 +649,11 @@ def test_the_next_step_gets_the_source_and_what_was_made_of_it(widget, viewer, h
 COMMAND = """
 import sys
 print("what:", *sys.argv[1:], file=sys.stderr)
+print("looking at 1 of 2 files: file 1", flush=True)
 for n in (1, 2):
     print(f"{n} of 2: file {n}", flush=True)
-print("one image looks unlike the others", file=sys.stderr)
+    print("one image looks unlike the others", file=sys.stderr)
+print("Written to there: 2 of 2", flush=True)
 if "refuse" in sys.argv[2]: sys.exit(print("napari-t1t2: nothing there") or 2)
 """
 
@@ -672,7 +674,9 @@ def test_a_folder_is_translated_with_progress_remarks_and_a_report(
     if name == "refuse":
         assert last.sentence == "nothing there" == widget.status.text()
     else:
-        assert widget.progress.value() == 1000 and "2 of 2: file 2" in widget.status.text()
+        assert widget.progress.value() == 1000 and "looking at" not in widget.remarks.text()
+        assert widget.status.text().splitlines()[0] == "Synthetic images, not for diagnosis."
+        assert widget.status.text().splitlines()[-1] == "Written to there: 2 of 2"
     assert not viewer.layers
 
 

@@ -18,7 +18,7 @@ from ..errors import Refusal
 from .process import NO_CONSOLE
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "napari_t1t2")
-HOW_FAR = re.compile(r"([\d,]+) of ([\d,]+)[:,]")
+HOW_FAR = re.compile(r"(?:looking at )?([\d,]+) of ([\d,]+)(?: files)?[:,]")
 EVERY_VARIABLE = "NAPARI_T1T2_LOG_EVERY"  # seconds between two lines that say how far a command is
 PATIENCE = 30.0  # seconds in which a stopped command must have ended
 

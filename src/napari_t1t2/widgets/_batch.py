@@ -38,6 +38,7 @@ class Batch(Folded):
             name_row(row)
             row.line_edit.value = ""
         self.rows["folder"].changed.connect(self._on_folder)
+        self._said: list[str] = []  # since the command told last how far it is: in the end, what has become of all
 
     @property
     def wanted(self) -> bool:
@@ -49,7 +50,17 @@ class Batch(Folded):
         folder, results = self.rows["folder"].value, self.rows["results"].value
         if results == Path():
             raise Refusal("No folder was chosen to save the results in: choose one.")
+        self._said = []
         return lambda stop: run_command(["translate", str(folder), "--out", str(results), *how], stop=stop)
+
+    def follow(self, line: Line) -> None:
+        """Keep what the command says."""
+        self._said = [] if line.total else [*self._said, line.text]
+
+    @property
+    def report(self) -> str:
+        """What has become of all images, once the command has said so."""
+        return "\n".join(["Synthetic images, not for diagnosis.", *self._said]) if self._said else ""
 
     def _on_folder(self, folder: Path) -> None:
         """Propose a folder for the results beside it."""

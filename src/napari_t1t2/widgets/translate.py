@@ -192,15 +192,14 @@ class TranslateWidget(JobWidget):
                 if done == total:
                     made = self._filling[0].layer
                     self.status.setText(f"Synthetic, not for diagnosis: made {made.name!r}.")
-                    if self._by:
-                        self._compared.append(made)
+                    self._compared += [made] if self._by else []
                     self.offer("Compare", (self._compared[0] if self._compared else self._source, made))
                     self._filling.clear()
-            case Line(text=text, done=done, total=total) if total:
-                self.show_fraction(done / total, f"{done} of {total} images")
-                self.status.setText(f"Synthetic, not for diagnosis: {text}")
-            case Line(text=text):
-                self._remark(text)
+            case Line(text=text, done=done, total=total):
+                self.more.follow(event)
+                (self.status.setText if total else self._remark)(text)
+                if total:
+                    self.show_fraction(done / total, f"{done} of {total} images")
 
     def missing(self) -> str:
         """An image or a folder, a model, and one that can make what is ticked."""
@@ -229,8 +228,9 @@ class TranslateWidget(JobWidget):
             self._remove_unfinished()
             if not isinstance(self._last, Failed):
                 self.status.setText("Stopped; the unfinished layer was removed.")
+        if isinstance(self._last, Line) and self.more.report:
+            self.status.setText(self.more.report)
         self._images = []
-        super()._on_finished()
         if self._by:
             (self._translate_next if self.state == "completed" else self._forget_comparison)()
 
