@@ -34,7 +34,7 @@ def volume(head, contrast):
 
 def uncertainty(data, found):
     out = np.zeros(data.shape, np.float32)
-    translate(data, found.model, to="t2", errors=(found, out))
+    translate(data, found.model, to="t2", maps=[(found, out)])
     return out
 
 
@@ -50,7 +50,7 @@ def test_a_foreign_structure_raises_the_uncertainty_where_it_is(model, head):
 def test_the_map_has_the_shape_of_the_image_and_leaves_the_image_as_it_was(model, head, planes):
     data = volume(head, "T1").data
     plain, out, doubts = translate(data, model, to="t2", planes=planes), np.zeros_like(data), np.zeros_like(data)
-    list(stream(data, model, to="t2", planes=planes, out=out, errors=(UncertaintyMap(model, "t2"), doubts)))
+    list(stream(data, model, to="t2", planes=planes, out=out, maps=[(UncertaintyMap(model, "t2"), doubts)]))
     np.testing.assert_array_equal(out, plain)
     assert (doubts >= 0).all() and doubts.any(axis=(1, 2)).all()
 
@@ -283,7 +283,7 @@ def test_expected_error_and_interval_made_together_are_those_made_alone_and_take
     monkeypatch.setattr(UncertaintyMap, "signs", lambda self, x, y: looked.append(len(x)) or signs(self, x, y))
     maps = maps_of(calibrated, "t2", ["expected error", "interval"])
     made = [(one, np.zeros_like(data)) for one in maps]
-    list(stream(data, calibrated, to="t2", errors=made[0], intervals=made[1]))
+    list(stream(data, calibrated, to="t2", maps=made))
     for (_, together), by_itself in zip(made, alone, strict=True):
         np.testing.assert_array_equal(together, by_itself)
     assert sum(looked) == len(data)

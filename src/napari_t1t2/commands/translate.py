@@ -104,10 +104,9 @@ def translate(args: Namespace) -> int:
                 looked = replace(looked, provenance=bids.say_source(said, outline) if bids else said)
 
                 # translate and write
-                errors, intervals, *_ = [*((m, blank(volume.data.shape)) for m in maps), None, None]
-                both = {"errors": errors, "intervals": intervals}
-                made = translate_prepared(volume, model, to, looked, planes=args.planes, **both)
-                for own, (m, data) in zip(beside, filter(None, both.values()), strict=True):
+                of_maps = [(m, blank(volume.data.shape)) for m in maps]
+                made = translate_prepared(volume, model, to, looked, planes=args.planes, maps=of_maps)
+                for own, (m, data) in zip(beside, of_maps, strict=True):
                     of_errors = replace(made, data=data, name=f"{m.title} of {made.name}")
                     write_image(own[i], of_errors, looked.of_errors(m))
                 write_image(target, made)

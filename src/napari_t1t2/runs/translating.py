@@ -133,7 +133,6 @@ class TranslateVolume:
         looked = prepare(volume, model, self.to, error_maps=maps, resampled=self.resampled)
         yield Looked([looked.provenance, *map(looked.of_errors, maps)], looked.remarks)
         glimpses.ranges[0] = looked.intensity
-        errors, intervals, *_ = [*zip(maps, (one.open() for one in self.maps.values()), strict=True), None, None]
         for event in stream(
             volume.data,
             model,
@@ -143,8 +142,7 @@ class TranslateVolume:
             planes=self.planes,
             out=made,
             intensity=looked.intensity if made.ndim <= 3 else None,  # each volume of a series has a range of its own
-            errors=errors,
-            intervals=intervals,
+            maps=list(zip(maps, (one.open() for one in self.maps.values()), strict=True)),
             # slice by slice where more at once are no faster: whoever looks waits for one slice at most
             at_once=1 if where.type == "cpu" else PIXELS_AT_ONCE,
             stop=lambda: ask() == "stop",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -44,8 +44,7 @@ def stream(
     planes: Planes = "one",
     out: Image | None = None,
     intensity: Intensity | None = None,
-    errors: tuple[ErrorMap, Image] | None = None,
-    intervals: tuple[ErrorMap, Image] | None = None,
+    maps: Sequence[tuple[ErrorMap, Image]] = (),
     at_once: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Translated]:
@@ -72,10 +71,9 @@ def stream(
     intensity
         The range to read the data with; by default `input_range` decides, for each (Z, Y, X) volume. Of several
         volumes, one of a single value becomes air, and the event after it says so.
-    errors
-        Who says what error to expect, and where to put it: same shape as `out`, in the target's units.
-    intervals
-        The same of a second map, such as half the width of intervals.
+    maps
+        Who says what error to expect, or how wide an interval is, and where to put it: same shape as `out`, in the
+        target's units.
     at_once
         Pixels in a batch, at least a slice; by default what bounds memory.
     stop
@@ -86,7 +84,6 @@ def stream(
     target = model.about.ranges[side]
     out = blank(data.shape) if out is None else out
     views = views_for(planes if data.ndim > 2 else "one", model.config.plane, affine, spacing)
-    maps = [one for one in (errors, intervals) if one]
     blocks = list(zip(volumes_in(data), volumes_in(out), *(volumes_in(image) for _, image in maps), strict=True))
     total = sum(view.apply(o).shape[0] for _, o, *_ in blocks for view in views)
     done = 0
@@ -156,7 +153,7 @@ def translate(
     to: str,
     planes: Planes = "one",
     intensity: Intensity | None = None,
-    errors: tuple[ErrorMap, Image] | None = None,
+    maps: Sequence[tuple[ErrorMap, Image]] = (),
 ) -> DataT:
     """The whole volume or array at once: `prepare`, then `stream`, drained.
 
@@ -169,7 +166,7 @@ def translate(
         From `load_model`.
     to
         The contrast to make, by its name in the model: "T2" turns T1 into T2.
-    planes, intensity, errors
+    planes, intensity, maps
         See `stream`.
 
     Returns
@@ -180,10 +177,10 @@ def translate(
     side = model.config.side(to)
     if isinstance(data, Volume):
         looked = prepare(data, model, side, shared=(intensity, None) if intensity else None)
-        return translate_prepared(data, model, side, looked, planes=planes, errors=errors)
+        return translate_prepared(data, model, side, looked, planes=planes, maps=maps)
     check_shape(data.shape)
     out = blank(data.shape)
-    for event in stream(data, model, to=to, planes=planes, out=out, intensity=intensity, errors=errors):
+    for event in stream(data, model, to=to, planes=planes, out=out, intensity=intensity, maps=maps):
         if event.remark:
             warnings.warn(event.remark, stacklevel=2)
     return out
@@ -196,14 +193,12 @@ def translate_prepared(
     looked: Prepared,
     *,
     planes: Planes = "one",
-    errors: tuple[ErrorMap, Image] | None = None,
-    intervals: tuple[ErrorMap, Image] | None = None,
+    maps: Sequence[tuple[ErrorMap, Image]] = (),
 ) -> Volume:
     """A volume that `prepare` has looked at, in the other contrast."""
     label, out = model.config.label(side), blank(volume.data.shape)
     place: dict[str, Any] = {"affine": volume.affine, "spacing": volume.spacing, "planes": planes}
-    place |= {"errors": errors, "intervals": intervals}
-    for _ in stream(volume.data, model, to=label, out=out, intensity=looked.intensity, **place):
+    for _ in stream(volume.data, model, to=label, out=out, intensity=looked.intensity, maps=maps, **place):
         pass
     return replace(
         volume,
