@@ -18,6 +18,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
     MRImageStorage,
@@ -924,3 +925,18 @@ def test_one_image_in_either_byte_order_counts_once(tmp_path):
     volumes, skipped = read_dicoms(paths)
     assert [len(v.data) for v in volumes] == [1]
     assert [s.why for s in skipped] == ["another file here holds the same image; one is enough."]
+
+
+def test_a_jpeg_2000_stream_of_more_pixels_than_the_header_says_is_refused_before_it_is_decoded(tmp_path):
+    edges = b"".join(side.to_bytes(4) for side in (COLUMNS, 60_000, 0, 0))
+    stream = b"\xff\x4f\xff\x51" + (41).to_bytes(2) + bytes(2) + edges + bytes(22)
+    path = encapsulated(tmp_path / "a", header(pixels()), [stream], JPEG2000Lossless)
+    assert why(path) == f"its pixels are 60000x{COLUMNS}, not as its header says; it is damaged."
+
+
+def test_a_tag_of_no_known_type_hinders_no_other_file(tmp_path):
+    path = tmp_path / "a"
+    content = save(path, header(pixels(), SeriesNumber=3), ExplicitVRLittleEndian).read_bytes()
+    at = content.index(b"\x20\x00\x0d\x00UI")
+    path.write_bytes(content[: at + 4] + b"UE" + content[at + 6 :])
+    np.testing.assert_array_equal(one(path).data[0], pixels())

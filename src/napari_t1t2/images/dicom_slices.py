@@ -149,7 +149,10 @@ def identity_of(path: Path) -> Identity | None:
 
 def title_of(header: Any) -> str:
     """What slices share whose scanner gave each a series of its own (Canon); empty where the series has no number."""
-    said = [str(header.get(tag, "")) for tag in TITLE]
+    said = [""] * len(TITLE)
+    for i, tag in enumerate(TITLE):
+        with suppress(Exception):  # a value that is none, or of no type that DICOM knows
+            said[i] = str(header.get(tag, ""))
     return " ".join(said) if said[0] not in ("", "None") else ""
 
 
@@ -282,14 +285,16 @@ def _decompress(header: FileDataset) -> npt.NDArray[Any]:
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
 
-    syntax = header.file_meta.TransferSyntaxUID
+    syntax, count = header.file_meta.TransferSyntaxUID, int(header.get("NumberOfFrames") or 1)
+    if "JPEG" in syntax.name:
+        for frame in generate_frames(header.PixelData, number_of_frames=count):
+            _refuse_other_size(frame, header)
     if codec := CODECS.get(syntax):
         with suppress(ImportError):  # imagecodecs may be built without it
             import imagecodecs
 
-            decode, count = getattr(imagecodecs, codec), int(header.get("NumberOfFrames") or 1)
-            frames = generate_frames(header.PixelData, number_of_frames=count)
-            pixels = np.stack([decode(frame) for frame in frames if _is_of_size(frame, header)])
+            decode, frames = getattr(imagecodecs, codec), generate_frames(header.PixelData, number_of_frames=count)
+            pixels = np.stack([decode(frame) for frame in frames])
             unused = pixels.itemsize * 8 - header.BitsStored
             signed = pixels.dtype.name.removeprefix("u")
             return (pixels << unused).view(signed) >> unused if header.PixelRepresentation else pixels
@@ -299,18 +304,24 @@ def _decompress(header: FileDataset) -> npt.NDArray[Any]:
     return pixel_array(header, decoding_plugin=next((p for p in ("pydicom", "pillow") if p in plugins), ""))
 
 
-def _is_of_size(frame: bytes, header: FileDataset) -> bool:
-    """Whether a JPEG or JPEG-LS stream holds as many pixels as the header says. Raises `UnusableError` where not."""
-    at = 2
-    while at + 9 <= len(frame) and frame[at] == 0xFF:
+def _refuse_other_size(frame: bytes, header: FileDataset) -> None:
+    """Raises `UnusableError` where a JPEG, JPEG-LS or JPEG 2000 stream holds other pixels than the header says.
+
+    Decoders take memory for as many as the stream says.
+    """
+    at, sides = 2, (0, 0)
+    if (siz := frame.find(b"\xff\x4f\xff\x51", 0, 512)) >= 0:  # of JPEG 2000: right, bottom, left and top edge
+        right, bottom, left, top = (int.from_bytes(frame[i : i + 4]) for i in range(siz + 8, siz + 24, 4))
+        sides = bottom - top, right - left
+    while not any(sides) and at + 9 <= len(frame) and frame[at] == 0xFF:
         kind = frame[at + 1]
         if kind == 0xF7 or (kind in range(0xC0, 0xD0) and kind not in (0xC4, 0xC8, 0xCC)):
             sides = int.from_bytes(frame[at + 5 : at + 7]), int.from_bytes(frame[at + 7 : at + 9])
-            if sides == (header.Rows, header.Columns):
-                return True
-            raise UnusableError(f"its pixels are {sides[0]}x{sides[1]}, not as its header says; it is damaged.")
         at += 1 if kind == 0xFF else 2 + int.from_bytes(frame[at + 2 : at + 4])  # 0xFF may fill
-    raise UnusableError("its compressed pixels have no beginning; it is damaged, copy it again.")
+    if not any(sides):
+        raise UnusableError("its compressed pixels have no beginning; it is damaged, copy it again.")
+    if sides != (header.Rows, header.Columns):
+        raise UnusableError(f"its pixels are {sides[0]}x{sides[1]}, not as its header says; it is damaged.")
 
 
 def _refuse_deflated_bomb(path: Path, file: BinaryIO) -> None:
