@@ -132,6 +132,15 @@ def test_the_size_of_a_batch_changes_nothing(model, stack, two_at_once, monkeypa
     np.testing.assert_allclose(few, translate(stack, model, to="t2"), atol=1e-3)
 
 
+def test_slices_of_nothing_but_air_stay_air_and_change_nothing_else(model, stack, two_at_once):
+    shown = translate(stack, model, to="t2")
+    stack[[0, 3, 4]] = 0
+    made = translate(stack, model, to="t2")
+    low = model.about.ranges["t2"].low
+    assert (made[[0, 3, 4]] == low).all() and made[1:3].std() > 0
+    np.testing.assert_allclose(made[1:3], shown[1:3], rtol=1e-4, atol=1e-3)
+
+
 def test_a_lazy_array_is_read_batch_by_batch(model, stack, two_at_once):
     data = Recorder(stack)
     done = [(event.done, len(data.asked)) for event in stream(data.lazy, model, to="t2", intensity=Intensity(0, 255))]
