@@ -13,8 +13,8 @@ from napari_t1t2.data.inputs import hold
 from napari_t1t2.data.reading import read_both
 from napari_t1t2.data.slices import Slices
 from napari_t1t2.data.stored import StoredSlices, coded
-from napari_t1t2.images.intensity import Intensity
-from napari_t1t2.model.start import general_fits, in_range_of, knows, may_begin_from_sample
+from napari_t1t2.images.intensity import Intensity, measure
+from napari_t1t2.model.start import air_around, general_fits, in_range_of, knows, may_begin_from_sample
 from napari_t1t2.runs.schedule import Schedule
 
 
@@ -115,3 +115,22 @@ def test_slices_on_disk_come_to_it_as_they_are_read(tmp_path):
     slices = in_range_of(slices, like)
     part = slices.images[np.array([0])]
     assert part[0] == pytest.approx(like.to_unit(own.from_unit(unit))[0], abs=2e-4)
+
+
+def test_the_air_of_a_set_is_the_value_around_its_heads_and_a_mask_has_none():
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:48j, -1:1:48j]
+    head = np.where(np.hypot(y, x) < 0.7, 100 + 40 * np.sin(7 * x), 0)
+    noisy = (head + rng.rayleigh(4, (3, 48, 48))).astype(np.float32)
+    for stack, least, most in ((noisy, 3, 7), (np.where(noisy > 40, noisy, 0), 0, 0)):
+        own = measure([stack])
+        some = Slices(own.to_unit(stack), np.arange(3), ("a", "b", "c"), ("", "", ""), ("1", "2", "3"), own, ())
+        assert least <= air_around(some, np.arange(3)) <= most
+
+
+def test_synthetic_images_are_no_darker_than_the_air_of_the_training_images():
+    own = Intensity(0, 200, headroom=1.4)
+    unit = np.linspace(-1, 1, 9, dtype=np.float32)
+    made = replace(own, air=30.0).synthetic(unit)
+    np.testing.assert_array_equal(made, np.maximum(own.from_unit(unit), 30))
+    np.testing.assert_array_equal(own.synthetic(unit), own.from_unit(unit))

@@ -36,6 +36,7 @@ class Intensity:
     per_stack: bool = False  # every stack was measured by itself, as scanners differ; single slices share a range
     headroom: float = 1.0  # so many medians of the head lie between low and high
     each: bool = False  # a general model's: every image is measured by itself, single slices too
+    air: float | None = None  # around the heads, where networks cannot know: synthetic images are no darker
 
     def to_unit(self, data: Image) -> Image:
         """Units to [-1, 1]; what lies outside is clipped.
@@ -60,6 +61,11 @@ class Intensity:
         data *= np.float32(self.high - self.low)
         data += np.float32(self.low)
         return data
+
+    def synthetic(self, unit: Image) -> Image:
+        """What networks have made, from [-1, 1] to units, no darker than the air of the images they were trained on."""
+        data = self.from_unit(unit)
+        return data if self.air is None else np.maximum(data, np.float32(self.air), out=data)
 
     @property
     def _bend(self) -> np.float32:

@@ -16,6 +16,7 @@ from ..config import SIDES, ModelConfig, Side, TrainConfig
 from ..data.slices import Slices
 from ..data.stored import change_intensities
 from ..errors import Refusal
+from ..images.head import head_mask
 from ..images.intensity import Intensity
 from ..images.pixels import evenly
 from ..images.volume import Image
@@ -92,6 +93,17 @@ def in_range_of(slices: Slices, like: Intensity) -> Slices:
         return slices
     change_intensities(slices.images, _into(slices.intensity, like))
     return replace(slices, intensity=slices.intensity.with_headroom(like.headroom))
+
+
+def air_around(slices: Slices, chosen: Indices) -> float:
+    """The value around the heads, in units: networks that begin from a model, and learn slowly, keep that one's air.
+
+    The median, so that a frame or a mask of nothing counts for what it is.
+    """
+    some = [slices.images[i] for i in chosen[evenly(len(chosen), SOME)]]
+    around = np.concatenate([image[~head_mask(image)] for image in some])
+    level = np.median(around, keepdims=True) if around.size else np.full(1, -1, np.float32)
+    return float(slices.intensity.from_unit(level.astype(np.float32))[0])
 
 
 def _into(own: Intensity, like: Intensity) -> Callable[[Image], Image]:

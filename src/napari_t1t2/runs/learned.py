@@ -21,7 +21,7 @@ from ..model.about import MODEL_FILE, SAMPLE_NAME, About
 from ..model.card import noted
 from ..model.known import learning
 from ..model.ranks import Ranks
-from ..model.start import AUTO, about_start, beginning_from, general_fits, in_range_of
+from ..model.start import AUTO, about_start, air_around, beginning_from, general_fits, in_range_of
 from .folder import beside
 from .preview import Head, heads_among
 
@@ -83,6 +83,9 @@ def learned_from(
         if new := images_in(seen - before.seen):
             notes += (f"{new} images are new to this run, which was begun on others",)
         seen = seen_in_all(seen, before.seen)
+    elif origin:
+        sets: dict[Side, Any] = {"t1": (t1, parts.train[0]), "t2": (t2, parts.train[1])}
+        ranges = {side: replace(ranges[side], air=air_around(*sets[side])) for side in ranges}
     familiar = before.familiar if before else None
     if not familiar:
         familiar = yield from learning(((t1.images, parts.train[0]), (t2.images, parts.train[1])), config, stop)

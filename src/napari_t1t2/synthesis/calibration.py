@@ -158,7 +158,7 @@ def _samples(signs_of: UncertaintyMap, whole: Sequence[Couplet], most: int) -> I
         ((_, frame, x, y),) = batches(seen, view, model, side, one.ranges[source_side])
         truth = frame.put(one.ranges[1 - source_side].to_unit(real))
         source, made, signs = slices_from(x), slices_from(y), signs_of.signs(x, y)
-        error = np.abs(target.from_unit(made) - target.from_unit(truth)) / np.float32(target.high - target.low)
+        error = np.abs(target.synthetic(made) - target.from_unit(truth)) / np.float32(target.high - target.low)
         terms, head = regression_terms(signs, source, made), head_mask(np.maximum(source, truth)[0])
         yield Sample([sign[0] for sign in signs], terms[0], error[0], head, one.seen)
 

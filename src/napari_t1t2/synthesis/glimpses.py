@@ -62,7 +62,7 @@ class Glimpses:
         seen_at = block.shape[axis] - 1 - index if view.flips[0] else index
         seen = view.apply(block)[seen_at : seen_at + 1]
         ((_, frame, _, y_made),) = batches(seen, view, self._model, self._to, self.ranges[number])
-        values = self._model.about.ranges[self._to].from_unit(frame.take(y_made[:, 0].float().cpu().numpy()))
+        values = self._model.about.ranges[self._to].synthetic(frame.take(y_made[:, 0].float().cpu().numpy()))
         there = view.undo(values)
         into, of = list(coming), list(coming)
         into[axis], of[axis] = slice(index, index + 1), slice(None)

@@ -103,7 +103,7 @@ def stream(
                 if stop():
                     return
                 at = slice(start, start + len(y))
-                _average(made, at, target.from_unit(frame.take(y[:, 0].float().cpu().numpy())), so_many)
+                _average(made, at, target.synthetic(frame.take(y[:, 0].float().cpu().numpy())), so_many)
                 for (error_map, _), image in zip(maps, expected, strict=True):
                     part = frame.take(error_map.expected(x, y)) * np.float32(target.high - target.low)
                     _average(view.apply(image), at, part, so_many)
