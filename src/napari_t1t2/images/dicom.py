@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -12,17 +11,20 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnusableError, shown
-from .contrast import Said, judged, reason
+from .contrast import judged, reason
 from .dicom_header import provenance_of
 from .dicom_places import distrust_places, near, note_parts, note_uneven_steps, number_places, step_of
+from .dicom_said import b_value, said_of
 from .dicom_slices import SAME, Slice, slices_of, title_of
 from .names import natural
 from .pixels import refuse_blank
 from .plane import plane_of
 from .quiet import quiet
+from .vocabulary import NOBODY
 from .volume import Affine, Image, Skipped, Volume, spacing_of
 
 Order = tuple[float, tuple[Any, ...]]  # of a volume among others: the number of its series, that of its first slice
+REPEATED = 5  # volumes of the same places in one series, at most; more are times, directions or echoes of a map
 FEW, ALIKE = 12, 0.7  # slices of a scout in one plane, at most; the cosine between the normals of two planes
 ECHO, SIDE = 0.02, 0.002  # parts by which echo times, and sides of pixels, differ within one volume, as GE writes them
 
@@ -30,7 +32,6 @@ HEAD = (  # anonymisers delete some of these
     *("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "StudyDate", "AccessionNumber"),
     *("SeriesNumber", "SeriesDescription", "StackID"),
 )
-STATEMENTS = "ComplexImageComponent", "AcquisitionContrast", "VolumeBasedCalculationTechnique"
 REPEATS = (  # what may tell slices at one place apart, the surest first
     *("EchoNumbers", "EchoTime"),
     "InversionTime",
@@ -47,6 +48,7 @@ REPEATS = (  # what may tell slices at one place apart, the surest first
     "FrameAcquisitionNumber",
     "ImageComments",
     "TriggerTime",
+    "TemporalPositionTimeOffset",
     "AcquisitionTime",
 )
 
@@ -84,7 +86,7 @@ def read_stacks(paths: Sequence[Path]) -> tuple[list[tuple[Order, Volume]], list
         stacks = _group_into_stacks(slices)
         for stack in stacks:
             try:
-                found.append((_order_of(stack), _make_volume(stack, _is_scout(stack, stacks))))
+                found.append((_order_of(stack), _make_volume(stack, *_told_by_series(stack, stacks))))
             except UnusableError as error:
                 skipped += [Skipped(path, str(error)) for path in _files_of(stack)]
     return found, skipped
@@ -126,6 +128,19 @@ def _group_into_stacks(slices: list[Slice]) -> list[list[Slice]]:
                 directions.append([s])
         stacks += [part for stack in directions for part in _split_repeats(distrust_places(stack), REPEATS)]
     return sorted(stacks, key=_order_of)
+
+
+def _told_by_series(stack: list[Slice], stacks: list[list[Slice]]) -> tuple[str, int]:
+    """What the other stacks of its series tell of one: the kind of object, or nothing; and how many echoes it has."""
+    series = [other for other in stacks if _uid_of(other) and _uid_of(other) == _uid_of(stack)]
+    echoes = len({other[0].text("EffectiveEchoTime", "EchoTime") for other in series})
+    if _is_scout(stack, stacks):
+        return "localizer", echoes
+    if any(b_value(other[0]) > 0 for other in series):  # where one is 0, too
+        return "diffusion", echoes
+    place = str(stack[0].position)
+    count = sum((len(o), str(o[0].position)) == (len(stack), place) for o in series if stack[0].axes is not None)
+    return f"series of {count} images" * (count > REPEATED), echoes
 
 
 def _is_scout(stack: list[Slice], stacks: list[list[Slice]]) -> bool:
@@ -187,8 +202,8 @@ def _split_runs(ordered: list[Slice], places: int) -> list[list[Slice]]:
     return [ordered]
 
 
-def _make_volume(stack: list[Slice], scout: bool) -> Volume:
-    """One volume of slices that belong together, of a `scout` or not. Raises `UnusableError` with a sentence."""
+def _make_volume(stack: list[Slice], kind: str, echoes: int) -> Volume:
+    """One volume of slices that belong together; of a `kind`, if its series tells. Raises `UnusableError`."""
     first, count = stack[0], len(stack)
     if (places := len(set(number_places(stack)))) < count:
         raise UnusableError(
@@ -217,8 +232,9 @@ def _make_volume(stack: list[Slice], scout: bool) -> Volume:
         notes.append("the header does not say how large a pixel is: the spacing is not known")
 
     affine, pixel = _affine_of(stack), first.pixel()
-    said = _said_of(first, scout)
+    said = said_of(first, kind, echoes)
     te, tr = said.te, said.tr
+    whose = [first.text(tag) for tag in ("PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID")]
     number, what = first.text("SeriesNumber"), said.texts[0] or said.texts[1] or first.path.stem
     times = [f"{name} {time:g} ms" for name, time in (("TE", te), ("TR", tr)) if time]
     spacing = (step_of(first), float(pixel[0]), float(pixel[1])) if pixel is not None else None
@@ -236,36 +252,10 @@ def _make_volume(stack: list[Slice], scout: bool) -> Volume:
         dtype=dtype,
         path=first.path,
         files=_files_of(stack),
-        subject=first.text("PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID"),
+        subject=next((text for text in whose if text and not NOBODY.fullmatch(text)), ""),
         uid=_uid_of(stack),
         provenance=provenance_of(first.header),
         notes=tuple(notes),
-    )
-
-
-def _said_of(first: Slice, scout: bool) -> Said:
-    """All that the header of a slice says of what it shows."""
-    kind = "localizer" if scout else "angiography" if first.text("AngioFlag") == "Y" else ""
-    if "Secondary Capture" in getattr(first.header.get("SOPClassUID"), "name", ""):
-        kind = "screen capture"
-    elif (modality := first.text("Modality")) not in ("", "MR", "OT"):
-        kind = modality
-    types = first.value("FrameType") or first.value("ImageType") or ()
-    part = ("M", "P", "R", "I")[int(first.number("PartOfComplex") or 0) % 4]
-    meanings = [str(item.get("CodeMeaning", "")) for item in first.value("AnatomicRegionSequence") or ()]
-    given = (first.number("ContrastBolusVolume") or 0) > 0 or first.text("ContrastBolusAgentAdministered") == "YES"
-    return Said(
-        tuple(first.text(k) for k in ("SeriesDescription", "ProtocolName", "AcquisitionContrast", "SequenceName")),
-        (*map(str, [types] if isinstance(types, str) else types), *(first.text(k) for k in STATEMENTS), part),
-        te=first.number("EffectiveEchoTime", "EchoTime"),
-        tr=first.number("RepetitionTime"),
-        ti=first.number("InversionTime", "InversionTimes"),
-        agent=first.text("ContrastBolusAgent") or "given" * given,
-        sequence=re.sub(r"[^A-Z ]", " ", f"{first.text('ScanningSequence')} {first.text('SequenceVariant')}"),
-        kind=kind,
-        b_value=first.number("DiffusionBValue", "PrivateBValue") or 0.0,
-        body=first.text("BodyPartExamined") or " ".join(meanings),
-        places=(first.path.name, first.path.parent.name),
     )
 
 

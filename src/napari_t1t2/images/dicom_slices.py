@@ -33,6 +33,8 @@ PRIVATE = (  # what vendors say in elements of their own, and what we call it
     ("PhilipsScaleSlope", 0x2005, "Philips MR Imaging DD 001", 0x0E),
     ("PrivateBValue", 0x2001, "Philips Imaging DD 001", 0x03),
     ("PrivateBValue", 0x0019, "SIEMENS MR HEADER", 0x0C),
+    ("PrivateBValue", 0x0065, "Image Private Header", 0x09),  # United Imaging
+    ("BValuesOfGE", 0x0043, "GEMS_PARM_01", 0x39),
     ("PartOfComplex", 0x0043, "GEMS_PARM_01", 0x2F),  # 0 magnitude, 1 phase, 2 real, 3 imaginary
 )
 CODECS = {  # of imagecodecs, for what neither pydicom nor Pillow decodes
@@ -235,6 +237,8 @@ def _refuse_no_image(header: FileDataset) -> None:
         raise UnusableError(f"a mask ({name}), not an image; leave it out.")
     if not header.get("Rows") or not header.get("Columns"):
         raise UnusableError(f"holds no image ({name}); leave it out.")
+    if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
+        raise UnusableError(f"holds numbers that were computed ({name}), not an image as scanned; leave it out.")
     if "PixelData" not in header:
         raise UnusableError("has no pixel data; it was cut off or never held them, so copy or export it again.")
 

@@ -22,6 +22,7 @@ from .limits import Unzipped, refuse_bomb
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
 from .pixels import COLOURED, kind_of, make_finite, refuse_blank, said_of_colour, to_grey
 from .quiet import decoding
+from .vocabulary import CONTRASTS
 from .volume import Affine, Image, Volume, spacing_of, unread
 
 SIDES = {"L": "left", "R": "right", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
@@ -123,7 +124,7 @@ def _looks_of_volume(path: Path, looks: str, volumes: tuple[int, ...], number: i
     count = math.prod(volumes)
     if count > 1 and path.with_name(f"{stem(path)}.bval").is_file():
         return "diffusion"
-    return f"series of {count} images" if not looks and count > MANY else looks
+    return f"series of {count} images" if count > MANY and looks in ("", *CONTRASTS) else looks
 
 
 def sidecar_of(path: Path) -> Path:
