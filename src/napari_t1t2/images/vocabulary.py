@@ -67,7 +67,7 @@ KINDS = {
     r"|pos ?disp\w*|(exam|patient) ?protocol",
     "double inversion": r"dir(?=$| (ax|sag|cor|tra|3d|space|cube))|double ?ir|double inversion",
     "unnamed channel": r"unnamed channel",  # of nnU-Net, without its dataset.json
-    "synthetic MR": r"symri|magic|synth(?!strip)\w*|mrf|(mr ?)?finger ?print\w*|(3d ?)?qalas",
+    "synthetic MR": r"symri|magic|synth(seg|sr)?|mrf|(mr ?)?finger ?print\w*|(3d ?)?qalas",
     "label map": r"seg|segm\w*|dseg|labels?|(\w+ ?)?mask\d*|aseg|aparc|parc(ellation)?|atlas|roi\w*|tissue ?class\w*"
     r"|\w*labels|\w*segmentation|f?seg\d*|lesions?(?! ?fill)|wmh|[gc]tv|mixeltype",
     "tissue map": r"pve( ?\d)?|(\w+ ?)?prob(ability|seg|map)?|pveseg|\w*posteriors?\d*|ples ?l[gp]a"
@@ -76,8 +76,8 @@ KINDS = {
     "computed map": r"bias( ?field)?(?! ?(field ?)?(corr|rem|free))|\w*biasfield|\d?(inverse ?)?warp(field)?"
     r"|\w*\d(inverse)?warp|(non ?lin|warp|deformation|displacement)s? ?(fields?|coeff?s?)|jac(obian)?\w*|\w*jacobian"
     r"|(?<!slice )\w*thickness|curvature|\w*divided ?by\w*|myelin\w*|\w*ratio|residuals?|g ?factor\w*|overlay"
-    r"|fus(ed|ion)"
-    r"|relaxo\w*|parametric\w*|snr|noise(?! ?(red|corr|supp|filter))|error ?map|oef|(pseudo|s) ?ct|pd[ -]?map|u ?map|mu ?map|mrac",
+    r"|fus(ed|ion)|relaxo\w*|parametric\w*|snr|noise(?! ?(red|corr|supp|filter))|error ?map|oef"
+    r"|(pseudo|s) ?ct|pd[ -]?map|u ?map|mu ?map|mrac",
     "spine": r"[chtlb]ws|[ctls]{0,2} ?spine|spinal|lumbar\w*|cervical\w*|thoracic|lumbal\w*|wirbel\w*"
     r"|halswirbel\w*|rachis|colonne|columna|moelle|medular|rue?ckenmark|myelo\w*|mielo\w*|lombaire|dorsal\w*|hwk"
     r"|[ctl] s(?= (t[12]|ax|sag|cor|tra)|$)|gws|rachide|coluna|lombalg\w*|[颈頸胸腰]椎|脊[髓椎]",
