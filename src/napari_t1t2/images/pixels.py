@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..errors import UnusableError
 from .volume import Image, Volume
 
-LABELS = 150  # different whole values, at most, of a label map
+LABELS = 150  # different values, at most, of a label map
 FLAT = 0.65  # of its neighbouring voxels that have one label; of heads a third at most
 SAMPLED = 200_000  # voxels that tell
 VIVID = 0.3  # how far a hue lies from the usual one, at least, to be another
@@ -54,7 +54,7 @@ def kind_of(data: Image) -> str:
     some = data.ravel()[:: max(1, data.size // SAMPLED)]
     empty, some = len(some), some[some != 0]
     values = np.unique(some)
-    if len(values) > (len(some) == empty) and len(values) <= LABELS and (values == np.rint(values)).all():
+    if (len(some) == empty) < len(values) <= LABELS:
         beside = data[..., 1:][data[..., :-1] != 0] == data[..., :-1][data[..., :-1] != 0]
         return "label map" if beside.size and beside.mean() >= FLAT else ""
     if len(values) > 1 and values[-1] == 1 and values[0] > 0 and (some == 1).mean() >= FULL:
