@@ -6,6 +6,7 @@ import re
 
 from .contrast import Said
 from .dicom_slices import Slice
+from .pixels import COLOURED
 from .vocabulary import PHANTOM, UNITS
 
 PULSES = {"GRADIENT": "GR", "SPIN": "SE", "BOTH": "GR SE"}  # of multi-frame headers, as classic ones call them
@@ -55,6 +56,10 @@ def _kind_of(s: Slice) -> str:
         return "screen capture"
     if (modality := s.text("Modality")) not in ("", "MR", "OT"):
         return modality
+    if COLOURED in s.notes:
+        return "colour map"
+    if s.text("ImagedNucleus").upper() not in ("", "1H", "H1", "H"):
+        return "another nucleus"
     if "Parametric Map" in name or _unit_of(s) in UNITS:
         return "computed map"
     if PHANTOM.search(" ".join(s.text(tag) for tag in ("PatientID", "PatientName", "BodyPartExamined", *EXAM))):

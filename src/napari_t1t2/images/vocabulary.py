@@ -99,7 +99,7 @@ HEADS = re.compile(  # what else an exam is of, beside a spine or a knee
     r"|h[iy]po(ph|f)|pituit|orbit|ia[cm]|[头頭颅脑脳]"
 )
 PHANTOM = re.compile(r"(?<![a-z])([fp]h?antom)", re.IGNORECASE)
-NOBODY = re.compile(r"(anon[a-z]*|de-?identified|removed|unknown|none|n/?a|no ?name|x+|0+)[ ^_-]*", re.IGNORECASE)
+NOBODY = re.compile(r"(anon[a-z]*|de-?identified|removed|unknown|none|n/?a|no ?name|xx+|0+)[ ^_-]*", re.IGNORECASE)
 UNITS = frozenset(
     {"ms", "s", "hz", "rad", "mrad", "milliradials", "1/s", "mm2/s", "um2/ms", "%", "ppm", "ppb", "cm/s"}
 )  # of maps
