@@ -107,7 +107,7 @@ def _judge(said: Said) -> tuple[str, str]:
         return "T2*", f"{why}, a gradient echo"
     if found == "T2" and not said.te and FIRST_ECHO.search(said.texts[0]):
         return "the first of several echoes", why  # often a PD
-    agents = _agent(_plain(" ".join(said.texts)))
+    agents = _agent(_plain("\n".join(said.texts)))
     if found == "T1" and agents != "without" and (agents == "with" or not NO_AGENT.fullmatch(_plain(said.agent))):
         return AGENT, f"contrast agent {said.agent}".strip()
     described = contrast_of([said.described]) if found == "T1" else ""

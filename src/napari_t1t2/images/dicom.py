@@ -15,7 +15,7 @@ from .contrast import judged, reason
 from .dicom_header import provenance_of
 from .dicom_places import distrust_places, near, note_parts, note_uneven_steps, number_places, step_of
 from .dicom_said import b_value, said_of
-from .dicom_slices import SAME, Slice, slices_of, title_of
+from .dicom_slices import SAME, Slice, Vector, slices_of, title_of
 from .names import natural
 from .pixels import refuse_blank
 from .plane import plane_of
@@ -84,9 +84,9 @@ def read_stacks(paths: Sequence[Path]) -> tuple[list[tuple[Order, Volume]], list
                 seen.add(image)
                 slices += read
         stacks = _group_into_stacks(slices)
-        for stack in stacks:
+        for stack, told in zip(stacks, _told_by_series(stacks), strict=True):
             try:
-                found.append((_order_of(stack), _make_volume(stack, *_told_by_series(stack, stacks))))
+                found.append((_order_of(stack), _make_volume(stack, *told)))
             except UnusableError as error:
                 skipped += [Skipped(path, str(error)) for path in _files_of(stack)]
     return found, skipped
@@ -130,26 +130,32 @@ def _group_into_stacks(slices: list[Slice]) -> list[list[Slice]]:
     return sorted(stacks, key=_order_of)
 
 
-def _told_by_series(stack: list[Slice], stacks: list[list[Slice]]) -> tuple[str, int]:
-    """What the other stacks of its series tell of one: the kind of object, or nothing; and how many echoes it has."""
-    series = [other for other in stacks if _uid_of(other) and _uid_of(other) == _uid_of(stack)]
-    echoes = len({other[0].text("EffectiveEchoTime", "EchoTime") for other in series})
-    if _is_scout(stack, stacks):
-        return "localizer", echoes
-    if any(b_value(other[0]) > 0 for other in series):  # where one is 0, too
-        return "diffusion", echoes
-    place = str(stack[0].position)
-    count = sum((len(o), str(o[0].position)) == (len(stack), place) for o in series if stack[0].axes is not None)
-    return f"series of {count} images" * (count > REPEATED), echoes
-
-
-def _is_scout(stack: list[Slice], stacks: list[list[Slice]]) -> bool:
-    """Whether it is one of few slices, and its series has others in another plane."""
-    axes, series = stack[0].axes, _uid_of(stack) or title_of(stack[0].header)
-    if axes is None or not series or len(stack) > FEW:
-        return False
-    others = (other[0].axes for other in stacks if series in (_uid_of(other), title_of(other[0].header)))
-    return any(a is not None and abs(np.cross(*a) @ np.cross(*axes)) < ALIKE for a in others)
+def _told_by_series(stacks: list[list[Slice]]) -> list[tuple[str, int]]:
+    """Of each stack what the others of its series tell: the kind of object, or nothing; and how many echoes it has."""
+    uids = [_uid_of(stack) for stack in stacks]
+    titles = [title_of(stack[0].header) for stack in stacks]
+    echoes: dict[str, set[str]] = {}
+    planes: dict[str, dict[str, Vector]] = {}
+    weighted: set[str] = set()
+    places: Counter[tuple[str, int, str]] = Counter()
+    for uid, title, stack in zip(uids, titles, stacks, strict=True):
+        first = stack[0]
+        echoes.setdefault(uid, set()).add(first.text("EffectiveEchoTime", "EchoTime"))
+        weighted |= {uid} if uid and b_value(first) > 0 else set()
+        if first.axes is not None:
+            places[uid, len(stack), str(first.position)] += 1
+            for series in {uid, title} - {""}:
+                planes.setdefault(series, {})[str(first.axes)] = first.axes
+    told = []
+    for uid, title, stack in zip(uids, titles, stacks, strict=True):
+        axes, count = stack[0].axes, places[uid, len(stack), str(stack[0].position)] if uid else 0
+        others = planes.get(uid or title, {}).values() if len(stack) <= FEW else ()
+        if axes is not None and any(abs(np.cross(*other) @ np.cross(*axes)) < ALIKE for other in others):
+            kind = "localizer"  # few slices, and its series has others in another plane
+        else:  # a b-value of 0 is one among others
+            kind = "diffusion" if uid in weighted else f"series of {count} images" * (count > REPEATED)
+        told.append((kind, len(echoes[uid]) if uid else 1))
+    return told
 
 
 def _uid_of(stack: list[Slice]) -> str:
