@@ -179,7 +179,7 @@ def test_a_table_for_the_values_is_applied_and_said(tmp_path):
         *((t, AGENT) for t in ("T1 après injection", "T1 增强", "T1 造影")),
         *(
             (t, "T1")
-            for t in ("T1 平扫", "T1 非造影", "\uff34\uff11 SE", "t1_tirm_tra_dark-fluid", "T1 TIRM", "T1 flow comp", "wmT1")
+            for t in ("T1 平扫", "T1 非造影", "\uff34\uff11 SE", "t1_tirm_tra_dark-fluid", "T1 flow comp", "wmT1")
         ),
         *((t, "flow or motion") for t in ("T2 CSF flow", "Q-Flow T1", "cine T2", "venc 10 T1", "T2 MRE", "4D flow")),
         *((t, "magnetisation transfer") for t in ("CEST T2", "APTw T1", "ihMT T1")),
@@ -205,6 +205,7 @@ def test_a_table_for_the_values_is_applied_and_said(tmp_path):
         ),
         ("T1_multiecho_mprage_rms", "T1"),
         ("T1_synthstrip", "T1"),
+        ("T1 TIRM", "T1"),
     ],
 )
 @pytest.mark.parametrize("coded", ["as typed", "NFD", "no character set"])
