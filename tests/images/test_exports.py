@@ -1,5 +1,6 @@
 """Traits of hospitals' exports: by the header of one series, by its neighbours, by names and values."""
 
+import json
 import unicodedata
 
 import numpy as np
@@ -61,6 +62,7 @@ def unit(code: str) -> list:
         ({"ImagedNucleus": "1H"}, "T1"),
         ({"SeriesDescription": "", "SequenceName": "*fm2d2r"}, "field map"),
         ({"TimeOfFlightContrast": "YES"}, "angiography"),
+        ({"ArterialSpinLabelingContrast": "PSEUDOCONTINUOUS"}, "perfusion"),
         ({"PhaseContrast": "YES"}, "angiography"),
         ({"EchoPlanarPulseSequence": "YES"}, "echo planar"),
         ({"MagnetizationTransfer": "ON_RESONANCE"}, "magnetisation transfer"),
@@ -205,6 +207,13 @@ def test_a_table_for_the_values_is_applied_and_said(tmp_path):
         ),
         ("T1_multiecho_mprage_rms", "T1"),
         ("T1_synthstrip", "T1"),
+        *((t, "diffusion") for t in ("ax b50 T2", "T2 b 0")),
+        *(
+            (t, "template")
+            for t in ("MNI152_T1_1mm", "avg152T1", "single_subj_T1", "T1_template0", "colin27_t1_tal_lin")
+        ),
+        ("tpl-MNI152NLin6Asym_res-01_T1w", "template"),
+        ("P1_T1_MNI152", "T1"),
         ("T1 TIRM", "T1"),
     ],
 )
@@ -338,8 +347,19 @@ def test_labels_that_were_scaled_are_labels():
     assert kind_of(labels) == "label map"
 
 
-def test_the_study_and_the_coil_in_a_sidecar_count(tmp_path):
-    for name, said in (("a", '{"ProcedureStepDescription": "MRI KNEE"}'), ("b", '{"ReceiveCoilName": "Knee_15"}')):
-        path = nifti(tmp_path / f"{name}_T1.nii")
-        path.with_suffix(".json").write_text(said)
-        assert read_image(path).looks == "another part of the body"
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ({"ProcedureStepDescription": "MRI KNEE"}, "another part of the body"),
+        ({"ReceiveCoilName": "Knee_15"}, "another part of the body"),
+        ({"ImagedNucleus": "23Na"}, "another nucleus"),
+        ({"ContrastBolusTotalDose": 7.5}, AGENT),
+        ({"SeriesDescription": "t1_mprage", "ProtocolName": "t1_mprage_KM"}, AGENT),
+        ({"Manufacturer": "GE", "SeriesDescription": "Ax T1", "ProtocolName": "BRAIN W/WO, DWI"}, "T1"),
+        ({"ReceiveCoilName": "HeadNeck_64", "ImagedNucleus": "1H", "ProcedureStepDescription": "MRI Brain"}, "T1"),
+    ],
+)
+def test_what_a_sidecar_says_elsewhere_counts_too(tmp_path, said, kind):
+    path = nifti(tmp_path / "a_T1.nii")
+    path.with_suffix(".json").write_text(json.dumps(said))
+    assert read_image(path).looks == kind

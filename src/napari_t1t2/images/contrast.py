@@ -152,20 +152,24 @@ def said_by(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple[st
         value = sidecar.get(key)
         return " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
+    other = "another nucleus" * (words("ImagedNucleus").upper() not in ("", "1H"))
     kinds = [sidecar.get(key) for key in ("ImageType", "ImageTypeText", "ComplexImageComponent")]
     kinds += ["phase"] * (sidecar.get("Units") in ("rad", "arbitrary rad"))
     tell = "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceType"
-    described = tuple(words(key) for key in tell)
+    exam = words("Manufacturer").startswith("GE") and bool(words("SeriesDescription"))  # its protocol is of that
+    described = tuple(words(key) for key in tell if not (exam and key == "ProtocolName"))
     return Said(
         (*texts, *described),
         tuple(str(value) for kind in kinds for value in (kind if isinstance(kind, list) else [kind or ""])),
         te=seconds("EchoTime", 1),
         tr=seconds("RepetitionTime", 60),
         ti=seconds("InversionTime", 20),
-        agent=words("ContrastBolusIngredient") or words("ContrastBolusAgent"),
+        agent=words("ContrastBolusIngredient")
+        or words("ContrastBolusAgent")
+        or "given" * bool(sidecar.get("ContrastBolusTotalDose")),
         sequence=re.sub(r"\W|_", " ", f"{words('ScanningSequence')} {words('SequenceVariant')}")
         + " MTC" * (sidecar.get("MTState") is True),
-        kind=modality if (modality := words("Modality")) not in ("", "MR") else "",
+        kind=modality if (modality := words("Modality")) not in ("", "MR") else other,
         body=words("BodyPartExamined") or words("BodyPart"),
         exam=" ".join(map(words, ("StudyDescription", "ProcedureStepDescription", "ReceiveCoilName"))),
         described=words("SeriesDescription"),
@@ -205,6 +209,8 @@ def _of_bids(text: str) -> str:
         return "magnetisation transfer"
     if entities.get("part") in PARTS:
         return PARTS[entities["part"]]
+    if found and "tpl" in entities:
+        return "template"
     if found and ("label" in entities or entities.get("desc") in ("mask", "aseg", "aparcaseg")):
         return "label map"
     if found == "T1" and (agent := _agent(f"t1 {acquired}")) in ("with", "both"):

@@ -64,6 +64,8 @@ def _kind_of(s: Slice) -> str:
         return "computed map"
     if PHANTOM.search(" ".join(s.text(tag) for tag in ("PatientID", "PatientName", "BodyPartExamined", *EXAM))):
         return "phantom"
+    if s.text("ArterialSpinLabelingContrast"):
+        return "perfusion"
     flow = {s.text(tag) for tag in ("AngioFlag", "TimeOfFlightContrast", "PhaseContrast")}
     return "angiography" if flow & {"Y", "YES"} else ""
 

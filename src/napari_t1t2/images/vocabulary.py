@@ -51,7 +51,7 @@ KINDS = {
     "phase": r"ph|pha|phase( images?)?|phasen(bild\w*)?",
     "field map": r"\w*field ?map\w*|feldkarte|fmap|fm2d\w*|gre ?field\w*|b[01][ -]?map\w*|topup|shim\w*|tfl ?b1\w*",
     "diffusion": r"dwi\w*|dti\w*|dki|dmri|ivim|\w*diffusivity|^fa$|[de]?adc|[de]?adc ?map|tracew?|diffusion\w*|difusion"
-    r"|fa ?map|colfa|colou?r ?fa|tensor|ep2d ?diff\w*|ep ?b\d+|b0 t2\w*|t2\w* b0|average ?dc|fractional ?aniso\w*"
+    r"|fa ?map|colfa|colou?r ?fa|tensor|ep2d ?diff\w*|ep ?b\d+|average ?dc|fractional ?aniso\w*|b ?(0|50)"
     r"|diff|iso ?adc|resolve|zoom ?it|hardi|dsi|noddi|b ?= ?\d+|b ?[1-9]\d*00(?= (s|trace|adc|ax|tra)|$)|^[mar][dk]$",
     "flow or motion": r"[q4]? ?d? ?flow(?! ?(comp|void))|qflow|venc\w*|fq[23]d\w*|cine|tagging|mre|elasto\w*|stiffness",
     "function": r"bold\w*|[rt]?fmri\w*|sbref|rs ?fmri|resting ?state|ep2d ?bold\w*",
@@ -71,13 +71,14 @@ KINDS = {
     "label map": r"seg|segm\w*|dseg|labels?|(\w+ ?)?mask\d*|aseg|aparc|parc(ellation)?|atlas|roi\w*|tissue ?class\w*"
     r"|\w*labels|\w*segmentation|f?seg\d*|lesions?(?! ?fill)|wmh|[gc]tv|mixeltype",
     "tissue map": r"pve( ?\d)?|(\w+ ?)?prob(ability|seg|map)?|pveseg|\w*posteriors?\d*|ples ?l[gp]a"
-    r"|gm|(?<= )wm(?! ?null)|csf(?! ?(flow|null|drive))"
+    r"|gm|(?<= )wm(?! ?null)|csf(?! ?(flow|null|drive|supp|sat|atten))"
     r"|^(u )?[smwru]*(c[1-6](?=[a-ce-z])|p[0-6](?=t[12]|sub)|(?<=w)p[0-3](?=[a-z]))\w*",  # as SPM and CAT12 begin names
     "computed map": r"bias( ?field)?(?! ?(field ?)?(corr|rem|free))|\w*biasfield|\d?(inverse ?)?warp(field)?"
     r"|\w*\d(inverse)?warp|(non ?lin|warp|deformation|displacement)s? ?(fields?|coeff?s?)|jac(obian)?\w*|\w*jacobian"
     r"|(?<!slice )\w*thickness|curvature|\w*divided ?by\w*|myelin\w*|\w*ratio|residuals?|g ?factor\w*|overlay"
     r"|fus(ed|ion)|relaxo\w*|parametric\w*|snr|noise(?! ?(red|corr|supp|filter))|error ?map|oef"
     r"|(pseudo|s) ?ct|pd[ -]?map|u ?map|mu ?map|mrac",
+    "template": r"template\d*|^(mni|icbm|avg|colin)\d+\w*|^single subj",
     "spine": r"[chtlb]ws|[ctls]{0,2} ?spine|spinal|lumbar\w*|cervical\w*|thoracic|lumbal\w*|wirbel\w*"
     r"|halswirbel\w*|rachis|colonne|columna|moelle|medular|rue?ckenmark|myelo\w*|mielo\w*|lombaire|dorsal\w*|hwk"
     r"|[ctl] s(?= (t[12]|ax|sag|cor|tra)|$)|gws|rachide|coluna|lombalg\w*|[颈頸胸腰]椎|脊[髓椎]",
