@@ -57,8 +57,8 @@ KINDS = {
     "function": r"bold\w*|[rt]?fmri\w*|sbref|rs ?fmri|resting ?state|ep2d ?bold\w*",
     "perfusion": r"perf|perfusion\w*|asl|p?casl|pasl|pwi|dsc(?! ?\d)|dce|dyn(ami\w+)?|m0(scan)?|(r(el)?)?cb[fv]"
     r"|mtt|ttp|dina\w+|k ?trans|i?auc|wash ?(in|out)|permeab\w*|grasp|cdt",
-    "angiography": r"tof\w*|angio\w*|mra|mrv|venogra\w*|twist|tricks|cemra|pca|phase ?contrast|phasenkontrast|arm"
-    r"|fl3d ?ce|inhance\w*",
+    "angiography": r"tof\w*|time of flight|angio\w*|mra|mrv|venogra\w*|twist|tricks|cemra|pca|phase ?contrast"
+    r"|phasenkontrast|arm|fl3d ?ce|inhance\w*",
     "projection": r"mips?|minips?|(mpr )?(thick )?range|vrt|ssd|curved|(shaded )?surface(?! coil)|volume ?render\w*",
     "spectroscopy": r"svs|csi|mrsi?|spectro\w*|spektro\w*",
     "magnetisation transfer": r"mt[cr]?|ihmt|cest|apt[wc]?|mt ?(on|off|w|sat)|magneti[sz]ation ?transfer",
