@@ -28,7 +28,7 @@ from ..images.clues import bids_label
 from ..images.folder import Folder, choose, files_in, named
 from ..images.quiet import quiet
 from ..images.read import Part, Source, gathered, read_source, sources_in
-from ..images.volume import Image, Volume
+from ..images.volume import Image, Skipped, Volume
 from .bank import digest_of, home_of, lock, mark_used, read_record, write_record, written_whole
 from .inputs import as_input
 from .seen import fingerprint
@@ -144,9 +144,18 @@ def _look(files: dict[Path, list[Path]], config: TrainConfig, stop: Stop) -> Gen
 
     def chosen(side: Side) -> Folder:
         series = config.t1_series if side == "t1" else config.t2_series
-        return choose(everything[wanted[side]], config.model.label(side), series)
+        return _once(choose(everything[wanted[side]], config.model.label(side), series))
 
     return _try_each(chosen, SIDES)
+
+
+def _once(folder: Folder) -> Folder:
+    """The folder without stacks whose voxels another one holds too, as a second export does under other identifiers."""
+    first = {v.fingerprint.split()[0]: v for v in reversed(seen_in(folder))}
+    twice = [v for v in seen_in(folder) if len(v.data) > 1 and first[v.fingerprint.split()[0]] is not v]
+    why = "another image here holds the same voxels; one is enough."
+    skipped = [Skipped(v.path or folder.path, why) for v in twice]
+    return replace(folder, volumes=[v for v in folder.volumes if v not in twice], skipped=folder.skipped + skipped)
 
 
 def _channels(config: TrainConfig) -> int:

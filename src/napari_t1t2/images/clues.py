@@ -19,6 +19,13 @@ from .names import ending_of, other_half, stem
 ENDING = re.compile(r"\.(nii(\.gz)?|mgz|mgh|hdr(\.gz)?|img(\.gz)?|png|jpe?g|bmp|tiff?|dcm)$", re.IGNORECASE)
 IN_NAME = re.compile(r"(^|[ _.-])(t1(n|c|ce|gd)|t2f|flair|t[12](w|-weighted)?)(?=$|[ _.-])", re.IGNORECASE)
 OF_DCM2NIIX = re.compile(r"(?<=_\d)[a-z]$|(_(e\d+|ph|real|imaginary|MoCo|i\d{5}|(Eq|Tilt|Crop)(_\d+)?))+$")
+MADE_OF = re.compile(  # what programs and people append to the name of an image that they make of another
+    r"([ _.-]+((hd[ _-]?)?bet|brain|(py|mi)?defaced?|n[34](bfc|corr\w*)?|bfc|bias[ _-]?corr\w*|restore|denoised?|orig"
+    r"|fullfov|maskedbrain|reorient\w*|crop(ped)?|resampled?|\d(\.\d)?mm|mni\w*"
+    r"|to[ _-](mni|std|t[12])\w*([ _-](non)?lin)?|(co)?reg(istered)?|normali[sz]ed|skull[ _-]?strip\w*|stripped"
+    r"|preproc\w*|warped|masked|cop(y|ie|ia)|kopie|dup-\d+))+$",
+    re.IGNORECASE,
+)
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "validation"})  # folders that hold many heads
 
 
@@ -31,7 +38,14 @@ def subject_of(path: Path, stack: bool) -> str:
         return label
     if not stack:
         return ""
-    return bare_name(Path(OF_DCM2NIIX.sub("", ENDING.sub("", path.name)))) or path.parent.name
+    return bare_name(Path(MADE_OF.sub("", OF_DCM2NIIX.sub("", ENDING.sub("", path.name))))) or path.parent.name
+
+
+def origins(path: Path) -> set[str]:
+    """What the image may be called that this one is a copy of, or was made of, by its name; empty for most."""
+    name = stem(path)
+    bids = re.sub(r"_(space|desc|res)-[^_]+(?=_)", "", name)
+    return {bids, MADE_OF.sub("", name), re.sub(r" ?\(\d+\)$", "", name), re.sub("^[mrsw]{1,3}", "", name)} - {name}
 
 
 def bids_label(path: Path) -> str:

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
+from unicodedata import combining, normalize
 
 from .vocabulary import (
-    ACCENTS,
     ACQUIRED,
     AGENT,
     BIDS,
@@ -23,6 +23,7 @@ from .vocabulary import (
     CONTRASTS,
     DCM2NIIX,
     FIRST_ECHO,
+    HEADS,
     NARROWER,
     NATIVE,
     NO_AGENT,
@@ -51,6 +52,8 @@ class Said:
     kind: str = ""  # of the object, where it is no MR image: "screen capture", "CT"
     b_value: float = 0.0
     body: str = ""  # BodyPartExamined
+    exam: str = ""  # descriptions of the study, and the coil: what was examined, where the body part says nothing
+    echoes: int = 1  # of its series
     described: str = ""  # the scanner's words, where the texts begin with the name that somebody gave the file
     places: tuple[str, ...] = ()  # names of the file and its folder, asked where nothing else tells
 
@@ -76,6 +79,10 @@ def _judge(said: Said) -> tuple[str, str]:
         return "diffusion", f"b-value {said.b_value:g}"
     if body := next((kind for kind in BODY if OF_KIND[kind].search(_plain(said.body))), ""):
         return body, f"BodyPartExamined {said.body}"
+    if not HEADS.search(exam := _plain(f"{said.body} {said.exam}")):
+        spaced = re.sub(r"[_./-]+", " ", exam)
+        if body := next((kind for kind in BODY if OF_KIND[kind].search(spaced)), ""):
+            return body, "what its study or coil is called"
     if "MTC" in sequence:
         return "magnetisation transfer", "its SequenceVariant MTC"
     words, text = next(((words, text) for text in said.texts if (words := contrast_of([text]))), ("", ""))
@@ -91,15 +98,18 @@ def _judge(said: Said) -> tuple[str, str]:
         return "PD and T2", "its name says both, and no echo time which"
     if not found and place:
         found, why = contrast_of([place], kinds=False), f"lies in {place!r}"
+    named = _plain(" ".join((*said.texts, *said.image_type)))
+    if found == "T1" and said.ti and "mp2rage" in re.sub(r"[ _-]", "", named) and "uni" not in named:
+        return "inversion image", f"an MP2RAGE with TI {said.ti:g} ms, and not called UNI"
     if contrary := _contradiction(found, by_times, said):
         return f"{found}, but {contrary}", why
     if found == "T2" and "GR" in sequence and "SE" not in sequence:
         return "T2*", f"{why}, a gradient echo"
     if found == "T2" and not said.te and FIRST_ECHO.search(said.texts[0]):
         return "the first of several echoes", why  # often a PD
-    given = not NO_AGENT.fullmatch(_plain(said.agent)) and _agent(_plain(" ".join(said.texts))) != "without"
-    if found == "T1" and given:
-        return AGENT, f"contrast agent {said.agent}"
+    agents = _agent(_plain("\n".join(said.texts)))
+    if found == "T1" and agents != "without" and (agents == "with" or not NO_AGENT.fullmatch(_plain(said.agent))):
+        return AGENT, f"contrast agent {said.agent}".strip()
     described = contrast_of([said.described]) if found == "T1" else ""
     return (described, f"described as {said.described!r}") if described in (AGENT, BOTH) else (found, why)
 
@@ -110,12 +120,13 @@ def _contradiction(found: str, by_times: str, said: Said) -> str:
         return ""
     if said.te and (said.te <= 30 if found == "T2" else said.te >= 60):
         return f"a TE of {said.te:g} ms, which no {found} has"
-    if found == "T2" and by_times in ("FLAIR", "STIR"):
+    if by_times in ("FLAIR", "STIR"):
         return f"a TI of {said.ti:g} ms, as {by_times} has"
     if by_times != found and contrast_of([said.described]) not in ("", found, AGENT, BOTH):
         return f"described as {said.described!r}"
-    others = {contrast_of([text]) for text in said.texts} & {"T1", "T2", "FLAIR"} - {found}
-    return f"also named {min(others)}" if others and not said.te else ""
+    named = {contrast_of([text]) for text in said.texts} - {"", found, "synthetic MR", *BODY}
+    others = named - CONTRASTS or (named & {"T1", "T2", "FLAIR"} if not said.te else set())
+    return f"also named {min(others)}" if others else ""
 
 
 def contrast_of(texts: Iterable[str], *, kinds: bool = True) -> str:
@@ -141,20 +152,26 @@ def said_by(texts: tuple[str, ...], sidecar: dict[str, object], places: tuple[st
         value = sidecar.get(key)
         return " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
+    other = "another nucleus" * (words("ImagedNucleus").upper() not in ("", "1H"))
     kinds = [sidecar.get(key) for key in ("ImageType", "ImageTypeText", "ComplexImageComponent")]
     kinds += ["phase"] * (sidecar.get("Units") in ("rad", "arbitrary rad"))
-    described = tuple(words(key) for key in ("SeriesDescription", "ProtocolName", "SequenceName"))
+    tell = "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceType"
+    exam = words("Manufacturer").startswith("GE") and bool(words("SeriesDescription"))  # its protocol is of that
+    described = tuple(words(key) for key in tell if not (exam and key == "ProtocolName"))
     return Said(
         (*texts, *described),
         tuple(str(value) for kind in kinds for value in (kind if isinstance(kind, list) else [kind or ""])),
         te=seconds("EchoTime", 1),
         tr=seconds("RepetitionTime", 60),
         ti=seconds("InversionTime", 20),
-        agent=words("ContrastBolusIngredient") or words("ContrastBolusAgent"),
+        agent=words("ContrastBolusIngredient")
+        or words("ContrastBolusAgent")
+        or "given" * bool(sidecar.get("ContrastBolusTotalDose")),
         sequence=re.sub(r"\W|_", " ", f"{words('ScanningSequence')} {words('SequenceVariant')}")
         + " MTC" * (sidecar.get("MTState") is True),
-        kind=modality if (modality := words("Modality")) not in ("", "MR") else "",
+        kind=modality if (modality := words("Modality")) not in ("", "MR") else other,
         body=words("BodyPartExamined") or words("BodyPart"),
+        exam=" ".join(map(words, ("StudyDescription", "ProcedureStepDescription", "ReceiveCoilName"))),
         described=words("SeriesDescription"),
         places=places,
     )
@@ -172,7 +189,8 @@ def _contrast_by_times(said: Said) -> str:
     if te >= 60 and tr >= 2000:
         return "T2"
     # a spin echo, or prepared by inversion as MPRAGE is; fast gradient echoes are scouts and angiographies as well
-    if te <= (30 if ti or "GR" not in said.sequence.split() else 10) and (150 <= tr <= 1000 or ti):
+    gradient = "GR" in said.sequence.split()
+    if te <= (30 if ti or not gradient else 10) and (150 <= tr <= 1000 or ti) and (said.echoes == 1 or not gradient):
         return "T1"
     return "PD" if te <= 40 and tr >= 1800 else ""
 
@@ -184,12 +202,15 @@ def _of_bids(text: str) -> str:
     said = dict(re.findall(r"([a-z]+)-([^_./]+)", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text))) if found else {}
     entities = {key: value.casefold() for key, value in said.items()}
     acquired = f"{entities.get('acq', '')} {entities.get('rec', '')}".strip()
-    if found in CONTRASTS and (kind := next((k for k in ACQUIRED if OF_KIND[k].search(acquired)), "")):
+    written = " ".join(re.findall(r"(?:acq|rec)-([^_./]+)", text.casefold()))
+    if found in CONTRASTS and (kind := next((k for k in ACQUIRED if OF_KIND[k].search(f"{acquired} {written}")), "")):
         return kind
     if entities.get("mt") == "on":
         return "magnetisation transfer"
     if entities.get("part") in PARTS:
         return PARTS[entities["part"]]
+    if found and "tpl" in entities:
+        return "template"
     if found and ("label" in entities or entities.get("desc") in ("mask", "aseg", "aparcaseg")):
         return "label map"
     if found == "T1" and (agent := _agent(f"t1 {acquired}")) in ("with", "both"):
@@ -201,7 +222,8 @@ def _of_words(text: str, kinds: bool) -> str:
     """The one contrast or kind that free text names."""
     text = re.sub(r"(?<=[a-z])(?=T[12])", " ", text)  # inplaneT1
     text = re.sub(r"space-t[12]w", "", _plain(text))  # where it was brought, not what it is
-    text = re.sub(r"t1w?[ _-]?flair", "t1 ", text)  # the T1 of GE; FLAIR_to_T1 is none
+    # the T1 of GE and Siemens; FLAIR_to_T1 is none
+    text = re.sub(r"t1w?[ _-]?(flair|tirm([ _-](tra|sag|cor|fs))*([ _-]dark[ _-]fluid)?)", "t1 ", text)
     text = re.sub(r"(fat|fett|graisse|grasa|water|wasser)[ _-]?(sat|sup|unter|ges|exc)\w*", "fs", text)
     if half := DCM2NIIX.search(text):
         return "phase" if half[1] == "ph" else "half of a complex image"
@@ -232,5 +254,7 @@ def _agent(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Lower case without accents."""
-    return text.casefold().translate(ACCENTS)
+    """Lower case without accents, however these are coded, and without full-width letters."""
+    with suppress(UnicodeError):
+        text = text.encode("latin-1").decode()  # UTF-8 in a header that does not say so
+    return "".join(c for c in normalize("NFKD", text.casefold()) if not combining(c))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -12,17 +11,20 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnusableError, shown
-from .contrast import Said, judged, reason
+from .contrast import judged, reason
 from .dicom_header import provenance_of
 from .dicom_places import distrust_places, near, note_parts, note_uneven_steps, number_places, step_of
-from .dicom_slices import SAME, Slice, slices_of, title_of
+from .dicom_said import b_value, said_of
+from .dicom_slices import SAME, Slice, Vector, slices_of, title_of
 from .names import natural
 from .pixels import refuse_blank
 from .plane import plane_of
 from .quiet import quiet
+from .vocabulary import NOBODY
 from .volume import Affine, Image, Skipped, Volume, spacing_of
 
 Order = tuple[float, tuple[Any, ...]]  # of a volume among others: the number of its series, that of its first slice
+REPEATED = 5  # volumes of the same places in one series, at most; more are times, directions or echoes of a map
 FEW, ALIKE = 12, 0.7  # slices of a scout in one plane, at most; the cosine between the normals of two planes
 ECHO, SIDE = 0.02, 0.002  # parts by which echo times, and sides of pixels, differ within one volume, as GE writes them
 
@@ -30,7 +32,6 @@ HEAD = (  # anonymisers delete some of these
     *("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "StudyDate", "AccessionNumber"),
     *("SeriesNumber", "SeriesDescription", "StackID"),
 )
-STATEMENTS = "ComplexImageComponent", "AcquisitionContrast", "VolumeBasedCalculationTechnique"
 REPEATS = (  # what may tell slices at one place apart, the surest first
     *("EchoNumbers", "EchoTime"),
     "InversionTime",
@@ -47,6 +48,7 @@ REPEATS = (  # what may tell slices at one place apart, the surest first
     "FrameAcquisitionNumber",
     "ImageComments",
     "TriggerTime",
+    "TemporalPositionTimeOffset",
     "AcquisitionTime",
 )
 
@@ -82,9 +84,9 @@ def read_stacks(paths: Sequence[Path]) -> tuple[list[tuple[Order, Volume]], list
                 seen.add(image)
                 slices += read
         stacks = _group_into_stacks(slices)
-        for stack in stacks:
+        for stack, told in zip(stacks, _told_by_series(stacks), strict=True):
             try:
-                found.append((_order_of(stack), _make_volume(stack, _is_scout(stack, stacks))))
+                found.append((_order_of(stack), _make_volume(stack, *told)))
             except UnusableError as error:
                 skipped += [Skipped(path, str(error)) for path in _files_of(stack)]
     return found, skipped
@@ -128,13 +130,32 @@ def _group_into_stacks(slices: list[Slice]) -> list[list[Slice]]:
     return sorted(stacks, key=_order_of)
 
 
-def _is_scout(stack: list[Slice], stacks: list[list[Slice]]) -> bool:
-    """Whether it is one of few slices, and its series has others in another plane."""
-    axes, series = stack[0].axes, _uid_of(stack) or title_of(stack[0].header)
-    if axes is None or not series or len(stack) > FEW:
-        return False
-    others = (other[0].axes for other in stacks if series in (_uid_of(other), title_of(other[0].header)))
-    return any(a is not None and abs(np.cross(*a) @ np.cross(*axes)) < ALIKE for a in others)
+def _told_by_series(stacks: list[list[Slice]]) -> list[tuple[str, int]]:
+    """Of each stack what the others of its series tell: the kind of object, or nothing; and how many echoes it has."""
+    uids = [_uid_of(stack) for stack in stacks]
+    titles = [title_of(stack[0].header) for stack in stacks]
+    echoes: dict[str, set[str]] = {}
+    planes: dict[str, dict[str, Vector]] = {}
+    weighted: set[str] = set()
+    places: Counter[tuple[str, int, str]] = Counter()
+    for uid, title, stack in zip(uids, titles, stacks, strict=True):
+        first = stack[0]
+        echoes.setdefault(uid, set()).add(first.text("EffectiveEchoTime", "EchoTime"))
+        weighted |= {uid} if uid and b_value(first) > 0 else set()
+        if first.axes is not None:
+            places[uid, len(stack), str(first.position)] += 1
+            for series in {uid, title} - {""}:
+                planes.setdefault(series, {})[str(first.axes)] = first.axes
+    told = []
+    for uid, title, stack in zip(uids, titles, stacks, strict=True):
+        axes, count = stack[0].axes, places[uid, len(stack), str(stack[0].position)] if uid else 0
+        others = planes.get(uid or title, {}).values() if len(stack) <= FEW else ()
+        if axes is not None and any(abs(np.cross(*other) @ np.cross(*axes)) < ALIKE for other in others):
+            kind = "localizer"  # few slices, and its series has others in another plane
+        else:  # a b-value of 0 is one among others
+            kind = "diffusion" if uid in weighted else f"series of {count} images" * (count > REPEATED)
+        told.append((kind, len(echoes[uid]) if uid else 1))
+    return told
 
 
 def _uid_of(stack: list[Slice]) -> str:
@@ -187,8 +208,8 @@ def _split_runs(ordered: list[Slice], places: int) -> list[list[Slice]]:
     return [ordered]
 
 
-def _make_volume(stack: list[Slice], scout: bool) -> Volume:
-    """One volume of slices that belong together, of a `scout` or not. Raises `UnusableError` with a sentence."""
+def _make_volume(stack: list[Slice], kind: str, echoes: int) -> Volume:
+    """One volume of slices that belong together; of a `kind`, if its series tells. Raises `UnusableError`."""
     first, count = stack[0], len(stack)
     if (places := len(set(number_places(stack)))) < count:
         raise UnusableError(
@@ -217,8 +238,9 @@ def _make_volume(stack: list[Slice], scout: bool) -> Volume:
         notes.append("the header does not say how large a pixel is: the spacing is not known")
 
     affine, pixel = _affine_of(stack), first.pixel()
-    said = _said_of(first, scout)
+    said = said_of(first, kind, echoes)
     te, tr = said.te, said.tr
+    whose = [first.text(tag) for tag in ("PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID")]
     number, what = first.text("SeriesNumber"), said.texts[0] or said.texts[1] or first.path.stem
     times = [f"{name} {time:g} ms" for name, time in (("TE", te), ("TR", tr)) if time]
     spacing = (step_of(first), float(pixel[0]), float(pixel[1])) if pixel is not None else None
@@ -236,36 +258,10 @@ def _make_volume(stack: list[Slice], scout: bool) -> Volume:
         dtype=dtype,
         path=first.path,
         files=_files_of(stack),
-        subject=first.text("PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID"),
+        subject=next((text for text in whose if text and not NOBODY.fullmatch(text)), ""),
         uid=_uid_of(stack),
         provenance=provenance_of(first.header),
         notes=tuple(notes),
-    )
-
-
-def _said_of(first: Slice, scout: bool) -> Said:
-    """All that the header of a slice says of what it shows."""
-    kind = "localizer" if scout else "angiography" if first.text("AngioFlag") == "Y" else ""
-    if "Secondary Capture" in getattr(first.header.get("SOPClassUID"), "name", ""):
-        kind = "screen capture"
-    elif (modality := first.text("Modality")) not in ("", "MR", "OT"):
-        kind = modality
-    types = first.value("FrameType") or first.value("ImageType") or ()
-    part = ("M", "P", "R", "I")[int(first.number("PartOfComplex") or 0) % 4]
-    meanings = [str(item.get("CodeMeaning", "")) for item in first.value("AnatomicRegionSequence") or ()]
-    given = (first.number("ContrastBolusVolume") or 0) > 0 or first.text("ContrastBolusAgentAdministered") == "YES"
-    return Said(
-        tuple(first.text(k) for k in ("SeriesDescription", "ProtocolName", "AcquisitionContrast", "SequenceName")),
-        (*map(str, [types] if isinstance(types, str) else types), *(first.text(k) for k in STATEMENTS), part),
-        te=first.number("EffectiveEchoTime", "EchoTime"),
-        tr=first.number("RepetitionTime"),
-        ti=first.number("InversionTime", "InversionTimes"),
-        agent=first.text("ContrastBolusAgent") or "given" * given,
-        sequence=re.sub(r"[^A-Z ]", " ", f"{first.text('ScanningSequence')} {first.text('SequenceVariant')}"),
-        kind=kind,
-        b_value=first.number("DiffusionBValue", "PrivateBValue") or 0.0,
-        body=first.text("BodyPartExamined") or " ".join(meanings),
-        places=(first.path.name, first.path.parent.name),
     )
 
 

@@ -17,7 +17,7 @@ from .dicom_mosaic import places_of_tiles, unfold
 from .foreign import what_else
 from .limits import refuse_bomb, refuse_deflated_bomb
 from .names import KINDS, natural, refuse_missing
-from .pixels import to_grey
+from .pixels import said_of_colour, to_grey
 from .quiet import decoding, quiet
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ PRIVATE = (  # what vendors say in elements of their own, and what we call it
     ("PhilipsScaleSlope", 0x2005, "Philips MR Imaging DD 001", 0x0E),
     ("PrivateBValue", 0x2001, "Philips Imaging DD 001", 0x03),
     ("PrivateBValue", 0x0019, "SIEMENS MR HEADER", 0x0C),
+    ("PrivateBValue", 0x0065, "Image Private Header", 0x09),  # United Imaging
+    ("BValuesOfGE", 0x0043, "GEMS_PARM_01", 0x39),
     ("PartOfComplex", 0x0043, "GEMS_PARM_01", 0x2F),  # 0 magnitude, 1 phase, 2 real, 3 imaginary
 )
 CODECS = {  # of imagecodecs, for what neither pydicom nor Pillow decodes
@@ -95,6 +97,8 @@ class Slice:
 
 def _parted(value: Any, count: int) -> Any:
     """What a tag holds; of numbers that were left as text, for commas in them or a type for text (GE, 7 T), each."""
+    if isinstance(value, bytes) and len(value) == 8 * count:  # of an element that no dictionary knows
+        return np.frombuffer(value, "<f8")
     texts = [value] if isinstance(value, str) else list(value) if hasattr(value, "append") else []
     if not any(isinstance(text, str) for text in texts):
         return value
@@ -238,13 +242,15 @@ def _refuse_no_image(header: FileDataset) -> None:
         raise UnusableError(f"a mask ({name}), not an image; leave it out.")
     if not header.get("Rows") or not header.get("Columns"):
         raise UnusableError(f"holds no image ({name}); leave it out.")
+    if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
+        raise UnusableError(f"holds numbers that were computed ({name}), not an image as scanned; leave it out.")
     if "PixelData" not in header:
         raise UnusableError("has no pixel data; it was cut off or never held them, so copy or export it again.")
 
 
 def _decode(header: FileDataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     """The stored values, (frames, rows, columns), and what was done to them."""
-    from pydicom.pixels.processing import apply_color_lut
+    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
     from pydicom.pixels.utils import get_expected_length, pixel_array
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -268,8 +274,11 @@ def _decode(header: FileDataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     if palette:
         pixels = apply_color_lut(pixels, header)
     if palette or header.SamplesPerPixel > 1:
+        notes += (said_of_colour(pixels),)
         pixels = to_grey(pixels)
-        notes += ("colour was turned to grey",)
+    if header.get("ModalityLUTSequence"):
+        pixels = apply_modality_lut(pixels, header)
+        notes += ("its values are those of the table in its header (Modality LUT)",)
     if padding := header.get("PixelPaddingValue"):
         holes = pixels == np.array(int(padding)).astype(pixels.dtype)  # the header may give -2000 as 63536
         if holes.any() and not holes.all():

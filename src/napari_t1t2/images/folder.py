@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UnusableError
-from .clues import bare_name, bids_label, folder_of_head
+from .clues import bare_name, bids_label, folder_of_head, origins
 from .contrast import contrast_of
 from .names import KINDS, ending_of, natural, stem
 from .vocabulary import CONTRASTS
@@ -182,6 +182,12 @@ def _pick(volumes: list[Volume], contrast: str, series: str, folder: Path) -> tu
             found = said if v.looks else "nothing says which contrast it is"
         why = f"{found}, so it is not used as {contrast}. To use it, choose it in the table (or name it as a series)"
         left_out.append(Skipped(Path(v.series.replace("/", "_")) if v.files else v.path or folder, why))
+    here = {(v.path.parent, stem(v.path)) for v in kept if contrast and v.path and not v.files}
+    for v in list(kept):
+        if v.path and not v.files and any((v.path.parent, name) in here for name in origins(v.path)):
+            kept.remove(v)
+            why = "its name says that it is a copy, or was made, of another image that is here too"
+            left_out.append(Skipped(v.path, f"{why}. To use it, choose it in the table (or name it as a series)"))
     return kept, left_out
 
 

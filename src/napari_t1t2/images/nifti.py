@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from .limits import Unzipped, refuse_bomb
 from .names import HALVES, ending_of, other_half, refuse_missing, stem
 from .pixels import COLOURED, kind_of, make_finite, refuse_blank, said_of_colour, to_grey
 from .quiet import decoding
+from .vocabulary import CONTRASTS
 from .volume import Affine, Image, Volume, spacing_of, unread
 
 SIDES = {"L": "left", "R": "right", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
@@ -52,7 +54,8 @@ def read_nifti(
             refuse_bomb(path, stored, 4 * math.prod(image.shape[:3]))
             found = _read_voxels(image.dataobj, path.name, frame)
         case, channel = channel_of(path)
-        said = said_by((*channel, stem(path)), beside, (path.parent.name,))
+        noted = noted_in(bytes(image.header["descrip"])) if "descrip" in image.header else {}
+        said = said_by((*channel, stem(path)), noted | beside, (path.parent.name,))
         of_header = _kind_by_header(image, image.shape[3:])
         looks = of_header or _looks_of_volume(path, judged(said), image.shape[3:], frame)
     data, dtype, made = found
@@ -96,7 +99,8 @@ def glance_at_nifti(path: Path) -> Volume | None:
     if begin[344:347] != b"n+1" or any(begin[348:352]) or count != 3 or min(sides[:3]) < 1 or len(begin) < 352:
         return None  # perhaps an extension of our own
     case, channel = channel_of(path)
-    said = said_by((*channel, stem(path)), beside := said_beside(path), (path.parent.name,))
+    beside = said_beside(path)
+    said = said_by((*channel, stem(path)), noted_in(begin[148:228]) | beside, (path.parent.name,))
     return Volume(
         data=unread((sides[2], sides[1], sides[0])),
         name=stem(path),
@@ -107,6 +111,14 @@ def glance_at_nifti(path: Path) -> Volume | None:
         series=shown(path.name),
         provenance=Provenance.from_sidecar(beside),
     )
+
+
+def noted_in(descrip: bytes) -> dict[str, Any]:
+    """What SPM and dcm2niix note of times and phase in the 80 characters of a header, in the words of a sidecar."""
+    text = descrip.decode("latin-1")
+    times = {"EchoTime": r"\bTE ?= ?(\d+\.?\d*)", "RepetitionTime": r"\bTR ?= ?(\d+\.?\d*)"}
+    found: dict[str, Any] = {key: float(m[1]) / 1000 for key, word in times.items() if (m := re.search(word, text))}
+    return found | ({"ImageType": ["P"]} if "phase=1" in text else {})
 
 
 def _kind_by_header(image: Any, volumes: tuple[int, ...]) -> str:
@@ -123,7 +135,7 @@ def _looks_of_volume(path: Path, looks: str, volumes: tuple[int, ...], number: i
     count = math.prod(volumes)
     if count > 1 and path.with_name(f"{stem(path)}.bval").is_file():
         return "diffusion"
-    return f"series of {count} images" if not looks and count > MANY else looks
+    return f"series of {count} images" if count > MANY and looks in ("", *CONTRASTS) else looks
 
 
 def sidecar_of(path: Path) -> Path:
@@ -232,6 +244,9 @@ def _affine_of(image: Any) -> tuple[Affine | None, tuple[str, ...]]:
     if "sform_code" in header and header["sform_code"] > 0 and _is_regular(affine):
         affine, contradiction = _agree(header, affine)
         notes += contradiction
+    axes_only = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if np.abs(axes_only.T @ axes_only - np.eye(3)).max() > DISAGREE:
+        notes += ("its axes are not at right angles, as after an affine registration: slices are taken as stored",)
     if "xyzt_units" in header and (unit := UNITS.get(int(header["xyzt_units"]) & 7)):
         affine[:3] *= unit[1]
         notes += (f"its header is in {unit[0]}; turned to mm",)
@@ -240,7 +255,9 @@ def _affine_of(image: Any) -> tuple[Affine | None, tuple[str, ...]]:
 
 def _agree(header: Any, sform: Affine) -> tuple[Affine, tuple[str, ...]]:
     """The sform, or the qform where pixdim says that the sform is wrong; and what contradicts what."""
-    qform = np.array(header.get_qform(), np.float64) if header["qform_code"] > 0 else None
+    qform = None
+    with suppress(Exception):  # a quaternion that is none
+        qform = np.array(header.get_qform(), np.float64) if header["qform_code"] > 0 else None
     if qform is None or not _is_regular(qform):
         qform = sform
     pixdim, sides = np.abs(np.array(header["pixdim"][1:4], np.float64)), np.linalg.norm(sform[:3, :3], axis=0)

@@ -10,12 +10,13 @@ import numpy.typing as npt
 from ..errors import UnusableError
 from .volume import Image, Volume
 
-LABELS = 150  # different whole values, at most, of a label map
+LABELS = 150  # different values, at most, of a label map
 FLAT = 0.65  # of its neighbouring voxels that have one label; of heads a third at most
 SAMPLED = 200_000  # voxels that tell
 VIVID = 0.3  # how far a hue lies from the usual one, at least, to be another
 COLOURFUL = 0.2  # of what is lit that has such hues, in a map
 COLOURED = "its colours, those of a map or a figure, were turned to grey"
+PADDED = -1000  # what surrounds a resampled image has such a value or a lower one, if it is not 0
 FULL = 0.3  # of the voxels of a tissue map that hold nothing else
 
 
@@ -25,9 +26,14 @@ def evenly(n: int, most: int) -> npt.NDArray[np.intp]:
 
 
 def make_finite(values: Image, name: str) -> tuple[Image, tuple[str, ...]]:
-    """The values, their NaN and infinities now the lowest finite one, in place; and a note that counts them."""
-    if np.isfinite(values.min()) and np.isfinite(values.max()):
-        return values, ()
+    """The values, their NaN, infinities and far lower padding now the lowest other one, in place; and a note."""
+    low, high = values.min(), values.max()
+    if np.isfinite(low) and np.isfinite(high):
+        inside = values.min(where=values > low, initial=high) if low <= PADDED else low
+        if inside - low <= high - inside:
+            return values, ()
+        np.maximum(values, inside, out=values)
+        return values, (f"padding around the image ({low:g}) was set to the lowest value",)
     good = np.isfinite(values)
     if not good.any():
         raise UnusableError(f"{name}: no pixel is a finite number; leave it out.")
@@ -54,7 +60,7 @@ def kind_of(data: Image) -> str:
     some = data.ravel()[:: max(1, data.size // SAMPLED)]
     empty, some = len(some), some[some != 0]
     values = np.unique(some)
-    if len(values) > (len(some) == empty) and len(values) <= LABELS and (values == np.rint(values)).all():
+    if (len(some) == empty) < len(values) <= LABELS:
         beside = data[..., 1:][data[..., :-1] != 0] == data[..., :-1][data[..., :-1] != 0]
         return "label map" if beside.size and beside.mean() >= FLAT else ""
     if len(values) > 1 and values[-1] == 1 and values[0] > 0 and (some == 1).mean() >= FULL:
