@@ -326,6 +326,7 @@ def test_a_file_of_many_times_is_no_contrast_though_its_name_says_one(tmp_path):
     voxels = np.random.default_rng(0).integers(0, 900, (8, 9, 5, 30)).astype(np.int16)
     assert read_image(nifti(tmp_path / "P1_t1_vibe.nii", voxels)).looks == "series of 30 images"
     assert read_image(nifti(tmp_path / "P1_T1.nii", voxels[..., :4])).looks == "T1"
+    assert read_image(nifti(tmp_path / "P1_t1_vibe.nii", voxels), frame=3).looks == "T1"  # which the user asked for
 
 
 @pytest.mark.parametrize("padding", [-32768, -2000, -1024, -1000])

@@ -135,7 +135,8 @@ def _looks_of_volume(path: Path, looks: str, volumes: tuple[int, ...], number: i
     count = math.prod(volumes)
     if count > 1 and path.with_name(f"{stem(path)}.bval").is_file():
         return "diffusion"
-    return f"series of {count} images" if count > MANY and looks in ("", *CONTRASTS) else looks
+    many = count > MANY and looks in ("", *CONTRASTS) and not number  # one that the user has numbered is meant
+    return f"series of {count} images" if many else looks
 
 
 def sidecar_of(path: Path) -> Path:
