@@ -436,6 +436,17 @@ def test_files_without_a_partner_are_left_out_by_name(capsys, data):
     assert "left out: no partner: Image #5.png, Image #12.png\n" in printed.err
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_score_against_the_source_is_told_to_say_nothing_of_the_synthetic_images(
+    capsys, trained, data, tmp_path, told
+):
+    made, t1, t2 = tmp_path / "made", *map(str, data)
+    assert main(["translate", t1, "--model", str(trained), "--to", "T2", "--out", str(made)]) == 0
+    assert main(["evaluate", str(made), t1 if told else t2]) == 0
+    line = "Image #5.png and 7 more: shows T1, not T2: the score tells how unlike these are"
+    assert (line in capsys.readouterr().err) == told
+
+
 def test_a_file_whose_name_two_others_have_is_told_with_both(capsys, data):
     for folder in ("a", "b"):
         (data[1] / folder).mkdir()
