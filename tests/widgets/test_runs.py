@@ -119,6 +119,13 @@ def test_what_is_shown_of_a_run_goes_with_its_folder(widget, run, viewer, monkey
         assert widget.wait(60).path.parent == run.with_name("new name")
 
 
+def test_a_run_that_is_gone_from_disk_is_told_and_leaves_the_list(widget, run, qtbot):
+    shutil.rmtree(run)
+    with qtbot.assertNotEmitted(widget.next_step):
+        widget.runs.buttons["Translate with it"].click()
+    assert "was removed" in widget.runs.says.text() and widget.runs.list.count() == 0
+
+
 def test_pictures_that_were_removed_with_their_folder_are_told(widget, run, viewer):
     widget.strip.open(run, ("T1", "T2"))
     shutil.rmtree(run)

@@ -123,6 +123,11 @@ class RunList(QWidget):
         """Do something with the run chosen, and say what hinders."""
         if self.run is None:
             return
+        if not (folder := self.run.folder).is_dir():
+            self.moved.emit(folder, folder)
+            self.refresh()
+            self.says.setText(f"{folder} was removed or renamed by another program.")
+            return
         try:
             action(self.run)
         except (Refusal, OSError) as error:
