@@ -26,7 +26,7 @@ FLOORS = (  # from the ground up: a room imports from the floors below it and fr
     {"__main__"},
 )
 MODULES = {path.relative_to(HOUSE).as_posix(): path for path in HOUSE.rglob("*.py")}
-LONGEST, LINES = 350, 18_620  # 10,000 were wanted before pairs, every hospital export, the cockpit and model cards
+LONGEST, LINES = 350, 18_700  # 10,000 were wanted before pairs, every hospital export, the cockpit and model cards
 
 HEAVY = {"torch", "scipy", "skimage", "nibabel", "pydicom", "matplotlib", "qtpy", "magicgui", "napari"}
 

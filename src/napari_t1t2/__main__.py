@@ -17,7 +17,7 @@ import io
 import logging
 import os
 import sys
-from argparse import ArgumentParser, BooleanOptionalAction, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import Field, fields
 from pathlib import Path
@@ -234,6 +234,8 @@ def _parser() -> ArgumentParser:
 
 
 def _path(text: str) -> Path:
+    if not text:  # of a variable that a script has left empty; Path() would be the folder one stands in
+        raise ArgumentTypeError("is empty: give a path")
     path = Path(text)
     return path if path != Path() else path.resolve()  # Path() stands for "not given" in a config
 

@@ -436,6 +436,32 @@ def test_files_without_a_partner_are_left_out_by_name(capsys, data):
     assert "left out: no partner: Image #5.png, Image #12.png\n" in printed.err
 
 
+@pytest.mark.parametrize("flags", [["", "T2", "--run", "RUN"], ["T1", "T2", "--run", ""]])
+def test_a_path_that_a_script_left_empty_is_not_the_folder_one_stands_in(capsys, data, tmp_path, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SystemExit):
+        main(["train", *flags, "--steps", "1"])
+    assert "is empty: give a path" in capsys.readouterr().err and sorted(tmp_path.iterdir()) == before
+
+
+def test_a_file_that_is_not_there_is_named_once(capsys, trained, tmp_path):
+    missing = str(tmp_path / "nowhere.nii")
+    assert main(["translate", missing, "--model", str(trained), "--to", "T2", "--out", str(tmp_path / "o.nii")]) == 2
+    assert capsys.readouterr().err.endswith(f"napari-t1t2: {missing} does not exist: check the name.\n")
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_score_against_the_source_is_told_to_say_nothing_of_the_synthetic_images(
+    capsys, trained, data, tmp_path, told
+):
+    made, t1, t2 = tmp_path / "made", *map(str, data)
+    assert main(["translate", t1, "--model", str(trained), "--to", "T2", "--out", str(made)]) == 0
+    assert main(["evaluate", str(made), t1 if told else t2]) == 0
+    line = "Image #5.png and 7 more: shows T1, not T2: the score tells how unlike these are"
+    assert (line in capsys.readouterr().err) == told
+
+
 def test_a_file_whose_name_two_others_have_is_told_with_both(capsys, data):
     for folder in ("a", "b"):
         (data[1] / folder).mkdir()

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -33,6 +34,24 @@ def test_losses_without_a_file_are_none(tmp_path):
     assert losses_of(tmp_path) == losses_of(tmp_path, only_last=True) == []
 
 
+@pytest.mark.parametrize(
+    "damaged", ["a,b\n1,2\n", "step,images,seconds\n5,5,0.9\n10", "step,images,seconds\n5,5,0.9\nnan,1,1\n"]
+)
+def test_a_run_with_damaged_losses_or_notes_is_listed_as_its_model_says(tmp_path, trained, damaged):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "losses.csv").write_text(damaged)
+    (run / "notes.txt").write_bytes(b"\xff on \xfe\n")
+    [listed] = runs_in(tmp_path)
+    assert listed.steps == 4
+    assert all({"step", "seconds"} <= row.keys() for row in losses_of(run))
+    assert [row["step"] for row in losses_of(run, only_last=True)] == ([5] if damaged.startswith("step") else [])
+
+
+def test_a_run_says_the_step_that_it_ended_at(tmp_path, config):
+    list(training_of(replace(config, report_every=2), steps=3))  # at step 3 no losses are noted
+    assert read_run(config.run_folder).steps == 3
+
+
 def test_a_run_that_is_being_trained_is_neither_renamed_nor_deleted(tmp_path, config):
     list(training_of(config))
     with claimed(config.run_folder):
@@ -46,10 +65,10 @@ def test_a_run_that_is_being_trained_is_neither_renamed_nor_deleted(tmp_path, co
     assert not (tmp_path / "x").exists()
 
 
-def training_of(config):
+def training_of(config, steps=1):
     from napari_t1t2.runs.training import train
 
-    return train(replace(config, steps=1))
+    return train(replace(config, steps=steps))
 
 
 ODD = TrainConfig(
@@ -66,7 +85,15 @@ ODD = TrainConfig(
 )
 
 
-@pytest.mark.parametrize("config", [ODD, replace(ODD, steps=0, minutes=2.5), replace(ODD, minutes=3.0)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        ODD,
+        replace(ODD, steps=0, minutes=2.5),
+        replace(ODD, minutes=3.0),
+        replace(ODD, t1_series="-a", model=ModelConfig(t1_label="-T1w")),
+    ],
+)
 @pytest.mark.parametrize("name", ["laptop", "notebook"])
 def test_the_command_trains_with_the_same_config(config, name):
     import shlex
@@ -79,6 +106,11 @@ def test_the_command_trains_with_the_same_config(config, name):
 def test_the_command_of_an_earlier_training_names_no_setting_that_may_not_change():
     line = as_command(ODD, "notebook", resume=True)
     assert "--resume" in line and "--steps 70" in line and "--preset" not in line and "--crop" not in line
+
+
+def test_the_command_of_an_earlier_training_names_what_may_change():
+    line = as_command(replace(ODD, threads=1, memory=2.5, precision="float32"), resume=True)
+    assert all(words in line for words in ("--threads 1", "--memory 2.5", "--precision float32"))
 
 
 def test_the_script_trains_with_the_same_config(monkeypatch):

@@ -278,6 +278,33 @@ def test_what_makes_a_score_worth_less_is_said(widget, viewer, head, told):
     assert "trained on the image that 'one' was made from" in told[2]
 
 
+@pytest.mark.parametrize("contrasts", [("T1", "T2"), ("", "T2")])
+def test_a_score_against_the_source_or_another_contrast_is_told_to_say_nothing(widget, viewer, head, told, contrasts):
+    viewer.add_image(head, name="scan", metadata={"contrast": contrasts[0]})
+    made = {"synthetic": True, "contrast": contrasts[1], "source": "scan"}
+    viewer.add_image(head + 3, name="made", metadata=made)
+    evaluate(widget)
+    assert told[0].startswith("'scan' shows T1: " if contrasts[0] else "'scan' is what it was made of: ")
+    assert told[0].endswith("Choose a real T2.")
+
+
+@pytest.mark.parametrize("about", [{"contrast": "T2"}, {"files": ["/T2/x.png"]}])
+def test_a_real_image_with_the_name_of_the_source_is_not_taken_for_it(widget, viewer, head, told, about):
+    viewer.add_image(head, name="x.png", metadata=about)
+    made = {"synthetic": True, "contrast": "T2", "source": "x.png", "files": ["/T1/x.png"]}
+    viewer.add_image(head + 3, name="made", metadata=made)
+    evaluate(widget)
+    assert not any("two contrasts" in sentence for sentence in told)
+
+
+def test_an_image_compared_with_itself_is_told_on_the_button(widget, viewer, head):
+    one = viewer.add_image(head, name="one")
+    assert "open two images" in widget.go.text()
+    viewer.add_image(head, name="two")
+    widget.form["synthetic"].value = widget.form["real"].value = one
+    assert "choose two images" in widget.go.text()
+
+
 def test_the_layers_to_compare_are_suggested_and_a_choice_is_kept(widget, viewer, head):
     t1 = viewer.add_image(head, name="T1", metadata={"contrast": "T1"})
     t2 = viewer.add_image(head, name="T2", metadata={"contrast": "T2"})

@@ -100,6 +100,52 @@ def test_a_run_is_exported_and_what_is_missing_is_a_sentence(widget, run, monkey
     assert out.exists() != missing
 
 
+@pytest.mark.parametrize("act", ["Rename", "Delete"])
+def test_what_is_shown_of_a_run_goes_with_its_folder(widget, run, viewer, monkeypatch, act):
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("new name", True))
+    monkeypatch.setattr(QMessageBox, "question", lambda *_, **__: QMessageBox.StandardButton.Yes)
+    widget.in_cockpit = True
+    widget.more_minutes.setValue(0.1)
+    widget.runs.buttons["Continue"].click()
+    widget.wait(60)
+    widget.runs.refresh()
+    widget.runs.buttons[act].click()
+    widget.strip.layers.click()
+    kept = act == "Rename"
+    assert [not part.isHidden() for part in (widget.strip, widget.more_row, widget.next)] == [kept] * 3
+    assert len(viewer.layers) == 6 * kept
+    if kept:
+        widget.more.click()
+        assert widget.wait(60).path.parent == run.with_name("new name")
+
+
+def test_a_run_that_is_gone_from_disk_is_told_and_leaves_the_list(widget, run, qtbot):
+    shutil.rmtree(run)
+    with qtbot.assertNotEmitted(widget.next_step):
+        widget.runs.buttons["Translate with it"].click()
+    assert "was removed" in widget.runs.says.text() and widget.runs.list.count() == 0
+
+
+def test_pictures_that_were_removed_with_their_folder_are_told(widget, run, viewer):
+    widget.strip.open(run, ("T1", "T2"))
+    shutil.rmtree(run)
+    widget.strip.layers.click()
+    assert "removed" in widget.strip.step.text() and not viewer.layers
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "asked"), [("to T2", "TorchScript (*.ts)", []), ("a.zip", "", ["--overwrite"])]
+)
+def test_a_model_is_exported_as_the_kind_that_was_chosen(widget, monkeypatch, tmp_path, qtbot, name, kind, asked):
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *_: ("T2", True))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / name), kind))
+    monkeypatch.setattr("napari_t1t2.widgets._runs.COMMAND", (sys.executable, "-c", "import sys; print(sys.argv)"))
+    widget.runs.buttons["Export"].click()
+    qtbot.waitUntil(lambda: "'export'" in widget.runs.says.text(), timeout=60_000)
+    ending = ".ts" if kind else ""
+    assert widget.runs.says.text().endswith(str([str(tmp_path / name) + ending, *asked])[1:])
+
+
 def test_a_run_elsewhere_is_listed_once_it_was_trained(widget, trained, tmp_path):
     other = shutil.copytree(trained, tmp_path / "other")
     memory.add_run(other)

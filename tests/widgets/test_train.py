@@ -508,6 +508,17 @@ def test_after_a_run_that_went_on_the_next_one_has_the_settings_of_before(widget
     assert memory.recall("train") == {}  # nor are they what the next window begins with
 
 
+def test_after_a_run_that_went_on_the_next_one_has_a_folder_of_its_own(widget, config, tmp_path):
+    begun = replace(config, run_folder=tmp_path / "earlier")
+    list(training.train(begun))
+    widget.train_on(begun.run_folder, 0.1)
+    widget.wait(60)
+    assert not widget.form["run_folder"].value.exists()
+    widget.form["minutes"].value, widget.form["steps"].value = 0, 4
+    widget.go.click()
+    assert widget.wait(60).reason == "completed"
+
+
 def test_a_paused_run_says_so(widget, qtbot):
     widget.form["steps"].value = ENDLESS
     run_until_it_learns(widget, qtbot)

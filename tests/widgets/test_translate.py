@@ -13,12 +13,13 @@ from qtpy.QtWidgets import QDockWidget
 from superqt.utils import WorkerBase
 
 from napari_t1t2.__main__ import main
-from napari_t1t2.events import Failed
+from napari_t1t2.events import Failed, Translated
 from napari_t1t2.images.read import read_folder, read_image
 from napari_t1t2.images.volume import Volume, spacing_of
 from napari_t1t2.images.write import write_image
 from napari_t1t2.model.saved import load_model
 from napari_t1t2.provenance import Provenance
+from napari_t1t2.runs.translating import Glimpsed
 from napari_t1t2.synthesis import prepare, translation
 from napari_t1t2.synthesis.uncertainty import NOT_CALIBRATED
 from napari_t1t2.widgets._job import KEPT
@@ -490,6 +491,12 @@ def test_closing_the_dock_takes_the_unfinished_layers_away(widget, viewer, slow,
     assert [layer.name for layer in viewer.layers] == ["scan"]
 
 
+def test_what_comes_after_the_dock_was_closed_is_not_told_as_unforeseen(widget, told):
+    for event in (Glimpsed((0,)), Translated(1, 1)):  # were under way
+        widget.attempt(lambda event=event: widget.on_event(event))
+    assert told == []
+
+
 def test_a_dock_deleted_half_way_leaves_a_layer_that_says_that_it_is_unfinished(widget, viewer, slow, qtbot, request):
     request.node.qt_widgets.clear()  # nothing is left to close
     with qtbot.waitSignal(widget.destroyed):
@@ -574,6 +581,19 @@ def test_a_synthetic_layer_is_never_proposed_as_a_source(widget, viewer, head):
     assert widget.form["layer"].value is made
 
 
+def test_labels_that_are_drawn_on_a_scan_do_not_become_the_source(widget, viewer, head):
+    scan = viewer.add_image(head, name="scan")
+    viewer.layers.selection.active = viewer.add_labels((head > 50).astype(int))
+    assert widget.form["layer"].value is scan
+
+
+def test_a_dock_that_is_opened_beside_a_synthetic_layer_proposes_the_scan(viewer, qtbot, told, here, head):
+    scan = viewer.add_image(head, name="scan")
+    viewer.add_image(head, name="made", metadata={"contrast": "T2", "synthetic": True})
+    qtbot.addWidget(widget := TranslateWidget(viewer))
+    assert widget.form["layer"].value is scan
+
+
 @pytest.mark.parametrize(("order", "at"), [((0, 1, 2), (5, None, None)), ((1, 0, 2), (None, 9, None))])
 def test_the_slice_on_screen_is_made_first_in_a_layer_that_says_that_it_is_unfinished(widget, viewer, head, order, at):
     layer = viewer.add_image(np.stack([head] * 8), name="scan", metadata={"contrast": "T1"}, scale=(3, 2, 1))
@@ -654,7 +674,7 @@ for n in (1, 2):
     print(f"{n} of 2: file {n}", flush=True)
     print("one image looks unlike the others", file=sys.stderr)
 print("Written to there: 2 of 2", flush=True)
-if "refuse" in sys.argv[2]: sys.exit(print("napari-t1t2: nothing there") or 2)
+if "refuse" in sys.argv[2]: sys.exit(print("napari-t1t2: no: give --overwrite to replace it, or another --out.") or 2)
 """
 
 
@@ -666,18 +686,28 @@ def test_a_folder_is_translated_with_progress_remarks_and_a_report(
     (tmp_path / name).mkdir()
     widget.batch["folder"].value = tmp_path / name
     assert widget.batch["results"].value == tmp_path / f"{name}_synthetic" and widget.missing() == ""
-    widget.form["uncertainty"].value = True
+    widget.form["uncertainty"].value = widget.form["anonymous"].value = True
     widget.go.click()
     last = widget.wait(60)
     assert f"--out {tmp_path / name}_synthetic --model {trained / 'model.safetensors'} --to T2" in widget.remarks.text()
-    assert "--uncertainty" in widget.remarks.text() and "one image looks unlike" in widget.remarks.text()
+    assert "--uncertainty --anonymous" in widget.remarks.text() and "one image looks unlike" in widget.remarks.text()
     if name == "refuse":
-        assert last.sentence == "nothing there" == widget.status.text()
+        assert last.sentence == "no: choose another folder to save in." == widget.status.text()
     else:
         assert widget.progress.value() == 1000 and "looking at" not in widget.remarks.text()
         assert widget.status.text().splitlines()[0] == "Synthetic images, not for diagnosis."
         assert widget.status.text().splitlines()[-1] == "Written to there: 2 of 2"
     assert not viewer.layers
+
+
+def test_the_folder_to_save_in_follows_the_one_to_translate_unless_the_user_chose_it(widget, tmp_path):
+    folder, results = (widget.batch[name] for name in ("folder", "results"))
+    for name in ("a", "b"):
+        folder.value = tmp_path / name
+        assert results.value == tmp_path / f"{name}_synthetic"
+    results.value = tmp_path / "own"
+    folder.value = tmp_path / "c"
+    assert results.value == tmp_path / "own"
 
 
 def test_pictures_beside_a_volume_in_mm_have_no_size(widget, viewer, head, told):

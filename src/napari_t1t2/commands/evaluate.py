@@ -14,7 +14,7 @@ from ..errors import Refusal, UnusableError
 from ..images.clues import paired
 from ..images.contrast import contrast_of
 from ..images.dicom_slices import is_dicom
-from ..images.folder import files_in
+from ..images.folder import files_in, together
 from ..images.names import READABLE, is_known, is_nifti, map_title
 from ..images.pixels import evenly
 from ..images.read import look_over, provenance_in, refuse_maps, why_no_image
@@ -103,6 +103,7 @@ def evaluate(args: Namespace) -> int:
     left_out = [f"no partner: {', '.join(alone)}"] if alone else []
     scores: dict[str, Score] = {}
     resampled: list[str] = []
+    unlike: list[tuple[str, str]] = []
     matched = "yes" if args.match_intensities else "no"
     before = {} if args.lesions else scored_before(args.report, pairs, matched)
     if before:
@@ -123,7 +124,12 @@ def evaluate(args: Namespace) -> int:
                     if real.synthetic:
                         raise UnusableError(f"{real.series}: it is synthetic, so nothing can be scored against it.")
                     if not same_grid(fake, real):
-                        resampled.append(f"{real.series} was resampled onto the grid of {fake.series}")
+                        names = (fake.series, real.series) if fake.series != real.series else (fake.path, real.path)
+                        resampled.append(f"{names[1]} was resampled onto the grid of {names[0]}")
+                    wanted = contrast_of([fake.provenance.contrast]) if fake.provenance else ""
+                    own = real.looks or contrast_of([real.path.parent.name if real.path else ""], kinds=False)
+                    if wanted and own and own != wanted:
+                        unlike.append((real.series, f"shows {own}, not {wanted}: the score tells how unlike these are"))
                     scores[name] = one = evaluate_volumes(fake, real, match_intensities=args.match_intensities)
                     if args.lesions:
                         lesions = lesions_of(fake, real, _read(args.lesions, mask=True))
@@ -137,7 +143,7 @@ def evaluate(args: Namespace) -> int:
                     raise Refusal(f"{which}: {error}") from error
     left_out += [row.sentence for row in batch.rows if row.outcome in ("left out", "failed")]
 
-    for line in (*(f"left out: {what}" for what in left_out[:TOLD]), *resampled[:TOLD]):
+    for line in (*(f"left out: {what}" for what in left_out[:TOLD]), *resampled[:TOLD], *together(unlike)[:TOLD]):
         say(line, file=sys.stderr)
     if more := sum(max(0, len(lines) - TOLD) for lines in (left_out, resampled)):
         say(f"and {more} more; --json lists all that is left out, --report FILE has a row for each", file=sys.stderr)

@@ -185,7 +185,7 @@ def sources(
     skipped += [Skipped(v.path or Path(v.name), why) for v in volumes if (why := v.why_not())]
     volumes = [v for v in volumes if not v.why_not()]
     if not volumes:
-        raise Refusal(*map(str, skipped))
+        raise Refusal(*(one.why if one.why.startswith(str(one.path)) else str(one) for one in skipped))
     return volumes, [], [], skipped
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..errors import UnusableError, shown
 from .dicom_mosaic import places_of_tiles, unfold
 from .foreign import what_else
-from .limits import refuse_bomb, refuse_deflated_bomb
+from .limits import refuse_bomb, refuse_deflated_bomb, refuse_other_size
 from .names import KINDS, natural, refuse_missing
 from .pixels import said_of_colour, to_grey
 from .quiet import decoding, quiet
@@ -297,7 +297,7 @@ def _decompress(header: FileDataset) -> npt.NDArray[Any]:
     syntax, count = header.file_meta.TransferSyntaxUID, int(header.get("NumberOfFrames") or 1)
     if "JPEG" in syntax.name:
         for frame in generate_frames(header.PixelData, number_of_frames=count):
-            _refuse_other_size(frame, header)
+            refuse_other_size(frame, (header.Rows, header.Columns))
     if codec := CODECS.get(syntax):
         with suppress(ImportError):  # imagecodecs may be built without it
             import imagecodecs
@@ -311,26 +311,6 @@ def _decompress(header: FileDataset) -> npt.NDArray[Any]:
     if not plugins:
         raise UnusableError(f"is compressed by {syntax.name}, for which no decoder is installed; convert it first.")
     return pixel_array(header, decoding_plugin=next((p for p in ("pydicom", "pillow") if p in plugins), ""))
-
-
-def _refuse_other_size(frame: bytes, header: FileDataset) -> None:
-    """Raises `UnusableError` where a JPEG, JPEG-LS or JPEG 2000 stream holds other pixels than the header says.
-
-    Decoders take memory for as many as the stream says.
-    """
-    at, sides = 2, (0, 0)
-    if (siz := frame.find(b"\xff\x4f\xff\x51", 0, 512)) >= 0:  # of JPEG 2000: right, bottom, left and top edge
-        right, bottom, left, top = (int.from_bytes(frame[i : i + 4]) for i in range(siz + 8, siz + 24, 4))
-        sides = bottom - top, right - left
-    while not any(sides) and at + 9 <= len(frame) and frame[at] == 0xFF:
-        kind = frame[at + 1]
-        if kind == 0xF7 or (kind in range(0xC0, 0xD0) and kind not in (0xC4, 0xC8, 0xCC)):
-            sides = int.from_bytes(frame[at + 5 : at + 7]), int.from_bytes(frame[at + 7 : at + 9])
-        at += 1 if kind == 0xFF else 2 + int.from_bytes(frame[at + 2 : at + 4])  # 0xFF may fill
-    if not any(sides):
-        raise UnusableError("its compressed pixels have no beginning; it is damaged, copy it again.")
-    if sides != (header.Rows, header.Columns):
-        raise UnusableError(f"its pixels are {sides[0]}x{sides[1]}, not as its header says; it is damaged.")
 
 
 def _refuse_deflated_bomb(path: Path, file: BinaryIO) -> None:

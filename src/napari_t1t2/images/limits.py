@@ -40,6 +40,26 @@ def refuse_bomb(path: Path, stored: float, taken: float = 0) -> None:
         )
 
 
+def refuse_other_size(frame: bytes, said: tuple[int, int]) -> None:
+    """Raises `UnusableError` where a JPEG, JPEG-LS or JPEG 2000 stream holds other rows and columns than are said.
+
+    Decoders take memory for as many as the stream says.
+    """
+    at, sides = 2, (0, 0)
+    if (siz := frame.find(b"\xff\x4f\xff\x51", 0, 512)) >= 0:  # of JPEG 2000: right, bottom, left and top edge
+        right, bottom, left, top = (int.from_bytes(frame[i : i + 4]) for i in range(siz + 8, siz + 24, 4))
+        sides = bottom - top, right - left
+    while not any(sides) and at + 9 <= len(frame) and frame[at] == 0xFF:
+        kind = frame[at + 1]
+        if kind == 0xF7 or (kind in range(0xC0, 0xD0) and kind not in (0xC4, 0xC8, 0xCC)):
+            sides = int.from_bytes(frame[at + 5 : at + 7]), int.from_bytes(frame[at + 7 : at + 9])
+        at += 1 if kind == 0xFF else 2 + int.from_bytes(frame[at + 2 : at + 4])  # 0xFF may fill
+    if not any(sides):
+        raise UnusableError("its compressed pixels have no beginning; it is damaged, copy it again.")
+    if sides != said:
+        raise UnusableError(f"its pixels are {sides[0]}x{sides[1]}, not as its header says; it is damaged.")
+
+
 def allowed(path: Path) -> int:
     """Bytes that a file may hold without compression; of the two files of an Analyze image, both together."""
     files = [file for file in (path, other_half(path)) if file and file.is_file()]

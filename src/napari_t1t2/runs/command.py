@@ -38,7 +38,8 @@ def run_command(arguments: Sequence[str], *, stop: Callable[[], bool] = lambda: 
     Raises `Refusal` with what the command said where it could not be done.
     """
     ended = Event()
-    each = os.environ | {EVERY_VARIABLE: "0", "PYTHONIOENCODING": "utf-8"}  # Windows would take a code page for a pipe
+    each = os.environ | {EVERY_VARIABLE: "0.1"}  # of thousands of files, a window could not show each
+    each |= {"PYTHONIOENCODING": "utf-8"}  # Windows would take a code page for a pipe
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     pipes |= {"encoding": "utf-8", "errors": "replace", "creationflags": NO_CONSOLE}
     with subprocess.Popen((*COMMAND, *arguments), **pipes, env=each) as child:

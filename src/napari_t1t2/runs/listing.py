@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -88,12 +89,14 @@ def read_run(folder: Path) -> Run | None:
     steps, seconds = (int(last[0]["step"]), last[0]["seconds"]) if last else (0, 0.0)
     device = ""
     with suppress(OSError):
-        begun = [line for line in (folder / NOTES_FILE).read_text(encoding="utf-8").splitlines() if " on " in line[:90]]
+        notes = (folder / NOTES_FILE).read_text(encoding="utf-8", errors="replace")
+        begun = [line for line in notes.splitlines() if " on " in line[:90]]
         device = next((line.rpartition(" on ")[2] for line in begun[::-1] if not line.startswith("-")), "")
     picture = next(iter(previews_in(folder)[::-1]), None)
     last_model, best = (_about(folder / name) for name in (MODEL_FILE, BEST_FILE))
     other = best.path if best and last_model and best.step != last_model.step else None
     card = card_of(last_model) if last_model else None
+    steps = last_model.step if last_model else steps  # losses are noted now and then only
     own = replace(config, run_folder=folder)
     return Run(folder, own, steps, seconds, device, picture, card, other, best.step if best else 0)
 
@@ -105,13 +108,18 @@ def _about(model: Path) -> About | None:
 
 
 def losses_of(folder: Path, *, only_last: bool = False) -> list[dict[str, float]]:
-    """The rows of a run's losses, by column; what stayed empty is left out. No rows where there is no such file."""
+    """The rows of a run's losses, by column; what stayed empty is left out. No rows where there is no such file.
+
+    A row that was cut off, or is of something else, is none.
+    """
     try:
         lines = (folder / LOSSES_FILE).read_text(encoding="utf-8").splitlines()
-        chosen = lines[:1] + lines[1:][-1:] if only_last else lines
-        return [{k: float(v) for k, v in row.items() if k and v} for row in csv.DictReader(chosen)]
+        chosen = lines[:1] + lines[1:][-2:] if only_last else lines
+        rows = [{k: float(v) for k, v in row.items() if k and v} for row in csv.DictReader(chosen)]
     except (OSError, ValueError):
         return []
+    whole = [row for row in rows if all(math.isfinite(row.get(name, math.nan)) for name in ("step", "seconds"))]
+    return whole[-1:] if only_last else whole
 
 
 def previews_in(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..config import PresetName, TrainConfig, preset
 
+OF_SITTING = ("minutes", "steps", "device", "threads", "memory", "precision")  # what a run that goes on may change
 FOLDERS = ("t1_folder", "t2_folder", "run_folder")
 
 
@@ -24,10 +25,14 @@ def as_command(config: TrainConfig, name: PresetName = "laptop", *, resume: bool
         changed |= {what: getattr(config, what) for what in ("minutes", "steps") if getattr(config, what)}
         changed = {what: value for what, value in changed.items() if what not in ("minutes", "steps") or value}
     if resume:  # all else is that of the run
-        changed = {what: value for what, value in changed.items() if what in ("minutes", "steps", "device")}
+        changed = {what: value for what, value in changed.items() if what in OF_SITTING}
     for what, value in changed.items():
-        flag = what.replace("_", "-")
-        words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+        flag, given = what.replace("_", "-"), [str(value)]
+        if isinstance(value, bool):
+            flag, given = flag if value else f"no-{flag}", []
+        elif given[0].startswith("-"):  # which would be taken for a flag
+            flag, given = f"{flag}={value}", []
+        words += [f"--{flag}", *given]
     return shlex.join(words)
 
 

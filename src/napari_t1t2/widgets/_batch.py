@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from magicgui.widgets import Container, FileEdit
 from ..errors import Refusal
 from ..runs.command import Line, run_command
 from ._form import Folded, name_row
+
+FLAGS = re.compile(r"give (--overwrite to replace it, or )?another --out\.")
 
 
 class Batch(Folded):
@@ -38,6 +41,7 @@ class Batch(Folded):
             name_row(row)
             row.line_edit.value = ""
         self.rows["folder"].changed.connect(self._on_folder)
+        self._proposed = Path()
         self._said: list[str] = []  # since the command told last how far it is: in the end, what has become of all
 
     @property
@@ -51,7 +55,8 @@ class Batch(Folded):
         if results == Path():
             raise Refusal("No folder was chosen to save the results in: choose one.")
         self._said = []
-        return lambda stop: run_command(["translate", str(folder), "--out", str(results), *how], stop=stop)
+        command = ["translate", str(folder), "--out", str(results), *how]
+        return lambda stop: _in_words_of_the_window(run_command(command, stop=stop))
 
     def follow(self, line: Line) -> None:
         """Keep what the command says."""
@@ -64,5 +69,13 @@ class Batch(Folded):
 
     def _on_folder(self, folder: Path) -> None:
         """Propose a folder for the results beside it."""
-        if folder != Path() and self.rows["results"].value == Path():
-            self.rows["results"].value = folder.with_name(f"{folder.name}_synthetic")
+        if folder != Path() and self.rows["results"].value in (Path(), self._proposed):
+            self.rows["results"].value = self._proposed = folder.with_name(f"{folder.name}_synthetic")
+
+
+def _in_words_of_the_window(lines: Iterator[Line]) -> Iterator[Line]:
+    """What a command says, but for flags that a user of the window knows nothing of."""
+    try:
+        yield from lines
+    except Refusal as error:
+        raise Refusal(FLAGS.sub("choose another folder to save in.", str(error))) from error

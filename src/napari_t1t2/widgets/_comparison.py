@@ -11,9 +11,10 @@ import numpy as np
 from napari.layers import Labels, Layer
 
 from ..errors import Refusal
+from ..images.contrast import contrast_of
 from ..images.volume import Affine, Image, Volume
 from ._curve import load_matplotlib
-from ._layers import affine_in_window, as_volume, pixels_of, share_space, to_world
+from ._layers import affine_in_window, as_volume, pixels_of, provenance_of, share_space, to_world
 
 if TYPE_CHECKING:
     from ..synthesis.evaluation import Aligned, Score
@@ -165,11 +166,29 @@ def warnings(fake: Layer, real: Layer) -> Iterator[str]:
         yield f"{fake.name!r} is not marked as synthetic; it is scored as if it were."
     if real.metadata.get("synthetic"):
         yield f"{real.name!r} is synthetic itself: a score against it says nothing about the real anatomy."
+    if what := _no_match(fake, real):
+        yield (
+            f"{real.name!r} {what}: the score tells how unlike the two contrasts are, not how good {fake.name!r} is. "
+            f"Choose a real {fake.metadata['contrast']}."
+        )
     if fake.metadata.get("seen_in_training"):
         yield (
             f"The model was trained on the image that {fake.name!r} was made from: the score says nothing about how it "
             "does on new ones."
         )
+
+
+def _no_match(fake: Layer, real: Layer) -> str:
+    """What a layer is that shows another contrast than a synthetic one, such as its source; else empty."""
+    said, own = provenance_of(fake), str(real.metadata.get("contrast") or "")
+    if said is None or real.metadata.get("synthetic"):
+        return ""
+    shown, wanted = contrast_of([own]), contrast_of([said.contrast])
+    if shown and wanted:
+        return f"shows {own}" if shown != wanted else ""
+    files = [layer.metadata.get("files") for layer in (real, fake)]
+    made_of_it = files[0] == files[1] if all(files) else said.source == real.name
+    return "is what it was made of" if made_of_it else ""
 
 
 def likeness(layer: Layer, fake: Layer) -> tuple[bool, ...]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
+from ..runs.listing import losses_of
 from ._form import stack
 
 POINTS = 500  # drawn at most, whatever the length of the run
@@ -123,6 +125,14 @@ class LossCurve(Plot):
             values.append(losses.get(name, math.nan))
         if time.monotonic() - self._drawn_at >= SECONDS:
             self.draw_now()
+
+    def add_earlier(self, run: Path, step: int) -> None:
+        """Add the points of the sittings before, up to a step."""
+        for row in losses_of(run):
+            if row["step"] <= step:
+                losses = {name: value for name, value in row.items() if name not in ("step", "images", "seconds")}
+                self.add(int(row["step"]), losses)
+        self.draw_now()
 
     def draw_now(self) -> None:
         """Draw all points."""

@@ -96,8 +96,12 @@ def follow(viewer: napari.Viewer, act: Callable[[Any], None]) -> None:
 
 
 def is_scan(layer: Layer) -> bool:
-    """Whether a layer may be proposed as a source: neither synthetic nor made for looking at training."""
-    return not {"preview", "prepared"} & layer.metadata.keys() and provenance_of(layer) is None
+    """Whether a layer may be proposed as a source: an image, neither synthetic nor made for looking at training."""
+    return (
+        isinstance(layer, ImageLayer)
+        and not {"preview", "prepared"} & layer.metadata.keys()
+        and provenance_of(layer) is None
+    )
 
 
 def refuse_no_image(layer: Layer) -> None:

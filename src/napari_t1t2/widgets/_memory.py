@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, QSettings, Signal
 
-from ..config import Side
+from ..config import Side, TrainConfig
 
 if TYPE_CHECKING:
     import napari
@@ -30,6 +30,11 @@ def preferred(name: str, default: Any) -> Any:
         return getattr(get_plugin_settings("napari-t1t2").training, name)
     except (ImportError, AttributeError, KeyError):
         return default
+
+
+def with_preferences(config: TrainConfig) -> TrainConfig:
+    """A config with what the user has set in napari's preferences."""
+    return replace(config, device=preferred("device", "auto"), threads=preferred("threads", 0))
 
 
 class Memory(QObject):

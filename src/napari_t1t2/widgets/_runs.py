@@ -30,6 +30,7 @@ from ._memory import memory
 
 HEIGHT = 190  # pixels of the list, at most before it scrolls
 BEST, COMPARE = "Translate with best", "Compare two"
+KINDS = {"ONNX (*.onnx)": ".onnx", "TorchScript (*.ts)": ".ts", "bioimage.io package (*.zip)": ".zip"}
 TIPS = {
     BEST: "The saved model with the lowest error on the slice held out, where that is not the last one.",
     "Export": "One direction as ONNX, TorchScript or a bioimage.io package, for other programs.",
@@ -43,6 +44,7 @@ class RunList(QWidget):
     use = Signal(object)  # the folder of a run, or a model in it, to translate with
     go_on = Signal(object)  # to train on
     compare = Signal(object)  # the models of two
+    moved = Signal(object, object)  # the folder before, and the one now, which is the same where it was deleted
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,6 +123,11 @@ class RunList(QWidget):
         """Do something with the run chosen, and say what hinders."""
         if self.run is None:
             return
+        if not (folder := self.run.folder).is_dir():
+            self.moved.emit(folder, folder)
+            self.refresh()
+            self.says.setText(f"{folder} was removed or renamed by another program.")
+            return
         try:
             action(self.run)
         except (Refusal, OSError) as error:
@@ -134,6 +141,7 @@ class RunList(QWidget):
         memory.add_run(new, instead=run.folder)
         if memory.last_model is None and is_taken(new):  # it was the last model
             memory.last_model = new / MODEL_FILE
+        self.moved.emit(run.folder, new)
         self.refresh(new)
 
     def _export(self, run: Run) -> None:
@@ -142,15 +150,17 @@ class RunList(QWidget):
         to, agreed = QInputDialog.getItem(self, "Export a model", "Contrast that it makes", labels, 0, False)
         if not agreed:
             return
-        kinds = "ONNX (*.onnx);;TorchScript (*.ts);;bioimage.io package (*.zip)"
-        path, _ = QFileDialog.getSaveFileName(self, "Export a model", str(run.folder / f"to {to}.onnx"), kinds)
+        path, kind = QFileDialog.getSaveFileName(self, "Export a model", str(run.folder / f"to {to}"), ";;".join(KINDS))
         if not path:
             return
+        asked = ["--overwrite"]  # the dialog has asked, of the name that it was given
+        if Path(path).suffix.casefold() not in KINDS.values():
+            path, asked = path + KINDS.get(kind, ".onnx"), []
         process = QProcess(self)
         process.setProcessChannelMode(QProcess.ProcessChannelMode.MergedChannels)
         process.finished.connect(lambda *_: self._on_exported(process))
         self.says.setText(f"Exporting {path} ...")
-        process.start(COMMAND[0], [*COMMAND[1:], "export", str(run.folder), "--to", to, "--out", path, "--overwrite"])
+        process.start(COMMAND[0], [*COMMAND[1:], "export", str(run.folder), "--to", to, "--out", path, *asked])
 
     def _on_exported(self, process: QProcess) -> None:
         said = bytes(process.readAll().data()).decode(errors="replace").strip().splitlines()
@@ -161,4 +171,5 @@ class RunList(QWidget):
         question = f"Delete the training {run.folder.name} and its model for good?\n\n{run.summary()}\n{run.folder}"
         if QMessageBox.question(self, "Delete a training", question) == QMessageBox.StandardButton.Yes:
             delete_run(run.folder)
+            self.moved.emit(run.folder, run.folder)
             self.refresh()

@@ -126,6 +126,11 @@ class Strip(QWidget):
         self._paths = previews_in(run)
         self._to_newest()
 
+    def move(self, run: Path) -> None:
+        """Show the same pictures in another folder, to which they were moved; nothing where there are none any more."""
+        self._run, self._paths = run, previews_in(run)
+        self._to_newest()
+
     def add(self, event: Preview) -> None:
         """Show a new preview, unless the user looks at an earlier one."""
         path = self._run / PREVIEW_FOLDER / f"step-{event.step:06d}.png"
@@ -144,7 +149,11 @@ class Strip(QWidget):
 
         if not self._paths:
             return
-        whole = np.asarray(Pillow.open(self._paths[self.history.value()]).convert("L"))
+        try:
+            whole = np.asarray(Pillow.open(self._paths[self.history.value()]).convert("L"))
+        except OSError:
+            self.step.setText("The picture was removed with its run folder.")
+            return
         tiles = cut(whole, *(self._shapes or ((whole.shape[0] // 2, whole.shape[1] // 3),) * 2))
         layers = self._viewer.layers
         selected, active = set(layers.selection), layers.selection.active

@@ -159,8 +159,10 @@ class EvaluateWidget(JobWidget):
 
     def missing(self) -> str:
         """Two images."""
-        both = {self.form[name].value for name in ("synthetic", "real")}
-        return "" if len(both - {None}) == 2 else "open two images"
+        fake, real = (self.form[name].value for name in ("synthetic", "real"))
+        if fake is not None and fake == real and len(self.form["real"].choices) > 1:
+            return "choose two images"
+        return "open two images" if None in (fake, real) or fake == real else ""
 
     def on_event(self, event: Stage | Evaluated | Failed) -> None:
         """Show how far it is, then what was found."""

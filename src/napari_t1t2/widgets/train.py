@@ -20,12 +20,12 @@ from ..model.card import held_out_error
 from ..runs.folder import is_taken, load_config
 from ..runs.listing import losses_of
 from ..runs.process import train_in_process
-from ..runs.script import as_command, as_python
+from ..runs.script import OF_SITTING, as_command, as_python
 from ..runs.session import clock
 from ._curve import LossCurve, load_matplotlib
 from ._form import Folded, TrainForm, leave_wheel, stack
 from ._job import JobWidget
-from ._memory import memory, preferred, selection_of
+from ._memory import memory, selection_of, with_preferences
 from ._presets import PresetRows
 from ._runs import COMPARE, RunList
 from ._strip import Strip
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 LOADED = ("folder", "series", "label", "volume")  # what Load chooses of a contrast
 OF_LOAD = tuple(f"{side}_{name}" for side in ("t1", "t2") for name in LOADED)
 # rows that a resumed run may change
-BUDGET = ("minutes", "steps", "device", "threads", "memory", "precision", "run_folder")
+BUDGET = (*OF_SITTING, "run_folder")
 TRIAL = 20  # steps
 
 
@@ -44,7 +44,7 @@ class TrainWidget(JobWidget):
     """A form made from the config; buttons to train, pause and stop; previews and curves in the dock; earlier runs."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        self.form = TrainForm(_with_preferences(preset("laptop")))
+        self.form = TrainForm(with_preferences(preset("laptop")))
         self.presets = PresetRows()
         self.start_rows, self.purpose, self.tools = self.presets.rows, self.presets.purpose, self.presets.tools
         settings = stack(QWidget(), self.presets, self.form, self.presets.buttons)
@@ -100,6 +100,7 @@ class TrainWidget(JobWidget):
         self.runs.go_on.connect(lambda run: self.train_on(run, self.more_minutes.value()))
         self.runs.use.connect(self._on_use)
         self.runs.compare.connect(self.next_step.emit)
+        self.runs.moved.connect(self._on_moved)
         self.start_rows["preset"].changed.connect(self._on_preset)
         self.start_rows["resume"].changed.connect(self._on_resume)
         self.form.changed.connect(self._on_change)
@@ -161,7 +162,7 @@ class TrainWidget(JobWidget):
                 if notes:
                     self.mention("\n".join(notes))
                 if step and self._run:
-                    self._show_earlier(self._run, step)
+                    self.curve.add_earlier(self._run, step)
             case Progress():
                 self._trained, left, self._step = clock(event.seconds), clock(event.seconds_left), event.step
                 speed = event.slices_per_second / self._config.batch
@@ -206,14 +207,6 @@ class TrainWidget(JobWidget):
         self.form.fill(replace(config, run_folder=run, minutes=round(spent + minutes, 2), steps=0), keep=BUDGET[2:6])
         self.go.click()
 
-    def _show_earlier(self, run: Path, step: int) -> None:
-        """The curves of the sittings before, up to a step."""
-        for row in losses_of(run):
-            if row.get("step", step + 1) <= step:
-                losses = {name: value for name, value in row.items() if name not in ("step", "images", "seconds")}
-                self.curve.add(int(row["step"]), losses)
-        self.curve.draw_now()
-
     def _set_running(self, running: bool) -> None:
         super()._set_running(running)
         self.pause.setEnabled(running)
@@ -241,7 +234,7 @@ class TrainWidget(JobWidget):
         self.check()
 
     def _on_preset(self, name: PresetName) -> None:
-        self.form.fill(_with_preferences(preset(name)), keep=(*OF_LOAD, "run_folder"))
+        self.form.fill(with_preferences(preset(name)), keep=(*OF_LOAD, "run_folder"))
         self.presets.say_purpose(self.form["minutes"].value)
 
     def _on_resume(self, resume: bool) -> None:
@@ -272,6 +265,15 @@ class TrainWidget(JobWidget):
         memory.last_model = run / MODEL_FILE if run.is_dir() else run
         self.next_step.emit(run)
 
+    def _on_moved(self, old: Path, new: Path) -> None:
+        """What is shown of the run goes with its folder, also where that is gone."""
+        if old == self._run:
+            self._run = new
+            self.strip.move(new)
+            self.offer("Next: translate with it", new)
+            self.next.setVisible(self.in_cockpit and is_taken(new))
+            self.more_row.setVisible(is_taken(new))
+
     def _copy(self, written: Callable[..., str]) -> None:
         clipboard = QGuiApplication.clipboard()
         assert clipboard is not None
@@ -292,7 +294,7 @@ class TrainWidget(JobWidget):
 
     def _on_reset(self) -> None:
         memory.forget("train")
-        self.form.fill(_with_preferences(preset(self.start_rows["preset"].value)), keep=["run_folder"])
+        self.form.fill(with_preferences(preset(self.start_rows["preset"].value)), keep=["run_folder"])
         self._followed = {name: self.form[name].value for name in OF_LOAD}
         self._follow_all()
 
@@ -310,6 +312,7 @@ class TrainWidget(JobWidget):
             self.more_row.setVisible(self._run is not None and is_taken(self._run))
             if self._run is not None and self.start_rows["resume"].value:  # the next one is new again
                 self.start_rows["resume"].value = False
+                self._own_run_folder = self._propose_run_folder()
         if self.state == "failed":
             self.settings.unfold()  # where there is something to change
         self._follow_all()  # what was loaded meanwhile
@@ -338,10 +341,6 @@ class TrainWidget(JobWidget):
         for name in rows.keys() - own:
             self.form[name].value = rows[name]
             self._followed[name] = self.form[name].value
-
-
-def _with_preferences(config: TrainConfig) -> TrainConfig:
-    return replace(config, device=preferred("device", "auto"), threads=preferred("threads", 0))
 
 
 def _tried(config: TrainConfig, stop: Callable[[], bool]) -> Iterator[TrainEvent]:

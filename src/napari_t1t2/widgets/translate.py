@@ -156,10 +156,10 @@ class TranslateWidget(JobWidget):
         return lambda stop: job(stop=stop)
 
     def _start_batch(self) -> Callable[[Callable[[], bool]], Iterator[Any]]:
-        model = self.form["model"].value
-        read_about(model, brief=True).config.side(self.form["to"].value or "")
-        how = ["--model", str(model), "--to", self.form["to"].value, "--planes", self.form["planes"].value]
-        how += ["--device", self.form["device"].value, *(f"--{row}" for row in ROWS.values() if self.form[row].value)]
+        self._read_about().config.side(self.form["to"].value or "")
+        given = ("model", "to", "planes", "device")
+        how = [word for row in given for word in (f"--{row}", str(self.form[row].value))]
+        how += [f"--{row}" for row in (*ROWS.values(), "anonymous") if self.form[row].value]
         return self.more.start(how)
 
     def on_event(self, event: Line | Mapped | Begun | Looked | Glimpsed | Translated | Failed) -> None:
@@ -179,9 +179,9 @@ class TranslateWidget(JobWidget):
                     self.tell(remark)
                 for filling, found in zip(self._filling, says, strict=False):
                     filling.layer.metadata = {**filling.layer.metadata, **replace(found, complete=False).to_dict()}
-            case Glimpsed():
+            case Glimpsed() if self._filling:  # the dock may have been closed since
                 self._filling[0].layer.refresh()
-            case Translated(done=done, total=total, remark=remark):
+            case Translated(done=done, total=total, remark=remark) if self._filling:
                 if remark:
                     self.tell(remark)
                 self.show_fraction(done / total, f"{done} of {total} slices")
@@ -300,8 +300,8 @@ class TranslateWidget(JobWidget):
     def _on_active(self, _: Any = None) -> None:
         """The scan that the user has selected is the one to translate."""
         active = self._viewer.layers.selection.active
+        self._on_layers()
         if active is not None and is_scan(active) and not self.running:
-            self.form["layer"].reset_choices()
             self.form["layer"].value = active
 
     def _on_dims(self, _: Any = None) -> None:
