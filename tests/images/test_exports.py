@@ -331,14 +331,14 @@ def test_a_file_of_many_times_is_no_contrast_though_its_name_says_one(tmp_path):
 
 @pytest.mark.parametrize("padding", [-32768, -2000, -1024, -1000])
 def test_padding_far_below_all_values_becomes_the_lowest_and_is_said(padding):
-    values = np.random.default_rng(0).integers(0, 900, (4, 8, 8)).astype(np.float32)
+    values = np.random.default_rng(0).integers(0, 900, (4, 32, 32)).astype(np.float32)
     values[:, :2] = padding
     filled, notes = make_finite(values.copy(), "a")
     assert 0 <= filled.min() < 10 and f"({padding})" in notes[0]
     for dark in (-999, -300):  # as of a brain in MNI space
         values[:, :2] = dark
         assert make_finite(values.copy(), "a")[1] == ()
-    wide = np.random.default_rng(0).integers(-1024, 3000, (4, 8, 8)).astype(np.float32)
+    wide = np.random.default_rng(0).integers(-1024, 3000, (4, 32, 32)).astype(np.float32)
     assert make_finite(wide.copy(), "a")[1] == ()
 
 

@@ -71,14 +71,15 @@ def test_layers_are_known_again_though_napari_hands_out_a_new_proxy_each_time(vi
 
 def test_jobs_that_have_ended_leave_no_worker_and_no_session_behind(viewer, qtbot):
     """napari keeps what it would quit each job with for as long as its window lives."""
+
+    def found():
+        gc.collect()
+        return [one for one in gc.get_objects() if type(one) in (SessionWorker, Session)]
+
+    before = {id(one): one for one in found()}  # of other tests
     job = JobWidget(QWidget(), "Go")
     job.start = lambda: lambda stop: iter((1, 2))
     for _ in range(3):
         job.go.click()
         job.wait(20)
-
-    def left():
-        gc.collect()
-        return [one for one in gc.get_objects() if type(one) in (SessionWorker, Session)]
-
-    qtbot.waitUntil(lambda: not left(), timeout=20_000)  # the last thread may be about to end
+    qtbot.waitUntil(lambda: all(id(one) in before for one in found()), timeout=20_000)

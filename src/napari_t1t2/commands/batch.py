@@ -125,7 +125,7 @@ class Batch:
         at, failed = sum(row.outcome != "left out" for row in self.rows), self.count("failed")
         left = f", {clock(self._spent / self._worked * (self.total - at))} left" if self._worked else ""
         wrong = f", {failed} failed" if failed else ""
-        self._line.show(f"{at + 1} of {self.total}{wrong}{left}: {name}", at / self.total)
+        self._line.show(f"{at + 1} of {self.total}{wrong}{left}: {name}", at / self.total, last=at + 1 == self.total)
 
 
 def rows_of(report: Path) -> dict[str, dict[str, str]]:

@@ -7,7 +7,7 @@ import re
 from .contrast import Said
 from .dicom_slices import Slice
 from .pixels import COLOURED
-from .vocabulary import PHANTOM, UNITS
+from .vocabulary import PHANTOM, TESTED, UNITS
 
 PULSES = {"GRADIENT": "GR", "SPIN": "SE", "BOTH": "GR SE"}  # of multi-frame headers, as classic ones call them
 STATEMENTS = "ComplexImageComponent", "AcquisitionContrast", "VolumeBasedCalculationTechnique"
@@ -62,7 +62,9 @@ def _kind_of(s: Slice) -> str:
         return "another nucleus"
     if "Parametric Map" in name or _unit_of(s) in UNITS:
         return "computed map"
-    if PHANTOM.search(" ".join(s.text(tag) for tag in ("PatientID", "PatientName", "BodyPartExamined", *EXAM))):
+    who = s.text("PatientName") + " " + s.text("PatientID")  # may be of a simulated head, as BrainWeb's
+    of_test = PHANTOM.search(who) and TESTED.search(who)
+    if of_test or PHANTOM.search(" ".join(s.text(tag) for tag in ("BodyPartExamined", *EXAM))):
         return "phantom"
     if s.text("ArterialSpinLabelingContrast"):
         return "perfusion"

@@ -17,6 +17,7 @@ VIVID = 0.3  # how far a hue lies from the usual one, at least, to be another
 COLOURFUL = 0.2  # of what is lit that has such hues, in a map
 COLOURED = "its colours, those of a map or a figure, were turned to grey"
 PADDED = -1000  # what surrounds a resampled image has such a value or a lower one, if it is not 0
+SURROUNDED = 256  # voxels of it at least
 FULL = 0.3  # of the voxels of a tissue map that hold nothing else
 
 
@@ -29,7 +30,8 @@ def make_finite(values: Image, name: str) -> tuple[Image, tuple[str, ...]]:
     """The values, their NaN, infinities and far lower padding now the lowest other one, in place; and a note."""
     low, high = values.min(), values.max()
     if np.isfinite(low) and np.isfinite(high):
-        inside = values.min(where=values > low, initial=high) if low <= PADDED else low
+        padded = low <= PADDED and np.count_nonzero(values == low) >= SURROUNDED
+        inside = values.min(where=values > low, initial=high) if padded else low
         if inside - low <= high - inside:
             return values, ()
         np.maximum(values, inside, out=values)

@@ -100,6 +100,7 @@ HEADS = re.compile(  # what else an exam is of, beside a spine or a knee
     r"|h[iy]po(ph|f)|pituit|orbit|ia[cm]|[头頭颅脑脳]"
 )
 PHANTOM = re.compile(r"(?<![a-z])([fp]h?antom)", re.IGNORECASE)
+TESTED = re.compile(r"(?<![a-z])(acr|adni|agar|eurospin|fbirn|nist|q[ac])(?![a-z])", re.IGNORECASE)
 NOBODY = re.compile(r"(anon[a-z]*|de-?identified|removed|unknown|none|n/?a|no ?name|xx+|0+)[ ^_-]*", re.IGNORECASE)
 UNITS = frozenset(
     {"ms", "s", "hz", "rad", "mrad", "milliradials", "1/s", "mm2/s", "um2/ms", "%", "ppm", "ppb", "cm/s"}
