@@ -940,3 +940,9 @@ def test_a_tag_of_no_known_type_hinders_no_other_file(tmp_path):
     at = content.index(b"\x20\x00\x0d\x00UI")
     path.write_bytes(content[: at + 4] + b"UE" + content[at + 6 :])
     np.testing.assert_array_equal(one(path).data[0], pixels())
+
+
+def test_a_compression_without_a_decoder_is_named_not_called_damaged(tmp_path):
+    htj2k = "1.2.840.10008.1.2.4.201"
+    path = encapsulated(tmp_path / "a", header(pixels()), [b"\xff\x0a" + bytes(30)], htj2k)
+    assert "for which no decoder is installed; convert it first" in why(path)

@@ -143,9 +143,13 @@ def evaluate(args: Namespace) -> int:
                     raise Refusal(f"{which}: {error}") from error
     left_out += [row.sentence for row in batch.rows if row.outcome in ("left out", "failed")]
 
-    for line in (*(f"left out: {what}" for what in left_out[:TOLD]), *resampled[:TOLD], *together(unlike)[:TOLD]):
+    for line in (
+        *(f"left out: {what}" for what in left_out[:TOLD]),
+        *resampled[:TOLD],
+        *(others := together(unlike))[:TOLD],
+    ):
         say(line, file=sys.stderr)
-    if more := sum(max(0, len(lines) - TOLD) for lines in (left_out, resampled)):
+    if more := sum(max(0, len(lines) - TOLD) for lines in (left_out, resampled, others)):
         say(f"and {more} more; --json lists all that is left out, --report FILE has a row for each", file=sys.stderr)
     if batch.stopped:
         say(f"Stopped after {len(scores)} of {len(pairs)} pairs; the scores are of these.", file=sys.stderr)

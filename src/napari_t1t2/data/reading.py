@@ -151,8 +151,9 @@ def _look(files: dict[Path, list[Path]], config: TrainConfig, stop: Stop) -> Gen
 
 def _once(folder: Folder) -> Folder:
     """The folder without stacks whose voxels another one holds too, as a second export does under other identifiers."""
-    first = {v.fingerprint.split()[0]: v for v in reversed(seen_in(folder))}
-    twice = [v for v in seen_in(folder) if len(v.data) > 1 and first[v.fingerprint.split()[0]] is not v]
+    looked_at = seen_in(folder)
+    first = {v.fingerprint.split()[0]: v for v in reversed(looked_at)}
+    twice = [v for v in looked_at if len(v.data) > 1 and first[v.fingerprint.split()[0]] is not v]
     why = "another image here holds the same voxels; one is enough."
     skipped = [Skipped(v.path or folder.path, why) for v in twice]
     return replace(folder, volumes=[v for v in folder.volumes if v not in twice], skipped=folder.skipped + skipped)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -295,21 +295,26 @@ def _decompress(header: FileDataset) -> npt.NDArray[Any]:
     from pydicom.pixels.utils import pixel_array
 
     syntax, count = header.file_meta.TransferSyntaxUID, int(header.get("NumberOfFrames") or 1)
-    if "JPEG" in syntax.name:
+
+    def frames() -> Iterator[bytes]:
         for frame in generate_frames(header.PixelData, number_of_frames=count):
             refuse_other_size(frame, (header.Rows, header.Columns))
+            yield frame
+
     if codec := CODECS.get(syntax):
         with suppress(ImportError):  # imagecodecs may be built without it
             import imagecodecs
 
-            decode, frames = getattr(imagecodecs, codec), generate_frames(header.PixelData, number_of_frames=count)
-            pixels = np.stack([decode(frame) for frame in frames])
+            decode = getattr(imagecodecs, codec)
+            pixels = np.stack([decode(frame) for frame in frames()])
             unused = pixels.itemsize * 8 - header.BitsStored
             signed = pixels.dtype.name.removeprefix("u")
             return (pixels << unused).view(signed) >> unused if header.PixelRepresentation else pixels
     plugins = get_decoder(syntax).available_plugins
     if not plugins:
         raise UnusableError(f"is compressed by {syntax.name}, for which no decoder is installed; convert it first.")
+    if "JPEG" in syntax.name:
+        list(frames())
     return pixel_array(header, decoding_plugin=next((p for p in ("pydicom", "pillow") if p in plugins), ""))
 
 

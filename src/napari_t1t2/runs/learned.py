@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..config import ModelConfig, Side, TrainConfig
+from ..config import SIDES, ModelConfig, Side, TrainConfig
 from ..data.batches import Bank
 from ..data.inputs import polarity
 from ..data.pairs import find_pairs
@@ -84,8 +84,8 @@ def learned_from(
             notes += (f"{new} images are new to this run, which was begun on others",)
         seen = seen_in_all(seen, before.seen)
     elif origin:
-        sets: dict[Side, Any] = {"t1": (t1, parts.train[0]), "t2": (t2, parts.train[1])}
-        ranges = {side: replace(ranges[side], air=air_around(*sets[side])) for side in ranges}
+        sets = zip(SIDES, (t1, t2), parts.train, strict=True)
+        ranges = {side: replace(s.intensity, air=air_around(s, trained)) for side, s, trained in sets}
     familiar = before.familiar if before else None
     if not familiar:
         familiar = yield from learning(((t1.images, parts.train[0]), (t2.images, parts.train[1])), config, stop)

@@ -138,14 +138,16 @@ def batches(
                 yield start, as_input(frame.put(source.to_unit(chunk)), model.config)
 
     for start, images in _ahead(prepared()):
-        x, shows = images.to(device), (images[:, 0] > -1).flatten(1).any(1).to(device)
-        some = x if shows.all() else x[shows]
-        with torch.inference_mode(), autocast(device, model.precision):
-            y = network(some) if len(some) else some[:, :1]
-            if len(some) and model.config.mirror:
-                y = (y + network(some.flip(-1)).flip(-1)) / 2
-        if len(some) < len(x):  # what is nothing but air stays so
-            y = torch.full_like(x[:, :1], -1).to(y.dtype).index_put((shows,), y)
+        x, shows = images.to(device), (images[:, 0] > -1).flatten(1).any(1)
+        y = torch.full_like(x[:, :1], -1)  # what is nothing but air stays so
+        if shows.any():
+            some = x[shows]
+            with torch.inference_mode(), autocast(device, model.precision):
+                made = network(some)
+                if model.config.mirror:
+                    made = (made + network(some.flip(-1)).flip(-1)) / 2
+            y = y.to(made.dtype)
+            y[shows] = made
         yield start, frame, x, y
 
 
