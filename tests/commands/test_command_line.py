@@ -176,7 +176,7 @@ def test_slow_reading_shows_how_far_it_is(done, data, tmp_path, monkeypatch):
     monkeypatch.setattr("napari_t1t2.data.sources.EVERY", 0.0)
     assert re.search(r"^reading \d+ of 16 files$", done("check", *data), re.MULTILINE)
     out = done("train", *data, "--run", tmp_path / "run", *TINY)
-    assert re.search(r"^reading \d+ of 16 files\nTraining on cpu", out, re.MULTILINE)
+    assert re.search(r"^reading \d+ of 16 files\n(.*\n)*?Training on cpu", out, re.MULTILINE)
 
 
 def test_check_refuses_one_folder_twice(refused, data):
